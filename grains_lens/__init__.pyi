@@ -1,0 +1,3 @@
+from . import worlds as worlds
+from .pairs import MultipleChoice as MultipleChoice
+from .pairs import PreferencePair as PreferencePair
