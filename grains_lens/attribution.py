@@ -1,0 +1,208 @@
+"""Which prompt tokens drive a preference: contrastive attribution at block 0's input."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import seam
+from .embeddings import Filler, filler_embedding, prompt_embeddings
+from .encoding import Encoded, PromptFormat
+from .methods import AttributionMethod, IntegratedGradients
+from .objective import GapFunction, Objective, buckets, check_objective, collate, encode_for
+from .pairs import PreferencePair
+from .seam import HookedModel
+from .selection import Sign, top_tokens
+from .strips import token_strip_html
+
+BATCH_TOKENS = 8192
+"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results."""
+
+
+class CompletenessWarning(UserWarning):
+    """Scores that do not add up to the change they should explain."""
+
+
+@dataclass(frozen=True, eq=False)
+class TokenAttribution:
+    """One score a prompt token, in nats: positive ones speak for the chosen answer.
+
+    `tokens` are ids [pos], `strings` what they read as; `is_image` and `is_special` (BOS, template) say
+    what kind they are. `gap` is f(x) = log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
+    """
+
+    tokens: Int[Tensor, "pos"]
+    strings: tuple[str, ...]
+    scores: Float[Tensor, "pos"]
+    is_image: Bool[Tensor, "pos"]
+    is_special: Bool[Tensor, "pos"]
+    gap: float
+    baseline_gap: float
+
+    @property
+    def completeness_error(self) -> float:
+        """Σ_i a_i − (f(x) − f(x')) in nats: 0 for exact integrated gradients."""
+        return float(self.scores.double().sum()) - (self.gap - self.baseline_gap)
+
+    def top(
+        self, k: int, sign: Sign = "positive", *, include_special: bool = False
+    ) -> Int[Tensor, "chosen"]:
+        """Positions of the k tokens that speak most for (or against) the chosen answer, the strongest first."""
+        eligible = torch.ones_like(self.is_special) if include_special else ~self.is_special
+        return top_tokens(self.scores, k, sign=sign, eligible=eligible)
+
+    def __repr__(self) -> str:
+        tokens = " ".join(
+            f"{string.strip() or repr(string)}({score:+.2f})"
+            for string, score in zip(self.strings, self.scores.tolist(), strict=True)
+        )
+        return f"TokenAttribution({tokens}; {self._caption()})"
+
+    def _repr_html_(self) -> str:
+        return token_strip_html(self.strings, self.scores.tolist(), caption=self._caption())
+
+    def _caption(self) -> str:
+        return (
+            f"f(x) = {self.gap:+.2f} nats, at the baseline {self.baseline_gap:+.2f}, "
+            f"completeness error {self.completeness_error:+.3f}"
+        )
+
+
+def attribute(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    method: AttributionMethod = IntegratedGradients(),
+    baseline: Filler = "mask",
+    objective: Objective = "sum",
+    include_special: bool = False,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    tolerance: float = 0.1,
+    progress: bool = True,
+) -> list[TokenAttribution]:
+    """Score every prompt token of every pair by what it does to f(x) = log p(y⁺|x) − log p(y⁻|x).
+
+    Integrated gradients, the default, run from a baseline prompt x' in which `baseline` stands in every
+    token's place: a_i = (e_i − b_i)·∫₀¹ ∂f/∂e_i(b + α(e − b)) dα in nats, over embeddings e_i at the
+    input of block 0 (GrAInS, section 3.1). Special tokens (BOS, chat template) keep their own embedding
+    in x', so they score 0, unless `include_special`: without them most models leave the distribution
+    they know. A zero baseline is the numerical trap that `CompletenessWarning` tells of: normalisation
+    makes f change almost wholly within α < 0.01.
+
+    `objective` sums log-probabilities over an answer's tokens, takes their mean, or the last token's alone.
+    Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
+
+    Returns one `TokenAttribution` a pair, in order. Warns (CompletenessWarning) where a complete method's
+    error exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
+    """
+    check_objective(objective)
+    encoded = encode_for(model, pairs, prompt_format)
+    results: list[TokenAttribution | None] = [None] * len(encoded)
+    with seam.frozen(model), tqdm(
+        total=len(encoded), desc="attribute", unit="pair", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        filler = filler_embedding(model, baseline, argument="baseline")
+        lengths = [item.longest for item in encoded]
+        rows = method.evaluations(max(len(item.prompt) for item in encoded))
+        for chosen in buckets(lengths, batch_tokens, rows):
+            items = [encoded[index] for index in chosen]
+            f = _gap_function(model, items, filler, objective, batch_tokens, include_special)
+            scores = method(f).float().cpu()
+            gaps, baseline_gaps = f.values(torch.stack([f.x, f.baseline])).double().cpu()
+            _check_finite(chosen, scores, gaps, baseline_gaps)
+            for row, index in enumerate(chosen):
+                results[index] = _token_attribution(
+                    model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
+                )
+            bar.update(len(chosen))
+    attributions = [result for result in results if result is not None]
+    if method.is_complete:
+        _warn_if_incomplete(attributions, tolerance)
+    return attributions
+
+
+def _gap_function(
+    model: HookedModel,
+    items: Sequence[Encoded],
+    filler: Tensor,
+    objective: Objective,
+    batch_tokens: int,
+    include_special: bool,
+) -> GapFunction:
+    batch = collate(items, seam.device_of(model))
+    embeddings = prompt_embeddings(model, batch.prompts)
+    movable = batch.prompts.mask
+    if not include_special:
+        movable = movable & ~special_positions(items, movable.shape[1]).to(movable.device)
+    return GapFunction(
+        model, batch, embeddings.stream, embeddings.replaced(filler, movable), objective, batch_tokens
+    )
+
+
+def special_positions(items: Sequence[Encoded], width: int) -> Bool[Tensor, "pair pos"]:
+    """Where left-padded prompts hold special tokens."""
+    special = torch.zeros(len(items), width, dtype=torch.bool)
+    for row, item in zip(special, items, strict=True):
+        row[width - len(item.prompt) :] = torch.tensor(item.prompt.is_special)
+    return special
+
+
+def _token_attribution(
+    tokenizer: Any, item: Encoded, scores: Tensor, gap: float, baseline_gap: float
+) -> TokenAttribution:
+    n_pos = len(item.prompt)
+    return TokenAttribution(
+        tokens=torch.tensor(item.prompt.ids),
+        strings=tuple(_readable(tokenizer, token) for token in item.prompt.ids),
+        scores=scores[scores.shape[0] - n_pos :].clone(),
+        is_image=torch.zeros(n_pos, dtype=torch.bool),
+        is_special=torch.tensor(item.prompt.is_special),
+        gap=gap,
+        baseline_gap=baseline_gap,
+    )
+
+
+def _readable(tokenizer: Any, token: int) -> str:
+    # decode() drops the word boundary that SentencePiece writes as ▁, and is needed to read byte-level BPE.
+    piece = tokenizer.convert_ids_to_tokens(token)
+    return piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token])
+
+
+def _check_finite(pairs: Sequence[int], *numbers: Tensor) -> None:
+    for values in numbers:
+        good = torch.isfinite(values).reshape(len(pairs), -1).all(dim=-1)
+        if not good.all():
+            index = pairs[int((~good).nonzero()[0])]
+            raise ValueError(
+                f"pair {index} gives NaN or infinite log-probabilities or gradients: load the model in "
+                "float32 or bfloat16 (float16 overflows), and see that its weights are finite."
+            )
+
+
+def _warn_if_incomplete(attributions: Sequence[TokenAttribution], tolerance: float) -> None:
+    change = [abs(one.gap - one.baseline_gap) for one in attributions]
+    excess = [
+        abs(one.completeness_error) / max(1.0, moved) for one, moved in zip(attributions, change, strict=True)
+    ]
+    bad = [index for index, ratio in enumerate(excess) if ratio > tolerance]
+    if not bad:
+        return
+    worst = max(bad, key=lambda index: excess[index])
+    named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+    warnings.warn(
+        f"the scores of {len(bad)} of {len(attributions)} pairs ({named}) miss f(x) − f(baseline) by more "
+        f"than {tolerance:.0%}; the worst is pair {worst}: {attributions[worst].completeness_error:+.2f} of "
+        f"{change[worst]:.2f} nats. Take more steps (IntegratedGradients(steps=...)) or another baseline "
+        "(baseline='mask' or 'mean' rather than 'zero').",
+        CompletenessWarning,
+        stacklevel=3,
+    )

@@ -1,0 +1,149 @@
+"""What a model does: multiple-choice accuracy and preference, the same under steering or without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import seam
+from .attribution import BATCH_TOKENS
+from .encoding import Encoded, PromptFormat
+from .intervals import bootstrap_interval
+from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from .pairs import MultipleChoice, PreferencePair
+from .seam import Edit, HookedModel
+
+RowHooks = Callable[[Int[Tensor, "row"]], Sequence[tuple[str, Edit]]]
+"""The hooks under which a batch of these rows is to be run: how a sweep steers each row by its own strength."""
+
+
+@dataclass(frozen=True, eq=False)
+class ChoiceScores:
+    """`logprobs` [question, choice] of each choice in nats (−inf where a question has fewer), `labels`
+    [question] the right ones."""
+
+    logprobs: Float[Tensor, "question choice"]
+    labels: Int[Tensor, "question"]
+
+    @property
+    def predictions(self) -> Int[Tensor, "question"]:
+        """The most probable choice of each question."""
+        return self.logprobs.argmax(dim=-1)
+
+    @property
+    def correct(self) -> Bool[Tensor, "question"]:
+        """Which questions are answered right."""
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        """The share of questions answered right."""
+        return float(self.correct.float().mean())
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The bootstrap interval of the accuracy over questions."""
+        return bootstrap_interval(self.correct.numpy(), level=level)
+
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        return f"ChoiceScores(accuracy {self.accuracy:.3f} [{low:.3f}, {high:.3f}], {len(self.labels)} questions)"
+
+
+@dataclass(frozen=True, eq=False)
+class PreferenceScores:
+    """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) of each pair, in nats."""
+
+    gaps: Float[Tensor, "pair"]
+
+    @property
+    def win_rate(self) -> float:
+        """The share of pairs whose chosen answer is the more probable one; ties count half."""
+        return float((self.gaps > 0).float().mean() + 0.5 * (self.gaps == 0).float().mean())
+
+    @property
+    def mean_gap(self) -> float:
+        """The mean of f(x), in nats."""
+        return float(self.gaps.double().mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"PreferenceScores(win rate {self.win_rate:.3f}, mean gap {self.mean_gap:+.3f} nats, "
+            f"{len(self.gaps)} pairs)"
+        )
+
+
+def multiple_choice(
+    model: HookedModel,
+    questions: Sequence[MultipleChoice],
+    *,
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> ChoiceScores:
+    """Answer each question by its most probable choice, log p(choice|prompt) in nats.
+
+    The choices of a question share one run of its prompt. `objective` is `"sum"` over a choice's tokens,
+    their `"mean"`, or the `"last"` token's. Steering contexts around the call apply.
+    """
+    check_objective(objective)
+    encoded = encode_for(model, questions, prompt_format)
+    logprobs = score_answers(
+        model, encoded, objective=objective, batch_tokens=batch_tokens, progress="evaluate" if progress else None
+    )
+    return ChoiceScores(logprobs, torch.tensor([question.label for question in questions]))
+
+
+def preference(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> PreferenceScores:
+    """How far each pair's chosen answer is preferred: f(x) = log p(y⁺|x) − log p(y⁻|x) in nats.
+
+    Steering contexts around the call apply.
+    """
+    check_objective(objective)
+    encoded = encode_for(model, pairs, prompt_format)
+    logprobs = score_answers(
+        model, encoded, objective=objective, batch_tokens=batch_tokens, progress="evaluate" if progress else None
+    )
+    return PreferenceScores(logprobs[:, 0] - logprobs[:, 1])
+
+
+def score_answers(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    *,
+    objective: Objective = "sum",
+    batch_tokens: int = BATCH_TOKENS,
+    row_hooks: RowHooks | None = None,
+    progress: str | None = None,
+) -> Float[Tensor, "item answer"]:
+    """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
+
+    `row_hooks` gives the hooks for a batch of rows, so that rows can be steered by strengths of their own.
+    """
+    most = max(len(item.answers) for item in encoded)
+    logprobs = torch.full((len(encoded), most), -torch.inf)
+    with torch.no_grad(), seam.frozen(model), tqdm(
+        total=len(encoded), desc=progress, unit="prompt", disable=progress is None, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        for rows in buckets([item.longest for item in encoded], batch_tokens):
+            batch = collate([encoded[row] for row in rows], seam.device_of(model))
+            edits = row_hooks(torch.tensor(rows)) if row_hooks else []
+            with seam.hooked(model, edits):
+                scores = answer_logprobs(model, batch, objective=objective)
+            scores = torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu()
+            logprobs[torch.tensor(rows)[:, None], torch.arange(scores.shape[1])] = scores
+            bar.update(len(rows))
+    return logprobs

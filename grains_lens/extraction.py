@@ -1,0 +1,255 @@
+"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from . import seam
+from .attribution import BATCH_TOKENS, TokenAttribution, attribute, special_positions
+from .directions import Aggregate, pca_direction
+from .embeddings import Filler, filler_embedding, prompt_embeddings
+from .encoding import Encoded, PromptFormat
+from .errors import unknown_name
+from .fingerprint import identify
+from .methods import AttributionMethod, IntegratedGradients
+from .objective import Objective, buckets, collate, encode_for
+from .pairs import PreferencePair
+from .residuals import read_residuals
+from .seam import HookedModel
+from .selection import Sign
+from .vectors import Provenance, SteeringVectors
+
+Contrast = Literal["two_sided", "difference"]
+Position = Literal["prompt_end", "response_end"]
+
+
+def extract_vectors(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    attributions: Sequence[TokenAttribution] | None = None,
+    method: AttributionMethod = IntegratedGradients(),
+    baseline: Filler = "mask",
+    objective: Objective = "sum",
+    k: int = 3,
+    mask: Filler = "mask",
+    contrast: Contrast = "two_sided",
+    aggregate: Aggregate = pca_direction,
+    position: Position = "prompt_end",
+    layers: Sequence[int] | None = None,
+    include_special: bool = False,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """Extract one steering direction a layer from preference pairs (GrAInS, section 3.2).
+
+    With S⁺, S⁻ the top-k positive and negative tokens of each pair's attribution, and h_l the residual
+    stream after block l at the last prompt position,
+
+        Δ⁺_l = h_l(x) − h_l(x∖S⁺),   Δ⁻_l = h_l(x) − h_l(x∖S⁻)
+        v_l  = aggregate(Δ⁺_l) − aggregate(Δ⁻_l)        contrast="two_sided"
+        v_l  = aggregate(Δ⁺_l − Δ⁻_l)                   contrast="difference"
+
+    Masked tokens are replaced by `mask` and stay visible to attention. `attributions`, if given, are taken
+    instead of running `attribute` with `method`, `baseline` and `objective`. The defaults are the paper's:
+    k = 3, PCA on either side, all layers. `mean_direction` gives a vector whose length means something
+    (residual-stream units) where PCA's components have length 1.
+
+    Raises ValueError if k exceeds a prompt's tokens, attributions do not fit the pairs, or nothing at all
+    would be masked.
+    """
+    if attributions is None:
+        attributions = attribute(
+            model, pairs, method=method, baseline=baseline, objective=objective, include_special=include_special,
+            prompt_format=prompt_format, batch_tokens=batch_tokens, progress=progress,
+        )  # fmt: skip
+        attributed_by = {"method": describe(method), "baseline": describe(baseline), "objective": objective}
+    else:
+        attributed_by = {"method": "given"}
+    contrasts = masked_contrasts(
+        model, pairs, attributions, k=k, mask=mask, position=position, layers=layers,
+        include_special=include_special, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        progress=progress,
+    )  # fmt: skip
+    settings = {
+        **attributed_by, "k": k, "mask": describe(mask), "contrast": contrast, "aggregate": describe(aggregate),
+        "position": position, "prompt_format": asdict(prompt_format),
+    }  # fmt: skip
+    return SteeringVectors(
+        directions=contrasts.reduce(aggregate, contrast=contrast),
+        layers=contrasts.layers,
+        residual_norm=contrasts.residual_norm,
+        provenance=provenance_of(model, "grains", settings, len(pairs)),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """What masking did to the residual stream, pair by pair: `plus` and `minus` [pair, layer, d_model] are
+    Δ⁺ and Δ⁻, `plus_weights` and `minus_weights` [pair] the summed |score| of the masked tokens in nats,
+    `residual_norm` [layer] the median ‖h‖ over the prompts' tokens."""
+
+    plus: Float[Tensor, "pair layer d_model"]
+    minus: Float[Tensor, "pair layer d_model"]
+    plus_weights: Float[Tensor, "pair"]
+    minus_weights: Float[Tensor, "pair"]
+    layers: tuple[int, ...]
+    residual_norm: Float[Tensor, "layer"]
+
+    def reduce(
+        self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
+    ) -> Float[Tensor, "layer d_model"]:
+        """One direction a layer, as `extract_vectors` defines it."""
+        if contrast == "two_sided":
+            return per_layer(aggregate, self.plus, self.plus_weights) - per_layer(
+                aggregate, self.minus, self.minus_weights
+            )
+        if contrast == "difference":
+            return per_layer(aggregate, self.plus - self.minus, self.plus_weights + self.minus_weights)
+        raise unknown_name("contrast", contrast, get_args(Contrast))
+
+
+def per_layer(
+    aggregate: Aggregate, deltas: Float[Tensor, "pair layer d_model"], weights: Float[Tensor, "pair"] | None = None
+) -> Float[Tensor, "layer d_model"]:
+    """The aggregate of the differences at each layer."""
+    return torch.stack([aggregate(deltas[:, row], weights) for row in range(deltas.shape[1])])
+
+
+def masked_contrasts(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    attributions: Sequence[TokenAttribution],
+    *,
+    k: int = 3,
+    mask: Filler = "mask",
+    position: Position = "prompt_end",
+    layers: Sequence[int] | None = None,
+    include_special: bool = False,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> Contrasts:
+    """Δ⁺ and Δ⁻ of every pair at every layer: `extract_vectors` before it reduces them to one direction.
+
+    `position="response_end"` reads the stream at the chosen answer's last token instead of the prompt's.
+    """
+    if position not in get_args(Position):
+        raise unknown_name("position", position, get_args(Position))
+    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    encoded = encode_for(model, pairs, prompt_format)
+    _check_attributions(encoded, attributions)
+    masked = {
+        sign: [_masked(index, one, k, sign, include_special) for index, one in enumerate(attributions)]
+        for sign in get_args(Sign)
+    }
+    if not any(len(positions) for side in masked.values() for positions in side):
+        raise ValueError("every score is zero, so no token would be masked in any pair: attribute the pairs anew.")
+    shape = (len(encoded), len(chosen_layers), int(model.cfg.d_model))
+    deltas = {sign: torch.zeros(shape) for sign in masked}
+    norms: list[Tensor] = []
+    with seam.frozen(model), tqdm(
+        total=len(encoded), desc="extract", unit="pair", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        filler = filler_embedding(model, mask, argument="mask")
+        for bucket in buckets([item.longest for item in encoded], batch_tokens, rows=3):
+            items = [encoded[index] for index in bucket]
+            batch = collate(items, seam.device_of(model))
+            embeddings = prompt_embeddings(model, batch.prompts)
+            width = batch.prompts.tokens.shape[1]
+            variants = [embeddings.stream] + [
+                embeddings.replaced(filler, _marks(items, [side[index] for index in bucket], width))
+                for side in masked.values()
+            ]
+            reading = read_residuals(
+                model,
+                batch.prompts.repeat(3),
+                layers=chosen_layers,
+                embeddings=torch.cat(variants),
+                answers=batch.answers[0].repeat(3) if position == "response_end" else None,
+            )
+            whole, *without = reading.at_end.unflatten(0, (3, -1))
+            for sign, h in zip(masked, without, strict=True):
+                deltas[sign][bucket] = whole - h
+            content = batch.prompts.mask.cpu() & ~special_positions(items, width)
+            norms += [row[:, where] for row, where in zip(reading.norms[: len(items)], content, strict=True)]
+            bar.update(len(bucket))
+    weights = {
+        sign: torch.stack([one.scores[at].abs().sum() for one, at in zip(attributions, side, strict=True)])
+        for sign, side in masked.items()
+    }
+    return Contrasts(
+        plus=deltas["positive"],
+        minus=deltas["negative"],
+        plus_weights=weights["positive"],
+        minus_weights=weights["negative"],
+        layers=chosen_layers,
+        residual_norm=typical_norm(norms),
+    )
+
+
+def typical_norm(norms: Sequence[Float[Tensor, "layer pos"]]) -> Float[Tensor, "layer"]:
+    """The median ‖h‖ over all positions: attention sinks, a hundred times longer, do not move it."""
+    return torch.cat(list(norms), dim=-1).median(dim=-1).values
+
+
+def _masked(
+    index: int, attribution: TokenAttribution, k: int, sign: Sign, include_special: bool
+) -> Tensor:
+    try:
+        return attribution.top(k, sign, include_special=include_special)
+    except ValueError as error:
+        raise ValueError(f"pair {index}: {error}") from error
+
+
+def _marks(items: Sequence[Encoded], positions: Sequence[Tensor], width: int) -> Tensor:
+    marks = torch.zeros(len(items), width, dtype=torch.bool)
+    for row, item, chosen in zip(marks, items, positions, strict=True):
+        row[width - len(item.prompt) + chosen] = True
+    return marks
+
+
+def _check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
+    if len(attributions) != len(encoded):
+        raise ValueError(f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted.")
+    for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
+        if tuple(one.tokens.tolist()) != item.prompt.ids:
+            raise ValueError(
+                f"attributions[{index}] is of another prompt than pairs[{index}], or of another "
+                "prompt_format: attribute these pairs, in this order."
+            )
+
+
+# --- provenance ----------------------------------------------------------------------------------
+
+
+def provenance_of(model: HookedModel, method: str, settings: Mapping[str, Any], n_pairs: int) -> Provenance:
+    """What a vector file records about how its vectors were made."""
+    packages = ("grains-lens", "transformer-lens", "transformers", "torch")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return Provenance(
+        method=method, settings=dict(settings), n_pairs=n_pairs, model=identify(model), versions=versions
+    )
+
+
+def describe(value: Any) -> Any:
+    """A setting as JSON can hold it: frozen values with their fields, functions by name."""
+    if isinstance(value, functools.partial):
+        return {"name": describe(value.func), **{key: describe(item) for key, item in value.keywords.items()}}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"name": type(value).__name__, **asdict(value)}
+    if isinstance(value, Tensor):
+        return f"tensor{list(value.shape)}"
+    if callable(value):
+        return getattr(value, "__name__", repr(value))
+    return value

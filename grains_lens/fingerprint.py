@@ -1,0 +1,119 @@
+"""Which model is this: what vectors record when they are made, and what is compared before they steer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import seam
+from .errors import VectorMismatchError
+from .seam import HookedModel
+from .vectors import ModelIdentity, SteeringVectors
+
+_POSITIONS, _PROJECTIONS = 12, 4
+
+SAME_WITHIN = 0.1
+"""Relative distance of two fingerprints up to which the weights count as the same.
+
+bf16 against float32 moves a fingerprint by a percent or two, transformer-lens's compatibility mode on
+GPT-2 by a quarter and more, another model by about 1.4.
+"""
+
+
+def identify(model: HookedModel) -> ModelIdentity:
+    """The identity of a hooked model, from its config, its tokenizer and one forward pass of 12 tokens."""
+    cfg = model.cfg
+    return ModelIdentity(
+        name=str(cfg.model_name),
+        architecture=str(getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None)),
+        n_layers=seam.n_layers(model),
+        d_model=int(cfg.d_model),
+        dtype=str(cfg.dtype).removeprefix("torch."),
+        tokenizer_hash=_tokenizer_hash(model),
+        fingerprint=residual_fingerprint(model),
+    )
+
+
+def residual_fingerprint(model: HookedModel) -> Float[Tensor, "n_layers sketch"]:
+    """A random projection of the residual stream after every block, on fixed token ids, hooks left aside.
+
+    The relative distance of two sketches estimates that of the residual streams themselves.
+    """
+    index = torch.arange(_POSITIONS)
+    tokens = ((7 * index**2 + 3 * index + 11) % int(model.cfg.d_vocab))[None]
+    # RandomState's stream is guaranteed never to change.
+    projection = torch.from_numpy(
+        np.random.RandomState(0).standard_normal((int(model.cfg.d_model), _PROJECTIONS))
+    ).float()
+    streams: dict[int, Tensor] = {}
+
+    def read(layer: int) -> seam.Edit:
+        return lambda h: streams.__setitem__(layer, h[0].detach().float().cpu())
+
+    layers = range(seam.n_layers(model))
+    edits = [(seam.resid_post(layer), read(layer)) for layer in layers]
+    with torch.no_grad(), seam.frozen(model), seam.bare(model), seam.hooked(model, edits):
+        model(tokens.to(seam.device_of(model)))
+    return torch.stack([(streams[layer] @ projection).flatten() for layer in layers])
+
+
+def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool = True) -> None:
+    """Raise VectorMismatchError if `vectors` were made on another model, saying what differs.
+
+    Layers and d_model must always fit; weights and tokenizer only if `strict`.
+    """
+    if vectors.d_model != int(model.cfg.d_model):
+        raise VectorMismatchError(
+            f"these vectors are for another model: their d_model is {vectors.d_model}, "
+            f"the model's is {model.cfg.d_model}. Extract vectors on this model."
+        )
+    if vectors.layers[-1] >= seam.n_layers(model):
+        raise VectorMismatchError(
+            f"these vectors are for another model: they reach to layer {vectors.layers[-1]}, "
+            f"the model's last is {seam.n_layers(model) - 1}. Extract vectors on this model."
+        )
+    made_on = vectors.provenance.model
+    if not strict or made_on is None:
+        return
+    differences = []
+    if made_on.n_layers != seam.n_layers(model):
+        differences.append(f"n_layers is {made_on.n_layers} there and {seam.n_layers(model)} here")
+    elif (distance := _distance(made_on.fingerprint, residual_fingerprint(model))) > SAME_WITHIN:
+        differences.append(
+            f"the residual stream differs by {distance:.0%} (other weights, or weights processed otherwise, "
+            "as by enable_compatibility_mode)"
+        )
+    if made_on.tokenizer_hash != _tokenizer_hash(model):
+        differences.append("the tokenizer or its chat template differs")
+    if differences:
+        raise VectorMismatchError(
+            f"these vectors were made on {made_on.name!r} ({made_on.architecture}), and this model "
+            f"({model.cfg.model_name!r}) is another: {'; '.join(differences)}. "
+            "Extract vectors on this model, or pass strict=False to steer it all the same."
+        )
+
+
+def _distance(there: Tensor, here: Tensor) -> float:
+    # Layer by layer, and the worst of them: a later layer may be all that was changed.
+    difference = torch.linalg.vector_norm(there - here, dim=-1)
+    return float((difference / torch.linalg.vector_norm(there, dim=-1)).max())
+
+
+_PROBE = "The quick brown fox, 1 2 3: jumps! Ünïcode\n  and spaces."
+
+
+def _tokenizer_hash(model: HookedModel) -> str:
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        return ""
+    facts = [
+        len(tokenizer),
+        tokenizer(_PROBE, add_special_tokens=False)["input_ids"],
+        getattr(tokenizer, "chat_template", None),
+    ]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,31 @@
+"""Bootstrap intervals, for numbers that come from a few hundred questions and a few models."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+
+def bootstrap_interval(
+    values: Float[np.ndarray, "model question"] | Float[np.ndarray, "question"],
+    *,
+    level: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of the mean of `values`, resampled over questions and, if there are several, models.
+
+    With one row (or a 1-D array) only questions are resampled. With several, each resample draws models
+    with replacement and one set of questions for all of them: the questions are the same for every model.
+    Pass differences between two methods on the same questions for a paired interval.
+    """
+    values = np.atleast_2d(np.asarray(values, dtype=float))
+    models, questions = values.shape
+    generator = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for index in range(resamples):
+        rows = generator.integers(models, size=models)
+        columns = generator.integers(questions, size=questions)
+        means[index] = values[rows][:, columns].mean()
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,193 @@
+"""Log-probabilities of answers, and the preference gap f(x) = log p(y⁺|x) − log p(y⁻|x).
+
+A prompt is run once and each answer continues it from the cache, with gradients. Logits are made at the
+positions that predict an answer's tokens and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from . import seam
+from .encoding import Encoded, PromptFormat, encode
+from .errors import unknown_name
+from .pairs import MultipleChoice, PreferencePair
+from .seam import HookedModel, TokenBatch
+
+Objective = Literal["sum", "mean", "last"]
+"""`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
+
+
+def encode_for(
+    model: HookedModel,
+    items: Sequence[PreferencePair] | Sequence[MultipleChoice],
+    prompt_format: PromptFormat = PromptFormat(),
+) -> list[Encoded]:
+    """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
+    if getattr(model, "tokenizer", None) is None:
+        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
+    if any(item.images for item in items):
+        raise ValueError(
+            "pairs hold images, but this model takes text only: pass a vision-language TransformerBridge, "
+            "or pairs without images."
+        )
+    return encode(
+        model.tokenizer,
+        items,
+        prompt_format=prompt_format,
+        prepend_bos=bool(model.cfg.default_prepend_bos),
+        n_ctx=int(model.cfg.n_ctx),
+    )
+
+
+@dataclass(frozen=True)
+class AnswerBatch:
+    """Prompts, left-padded, and for each of their answers one right-padded batch of the same rows.
+
+    A row with fewer answers than its neighbours repeats its first one; `real` [batch, answer] says which
+    answers are its own.
+    """
+
+    prompts: TokenBatch
+    answers: tuple[TokenBatch, ...]
+    real: Bool[Tensor, "batch answer"]
+
+    def repeat(self, times: int) -> AnswerBatch:
+        """All rows `times` times over, copy after copy."""
+        return AnswerBatch(
+            self.prompts.repeat(times),
+            tuple(answer.repeat(times) for answer in self.answers),
+            self.real.repeat(times, 1),
+        )
+
+
+def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
+    """One batch of encoded prompts and answers."""
+    most = max(len(item.answers) for item in items)
+    real = torch.tensor([[index < len(item.answers) for index in range(most)] for item in items])
+    answers = tuple(
+        seam.right_padded(
+            [item.answers[index] if index < len(item.answers) else item.answers[0] for item in items], device
+        )
+        for index in range(most)
+    )
+    return AnswerBatch(seam.left_padded([item.prompt.ids for item in items], device), answers, real.to(device))
+
+
+def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
+    """Indices in groups of like length, the longest first, so that a group with `rows` rows an item stays
+    within `batch_tokens` padded tokens (one item at least)."""
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens={batch_tokens} must be at least 1.")
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while order:
+        fits = max(1, batch_tokens // max(1, rows * lengths[order[0]]))
+        yield order[:fits]
+        order = order[fits:]
+
+
+def answer_logprobs(
+    model: HookedModel,
+    batch: AnswerBatch,
+    *,
+    objective: Objective = "sum",
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+) -> Float[Tensor, "batch answer"]:
+    """log p(answer | prompt) in nats, for each answer of each prompt.
+
+    `embeddings` take the place of the prompts' own at block 0's input. Log-softmax and sums are float32.
+    """
+    edits = [] if embeddings is None else [(seam.RESID_PRE_0, seam.replace_with(embeddings))]
+    with seam.hooked(model, edits):
+        first, prefix = seam.prefill(model, batch.prompts)
+    return torch.stack(
+        [_score(_continue(model, prefix, first, answer), answer.mask, objective) for answer in batch.answers],
+        dim=-1,
+    )
+
+
+def _continue(
+    model: HookedModel, prefix: seam.Prefix, first: Tensor, answer: TokenBatch
+) -> Float[Tensor, "batch pos"]:
+    # The prompt's last position predicts the first token, each token the next; what follows the last
+    # one is nobody's concern, so it is not run.
+    logits = first
+    if answer.tokens.shape[1] > 1:
+        logits = torch.cat([first, seam.extend(model, prefix, answer.tokens[:, :-1])], dim=1)
+    targets = answer.tokens.to(logits.device)[..., None]
+    logits = logits.float()
+    return logits.gather(-1, targets)[..., 0] - logits.logsumexp(dim=-1)
+
+
+def _score(
+    logprobs: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], objective: Objective
+) -> Float[Tensor, "batch"]:
+    mask = mask.to(logprobs.device)
+    if objective == "last":
+        last = mask.long().sum(dim=-1, keepdim=True) - 1
+        return logprobs.gather(-1, last)[..., 0]
+    total = torch.where(mask, logprobs, 0).sum(dim=-1)
+    return total / mask.sum(dim=-1) if objective == "mean" else total
+
+
+def check_objective(objective: Any) -> None:
+    """Raise ValueError for an unknown objective."""
+    if objective not in get_args(Objective):
+        raise unknown_name("objective", objective, get_args(Objective))
+
+
+@dataclass(frozen=True, eq=False)
+class GapFunction:
+    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
+
+    `x` and `baseline` [pair, pos, d_model] are float32; `mask` [pair, pos] marks real tokens. Points are
+    evaluated `batch_tokens` padded tokens at a time.
+    """
+
+    model: HookedModel
+    batch: AnswerBatch
+    x: Float[Tensor, "pair pos d_model"]
+    baseline: Float[Tensor, "pair pos d_model"]
+    objective: Objective
+    batch_tokens: int
+
+    @property
+    def mask(self) -> Bool[Tensor, "pair pos"]:
+        """Which prompt positions are real tokens."""
+        return self.batch.prompts.mask
+
+    def values(
+        self, points: Float[Tensor, "point pair pos d_model"]
+    ) -> Float[Tensor, "point pair"]:
+        """f at each point, in nats, without a graph."""
+        with torch.no_grad():
+            return torch.cat([self._evaluate(chunk) for chunk in self._chunks(points)])
+
+    def gradients(
+        self, points: Float[Tensor, "point pair pos d_model"]
+    ) -> Iterator[Float[Tensor, "chunk pair pos d_model"]]:
+        """∂f/∂point in float32, a chunk of points at a time in their order; one chunk's graph lives at a time."""
+        for chunk in self._chunks(points):
+            leaf = chunk.detach().requires_grad_(True)
+            with torch.enable_grad():
+                total = self._evaluate(leaf).sum()
+            (gradient,) = torch.autograd.grad(total, leaf)
+            yield gradient
+
+    def _chunks(self, points: Tensor) -> tuple[Tensor, ...]:
+        longest = max(answer.tokens.shape[1] for answer in self.batch.answers)
+        tokens = self.x.shape[0] * (self.x.shape[1] + 2 * longest)
+        return points.split(max(1, self.batch_tokens // tokens))
+
+    def _evaluate(self, points: Tensor) -> Float[Tensor, "point pair"]:
+        n = points.shape[0]
+        logprobs = answer_logprobs(
+            self.model, self.batch.repeat(n), objective=self.objective, embeddings=points.flatten(0, 1)
+        )
+        return (logprobs[:, 0] - logprobs[:, 1]).unflatten(0, (n, -1))

@@ -1,0 +1,316 @@
+"""The model seam: all that grains_lens needs from a hooked model, and the only code that touches hooks.
+
+`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here, in how a
+prompt is prefilled and its cache continued, and nowhere else in the library.
+
+Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
+removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
+people's hooks when one of its contexts ends.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .errors import unknown_name
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class HookedModel(Protocol):
+        """What a hooked model must offer: both transformer-lens model classes do."""
+
+        cfg: Any
+        tokenizer: Any
+        unembed: nn.Module
+
+        @property
+        def hook_dict(self) -> dict[str, Any]: ...
+        def generate(self, *args: Any, **kwargs: Any) -> Any: ...
+        def parameters(self) -> Iterator[nn.Parameter]: ...
+        def modules(self) -> Iterator[nn.Module]: ...
+        def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+else:
+    HookedModel = Any  # at run time any model will do: what is missing is named when it is first used
+
+Edit = Callable[[Tensor], "Tensor | None"]
+"""What a hook does: takes the activation, returns the new one, or None to leave it."""
+
+EMBED = "hook_embed"
+RESID_PRE_0 = "blocks.0.hook_resid_pre"
+"""Where attribution is taken: positions are added and image features merged in by then."""
+
+
+def resid_post(layer: int) -> str:
+    """The hook name of the residual stream after block `layer`."""
+    return f"blocks.{layer}.hook_resid_post"
+
+
+def is_hooked_transformer(model: HookedModel) -> bool:
+    """Whether this is transformer-lens 3's HookedTransformer (the class is gone in 4)."""
+    return any(cls.__name__ == "HookedTransformer" for cls in type(model).__mro__)
+
+
+def device_of(model: HookedModel) -> torch.device:
+    """The device that token ids go to."""
+    return torch.device(model.cfg.device)
+
+
+def n_layers(model: HookedModel) -> int:
+    """How many blocks the model has."""
+    return int(model.cfg.n_layers)
+
+
+def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:
+    """`layers` as a sorted tuple, each of them among `available`; None is all of them."""
+    if layers is None:
+        return tuple(available)
+    chosen = tuple(sorted(set(layers)))
+    for layer in chosen:
+        if layer not in available:
+            raise ValueError(
+                f"layers={list(chosen)!r}: layer {layer} is not there; "
+                f"available are {available[0]} to {available[-1]}, counted from 0."
+            )
+    if not chosen:
+        raise ValueError("layers=[] names no layer; leave it out for all of them.")
+    return chosen
+
+
+# --- hooks ---------------------------------------------------------------------------------------
+
+
+def hook_point(model: HookedModel, name: str) -> nn.Module:
+    """The hook point with exactly this name; a ValueError names the nearest one if there is none."""
+    points = getattr(model, "hook_dict", None)
+    if points is None:
+        raise ValueError(
+            f"model is a {type(model).__name__}, not a hooked model: pass a TransformerBridge or a "
+            "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
+        )
+    if name not in points:
+        raise unknown_name("hook name", name, points)
+    return points[name]
+
+
+class Hooks:
+    """A set of edits at named hook points, to be put on and taken off together.
+
+    Every name is looked up before the first hook goes on, and what is on comes off by its own handle,
+    so a failure half-way leaves nothing behind.
+    """
+
+    def __init__(self, model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> None:
+        self._points = [(hook_point(model, name), edit) for name, edit in edits]
+        self._handles: list[Any] = []
+
+    @property
+    def installed(self) -> bool:
+        """Whether the hooks are on."""
+        return bool(self._handles)
+
+    def install(self) -> None:
+        """Put the hooks on; where they are on already, nothing happens."""
+        if self.installed:
+            return
+        try:
+            for point, edit in self._points:
+                self._handles.append(point.register_forward_hook(_as_forward_hook(edit)))
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Take the hooks off again."""
+        while self._handles:
+            self._handles.pop().remove()
+
+
+def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
+    return lambda module, inputs, output: edit(output)
+
+
+@contextmanager
+def hooked(model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> Iterator[None]:
+    """The model with `edits` at their hook points, for the length of the context."""
+    hooks = Hooks(model, edits)
+    hooks.install()
+    try:
+        yield
+    finally:
+        hooks.remove()
+
+
+@contextmanager
+def bare(model: HookedModel) -> Iterator[None]:
+    """The model without anybody's hooks: what its weights alone compute."""
+    points = {id(point): point for point in model.hook_dict.values()}.values()
+    kept = [(point, point._forward_hooks) for point in points]
+    try:
+        for point in points:
+            point._forward_hooks = OrderedDict()
+        yield
+    finally:
+        for point, hooks in kept:
+            point._forward_hooks = hooks
+
+
+@contextmanager
+def frozen(model: HookedModel) -> Iterator[None]:
+    """The model in eval mode with no parameter asking for a gradient; the user's own state comes back.
+
+    The backward pass then stops at activations: no weight gradient is computed or kept.
+    """
+    asking = [p for p in model.parameters() if p.requires_grad]
+    training = [m for m in model.modules() if m.training]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        for module in training:
+            module.training = False
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+        for module in training:
+            module.training = True
+
+
+def replace_with(values: Float[Tensor, "batch pos d_model"]) -> Edit:
+    """An edit that puts `values` in place of the activation, in its own dtype and device."""
+
+    def edit(activation: Tensor) -> Tensor:
+        if activation.shape != values.shape:
+            raise ValueError(
+                f"the values to put in have shape {tuple(values.shape)}, "
+                f"the activation there has {tuple(activation.shape)}."
+            )
+        return values.to(activation.device, activation.dtype)
+
+    return edit
+
+
+# --- forward passes ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Token ids and the mask of real tokens: prompts are padded on the left, answers on the right."""
+
+    tokens: Int[Tensor, "batch pos"]
+    mask: Bool[Tensor, "batch pos"]
+
+    def __len__(self) -> int:
+        return self.tokens.shape[0]
+
+    def repeat(self, times: int) -> TokenBatch:
+        """All rows `times` times over: row r of copy n is row n·len + r."""
+        return TokenBatch(self.tokens.repeat(times, 1), self.mask.repeat(times, 1))
+
+
+def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> TokenBatch:
+    """Rows of ids that end together, as prompts must."""
+    return _padded(rows, device, left=True)
+
+
+def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> TokenBatch:
+    """Rows of ids that begin together, as answers must."""
+    return _padded(rows, device, left=False)
+
+
+def _padded(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool) -> TokenBatch:
+    # Pads are never attended to, so their id is of no consequence: 0 exists in every vocabulary.
+    width = max(len(row) for row in rows)
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for index, row in enumerate(rows):
+        where = slice(width - len(row), width) if left else slice(0, len(row))
+        tokens[index, where] = torch.tensor(row, dtype=torch.long)
+        mask[index, where] = True
+    return TokenBatch(tokens.to(device), mask.to(device))
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prompt's keys and values, to be continued as often as one likes; gradients flow through it."""
+
+    cache: Any
+    mask: Bool[Tensor, "batch pos"]
+
+
+def prefill(
+    model: HookedModel, prompts: TokenBatch
+) -> tuple[Float[Tensor, "batch 1 d_vocab"], Prefix]:
+    """Run left-padded prompts once: the logits after their last token, and what later tokens attend to."""
+    mask = prompts.mask.long()
+    with _unembed_only(model, slice(-1, None)):
+        if is_hooked_transformer(model):
+            cache = _hooked_transformer_cache(model, len(prompts))
+            logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)
+            cache.freeze()
+        else:
+            logits, cache = model(
+                prompts.tokens,
+                attention_mask=mask,
+                position_ids=_positions(prompts.mask),
+                return_type="logits_and_cache",
+                use_cache=True,
+            )
+    return logits, Prefix(cache, prompts.mask)
+
+
+def extend(
+    model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
+) -> Float[Tensor, "batch new d_vocab"]:
+    """The logits after each of the tokens that follow the prefix; the prefix itself stays as it was."""
+    new = torch.ones_like(tokens)
+    if is_hooked_transformer(model):
+        return model(tokens, attention_mask=new, past_kv_cache=prefix.cache)
+    mask = torch.cat([prefix.mask, new.bool()], dim=-1)
+    return model(
+        tokens,
+        attention_mask=mask.long(),
+        position_ids=_positions(mask)[:, -tokens.shape[1] :],
+        past_key_values=_fork(prefix.cache),
+    )
+
+
+def _positions(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
+    return (mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+
+
+def _fork(cache: Any) -> Any:
+    # A continuation appends to the cache it is given. Its layers replace their tensors and never write
+    # into them, so a shallow copy is enough; without one a second continuation is silently wrong.
+    fork = copy.copy(cache)
+    fork.layers = [copy.copy(layer) for layer in cache.layers]
+    return fork
+
+
+def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
+    from transformer_lens.cache.key_value_cache import (  # pyright: ignore[reportMissingImports]
+        TransformerLensKeyValueCache,
+    )
+
+    return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), batch)
+
+
+@contextmanager
+def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
+    """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
+    handle = model.unembed.register_forward_pre_hook(
+        lambda module, inputs: (inputs[0][:, positions], *inputs[1:])
+    )
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,43 @@
+"""A token strip as HTML: each token on the colour of its score."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+_POSITIVE, _NEGATIVE = (33, 102, 172), (178, 24, 43)
+"""Blue for and red against, the ends of ColorBrewer's RdBu: told apart by colour-blind readers too."""
+
+
+def colour(score: float, scale: float) -> tuple[int, int, int]:
+    """White at 0, blue at +scale, red at −scale."""
+    strength = min(1.0, abs(score) / scale) if scale > 0 else 0.0
+    end = _POSITIVE if score > 0 else _NEGATIVE
+    red, green, blue = (round(255 + strength * (channel - 255)) for channel in end)
+    return red, green, blue
+
+
+def ink(background: tuple[int, int, int]) -> str:
+    """Black or white, whichever is read better on this background."""
+    red, green, blue = background
+    return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#fff"
+
+
+def token_strip_html(
+    strings: Sequence[str], scores: Sequence[float], *, caption: str, marked: Sequence[int] = ()
+) -> str:
+    """The strip as a self-contained piece of HTML; tokens at `marked` are underlined."""
+    scale = max((abs(score) for score in scores), default=0.0)
+    spans = []
+    for index, (string, score) in enumerate(zip(strings, scores, strict=True)):
+        background = colour(score, scale)
+        line = "border-bottom:3px solid #e69f00;" if index in marked else "border-bottom:3px solid transparent;"
+        spans.append(
+            f'<span title="{html.escape(string.strip())}: {score:+.3f} nats" style="background:rgb{background};'
+            f'color:{ink(background)};padding:1px 3px;margin:1px;border-radius:3px;{line}'
+            f'display:inline-block;white-space:pre">{html.escape(string.strip() or repr(string)[1:-1])}</span>'
+        )
+    return (
+        '<div style="font-family:monospace;line-height:1.9">' + "".join(spans)
+        + f'<div style="font-size:85%;opacity:.75">{html.escape(caption)}</div></div>'
+    )  # fmt: skip

@@ -1,0 +1,226 @@
+"""Choosing where and how strongly to steer, on questions set aside for it, with a charge for what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import seam
+from .attribution import BATCH_TOKENS
+from .encoding import PromptFormat
+from .errors import unknown_name
+from .evaluation import score_answers
+from .fingerprint import check_belongs
+from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from .pairs import MultipleChoice, PreferencePair
+from .rules import SteeringRule, add_keeping_norm
+from .seam import HookedModel
+from .steering import Steering, Unit, steering, steering_hooks
+from .vectors import SteeringVectors
+
+STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
+"""The default grid, in `unit="residual"`: 1.0 adds a vector as long as the stream is."""
+
+LayerChoice = Literal["each", "all", "first_order_gain"] | Sequence[int | Sequence[int]]
+
+
+@dataclass(frozen=True)
+class TuningRow:
+    """One cell: these layers at this strength. `accuracy` on the target questions, `keep` the accuracy on
+    each group that must not suffer, `cost` the worst drop among them, `score` = accuracy − charge·cost."""
+
+    layers: tuple[int, ...]
+    strength: float
+    accuracy: float
+    keep: Mapping[str, float]
+    cost: float
+    score: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """The whole table, and its best row; `best.strength` is 0 where no steering was worth its cost."""
+
+    rows: tuple[TuningRow, ...]
+    best: TuningRow
+    rule: SteeringRule
+    unit: Unit
+
+    def steering(self, model: HookedModel, vectors: SteeringVectors) -> Steering:
+        """Steering at the best row."""
+        return steering(
+            model, vectors, strength=self.best.strength, layers=self.best.layers or None, rule=self.rule,
+            unit=self.unit,
+        )  # fmt: skip
+
+    def __repr__(self) -> str:
+        names = list(self.best.keep)
+        head = f"{'layers':>16} {'strength':>8} {'accuracy':>8} " + " ".join(f"{n:>12}" for n in names)
+        lines = [head + f" {'cost':>6} {'score':>6}"]
+        for row in self.rows:
+            layers = ",".join(map(str, row.layers)) or "-"
+            keep = " ".join(f"{row.keep[name]:>12.3f}" for name in names)
+            star = " *" if row == self.best else ""
+            lines.append(
+                f"{layers:>16} {row.strength:>8g} {row.accuracy:>8.3f} {keep} {row.cost:>6.3f} {row.score:>6.3f}{star}"
+            )
+        return "\n".join(lines)
+
+
+def tune(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    questions: Sequence[MultipleChoice],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    layers: LayerChoice = "each",
+    keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice] = (),
+    charge: float = 1.0,
+    pairs: Sequence[PreferencePair] | None = None,
+    rule: SteeringRule = add_keeping_norm,
+    unit: Unit = "residual",
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> Tuning:
+    """Choose layers and strength on a dev split, strength 0 always among the candidates.
+
+        score = accuracy(questions) − charge · max over groups in keep of max(0, base accuracy − accuracy)
+
+    `layers` says which sets to try: `"each"` every layer alone and all together, `"all"` all together,
+    `"first_order_gain"` the one with the largest `first_order_gain` on `pairs` (no dev set is spent on it),
+    or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
+    neutral ones, and clear-cut ones of other behaviours, which are what steering really breaks. All cells
+    share their batches, each row with a strength of its own. Of equal scores the weaker steering wins.
+
+    Raises ValueError for an empty grid, layers out of range, and "first_order_gain" without pairs.
+    """
+    check_objective(objective)
+    check_belongs(vectors, model)
+    if not strengths:
+        raise ValueError("strengths=[] leaves nothing to try.")
+    groups = _groups(questions, keep)
+    cells = _cells(model, vectors, strengths, layers, pairs, rule, unit, objective, prompt_format, batch_tokens)
+    table = torch.zeros(len(cells), len(vectors))
+    for cell, (cell_layers, strength) in zip(table, cells, strict=True):
+        cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
+
+    everything = [question for group in groups.values() for question in group]
+    encoded = encode_for(model, everything, prompt_format)
+
+    def hooks_of(rows: Tensor) -> Sequence[tuple[str, seam.Edit]]:
+        row_strengths = table[rows // len(everything)]
+        return steering_hooks(model, vectors, strength=row_strengths, rule=rule, unit=unit, strict=False)
+
+    logprobs = score_answers(
+        model, encoded * len(cells), objective=objective, batch_tokens=batch_tokens, row_hooks=hooks_of,
+        progress="tune" if progress else None,
+    )  # fmt: skip
+    labels = torch.tensor([question.label for question in everything])
+    correct = logprobs.argmax(dim=-1).unflatten(0, (len(cells), -1)) == labels
+    sizes = [len(group) for group in groups.values()]
+    accuracies = torch.stack([part.float().mean(dim=-1) for part in correct.split(sizes, dim=-1)], dim=-1)
+    rows = tuple(
+        _row(cell, accuracy.tolist(), accuracies[0].tolist(), list(groups)[1:], charge)
+        for cell, accuracy in zip(cells, accuracies, strict=True)
+    )
+    best = max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
+    return Tuning(rows, best, rule, unit)
+
+
+def first_order_gain(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    pairs: Sequence[PreferencePair],
+    *,
+    rule: SteeringRule = add_keeping_norm,
+    unit: Unit = "residual",
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+) -> Float[Tensor, "layer"]:
+    """How fast steering at each layer begins to raise the mean preference gap, in nats per unit strength.
+
+    g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at every position, all layers
+    in one backward pass. It picks a layer without a dev set.
+    """
+    check_belongs(vectors, model)
+    encoded = encode_for(model, pairs, prompt_format)
+    total = torch.zeros(len(vectors))
+    with seam.frozen(model):
+        for rows in buckets([item.longest for item in encoded], batch_tokens):
+            batch = collate([encoded[row] for row in rows], seam.device_of(model))
+            strengths = torch.zeros(len(vectors), requires_grad=True)
+            hooks = steering_hooks(model, vectors, strength=strengths, rule=rule, unit=unit, strict=False)
+            with torch.enable_grad(), seam.hooked(model, hooks):
+                logprobs = answer_logprobs(model, batch, objective=objective)
+                (gradient,) = torch.autograd.grad((logprobs[:, 0] - logprobs[:, 1]).sum(), strengths)
+            total += gradient
+    return total / len(encoded)
+
+
+def _groups(
+    questions: Sequence[MultipleChoice],
+    keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice],
+) -> dict[str, Sequence[MultipleChoice]]:
+    kept = keep if isinstance(keep, Mapping) else {"keep": keep} if len(keep) else {}
+    groups = {"questions": questions, **kept}
+    for name, group in groups.items():
+        if not len(group):
+            raise ValueError(f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on.")
+    return groups
+
+
+def _cells(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    strengths: Sequence[float],
+    layers: LayerChoice,
+    pairs: Sequence[PreferencePair] | None,
+    rule: SteeringRule,
+    unit: Unit,
+    objective: Objective,
+    prompt_format: PromptFormat,
+    batch_tokens: int,
+) -> list[tuple[tuple[int, ...], float]]:
+    if layers == "first_order_gain":
+        if pairs is None:
+            raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
+        gains = first_order_gain(
+            model, vectors, pairs, rule=rule, unit=unit, objective=objective, prompt_format=prompt_format,
+            batch_tokens=batch_tokens,
+        )  # fmt: skip
+        sets: list[tuple[int, ...]] = [(vectors.layers[int(gains.argmax())],)]
+    elif layers == "all":
+        sets = [vectors.layers]
+    elif layers == "each":
+        sets = [(layer,) for layer in vectors.layers]
+        if len(vectors) > 1:
+            sets.append(vectors.layers)
+    elif isinstance(layers, str):
+        raise unknown_name("layers", layers, ("each", "all", "first_order_gain"))
+    else:
+        sets = [
+            seam.check_layers([one] if isinstance(one, int) else one, vectors.layers) for one in layers
+        ]
+    base: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    return base + [(chosen, float(s)) for chosen in sets for s in sorted(set(strengths)) if s != 0]
+
+
+def _row(
+    cell: tuple[tuple[int, ...], float],
+    accuracies: Sequence[float],
+    base: Sequence[float],
+    names: Sequence[str],
+    charge: float,
+) -> TuningRow:
+    accuracy, *kept = accuracies
+    cost = max([0.0, *(before - now for before, now in zip(base[1:], kept, strict=True))])
+    keep = dict(zip(names, kept, strict=True))
+    return TuningRow(*cell, accuracy, keep, cost, accuracy - charge * cost)

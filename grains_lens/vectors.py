@@ -1,0 +1,227 @@
+"""Steering vectors: one direction a layer, what it was made from, arithmetic, and files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .errors import VectorFileError
+from .seam import check_layers
+
+FORMAT = "grains_lens.steering_vectors"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class ModelIdentity:
+    """Which model vectors belong to.
+
+    `fingerprint` is a random projection of the residual stream after every block, on fixed token ids: it
+    tells apart weights, and also what was done to them (transformer-lens's compatibility mode centres and
+    folds them, which moves GPT-2's residual stream by a third and is written down nowhere else).
+    """
+
+    name: str
+    architecture: str
+    n_layers: int
+    d_model: int
+    dtype: str
+    tokenizer_hash: str
+    fingerprint: Float[Tensor, "n_layers sketch"]
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """How vectors came to be: method, settings, number of pairs, model, library versions."""
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    n_pairs: int = 0
+    model: ModelIdentity | None = None
+    hook_site: str = "hook_resid_post"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class SteeringVectors:
+    """One direction a layer for the residual stream after that block.
+
+    `directions` [layer, d_model] float32 are as extracted, in residual-stream units, not normalised;
+    `layers` says which block each row belongs to, counted from 0; `residual_norm` [layer] is the median
+    length ‖h‖ of the residual stream there over the prompts' tokens, which `unit="residual"` measures
+    strengths in.
+
+    Raises ValueError if shapes do not fit together or a number is not finite.
+    """
+
+    directions: Float[Tensor, "layer d_model"]
+    layers: tuple[int, ...]
+    residual_norm: Float[Tensor, "layer"]
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        object.__setattr__(self, "directions", self.directions.detach().float().cpu())
+        object.__setattr__(self, "residual_norm", self.residual_norm.detach().float().cpu())
+        if self.directions.ndim != 2 or self.directions.shape[0] != len(self.layers):
+            raise ValueError(
+                f"directions has shape {tuple(self.directions.shape)}; {len(self.layers)} layers need "
+                f"[{len(self.layers)}, d_model]."
+            )
+        if tuple(self.residual_norm.shape) != (len(self.layers),):
+            raise ValueError(
+                f"residual_norm has shape {tuple(self.residual_norm.shape)}; one number a layer is wanted, "
+                f"[{len(self.layers)}]."
+            )
+        if list(self.layers) != sorted(set(self.layers)) or not self.layers or self.layers[0] < 0:
+            raise ValueError(f"layers={self.layers} must be different block numbers from 0 up, in order.")
+        if not (torch.isfinite(self.directions).all() and torch.isfinite(self.residual_norm).all()):
+            raise ValueError("directions or residual_norm hold NaN or infinite values.")
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.directions.shape[1]
+
+    def __getitem__(self, layer: int) -> Float[Tensor, "d_model"]:
+        """The direction after block `layer`."""
+        (layer,) = check_layers([layer], self.layers)
+        return self.directions[self.layers.index(layer)]
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def at(self, layers: int | Sequence[int]) -> SteeringVectors:
+        """The same vectors at some of their layers."""
+        chosen = check_layers([layers] if isinstance(layers, int) else layers, self.layers)
+        rows = [self.layers.index(layer) for layer in chosen]
+        return replace(
+            self, layers=chosen, directions=self.directions[rows], residual_norm=self.residual_norm[rows]
+        )
+
+    def unit(self) -> SteeringVectors:
+        """The same directions with length 1 (a zero vector stays zero)."""
+        return replace(self, directions=torch.nn.functional.normalize(self.directions, dim=-1))
+
+    def norms(self) -> Float[Tensor, "layer"]:
+        """The length of each direction, in residual-stream units."""
+        return torch.linalg.vector_norm(self.directions, dim=-1)
+
+    def cosine(self, other: SteeringVectors) -> Float[Tensor, "layer"]:
+        """Cosine similarity to `other`, layer by layer; the layers must be the same."""
+        self._check_fits(other)
+        return torch.nn.functional.cosine_similarity(self.directions, other.directions, dim=-1)
+
+    def __add__(self, other: SteeringVectors) -> SteeringVectors:
+        self._check_fits(other)
+        parts = {"parts": [_summary(self.provenance), _summary(other.provenance)]}
+        provenance = replace(
+            self.provenance,
+            method="sum",
+            settings=parts,
+            n_pairs=self.provenance.n_pairs + other.provenance.n_pairs,
+        )
+        return replace(self, directions=self.directions + other.directions, provenance=provenance)
+
+    def __sub__(self, other: SteeringVectors) -> SteeringVectors:
+        return self + (-other)
+
+    def __mul__(self, factor: float) -> SteeringVectors:
+        settings = {**self.provenance.settings, "times": self.provenance.settings.get("times", 1.0) * factor}
+        return replace(
+            self,
+            directions=self.directions * factor,
+            provenance=replace(self.provenance, settings=settings),
+        )
+
+    __rmul__ = __mul__
+
+    def __neg__(self) -> SteeringVectors:
+        return self * -1.0
+
+    def __repr__(self) -> str:
+        lengths = ", ".join(f"{norm:.3g}" for norm in self.norms().tolist())
+        return (
+            f"SteeringVectors({self.provenance.method}, {self.provenance.n_pairs} pairs, "
+            f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{lengths}])"
+        )
+
+    def _check_fits(self, other: SteeringVectors) -> None:
+        if self.layers != other.layers or self.d_model != other.d_model:
+            raise ValueError(
+                f"these vectors do not fit together: layers {list(self.layers)}, d_model {self.d_model} and "
+                f"layers {list(other.layers)}, d_model {other.d_model}; take the layers they share with .at()."
+            )
+
+    # --- files -----------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file: the tensors, and everything else as JSON in its metadata header."""
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        tensors = {"directions": self.directions, "residual_norm": self.residual_norm}
+        header: dict[str, Any] = {"layers": list(self.layers), "provenance": _summary(self.provenance)}
+        if (model := self.provenance.model) is not None:
+            tensors["fingerprint"] = model.fingerprint
+            header["model"] = {k: v for k, v in vars(model).items() if k != "fingerprint"}
+        metadata = {
+            "format": FORMAT, "format_version": str(FORMAT_VERSION), "header": json.dumps(header, sort_keys=True)
+        }  # fmt: skip
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path, metadata)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> SteeringVectors:
+        """Read a file that `save` wrote; the numbers come back bit for bit.
+
+        Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist (looked in {path.absolute().parent}).")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        except (SafetensorError, OSError, ValueError) as error:
+            raise VectorFileError(
+                f"{path} is not a whole safetensors file ({error}): copy it again, or extract anew."
+            ) from error
+        if metadata.get("format") != FORMAT:
+            raise VectorFileError(
+                f"{path} is a safetensors file, but not one of steering vectors: it holds "
+                f"{', '.join(sorted(tensors)) or 'nothing'}."
+            )
+        if int(metadata["format_version"]) > FORMAT_VERSION:
+            raise VectorFileError(
+                f"{path} has format version {metadata['format_version']}, this grains_lens reads up to "
+                f"{FORMAT_VERSION}: upgrade grains_lens."
+            )
+        try:
+            header = json.loads(metadata["header"])
+            model = None
+            if "model" in header:
+                model = ModelIdentity(**header["model"], fingerprint=tensors["fingerprint"])
+            return cls(
+                directions=tensors["directions"],
+                layers=tuple(header["layers"]),
+                residual_norm=tensors["residual_norm"],
+                provenance=Provenance(**header["provenance"], model=model),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise VectorFileError(f"{path} is damaged: {error}.") from error
+
+
+def _summary(provenance: Provenance) -> dict[str, Any]:
+    return {name: value for name, value in vars(provenance).items() if name != "model"}
