@@ -68,13 +68,13 @@ clean:
 .venv/.installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "Creating .venv with $$($(PYTHON) --version)"; $(PYTHON) -m venv .venv; }
 	@echo "Installing torch"
-	@$(PIP) install -q -c constraints.txt "$$(grep '^torch==' constraints.txt)"
+	@$(PIP) install -qq -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	@echo "Installing grains_lens and what it and its tests need"
-	@$(PIP) install -q -c constraints.txt -e '.[dev]'
+	@$(PIP) install -qq -c constraints.txt -e '.[dev]'
 	@touch $@
 
 .tl3/.installed: .venv/.installed Makefile
 	@echo "Installing $(TRANSFORMER_LENS_3) into .tl3"
 	@rm -rf .tl3
-	@$(PIP) install -q --no-deps --target .tl3 $(TRANSFORMER_LENS_3)
+	@$(PIP) install -qq --no-deps --target .tl3 $(TRANSFORMER_LENS_3)
 	@touch $@
