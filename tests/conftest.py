@@ -1,0 +1,100 @@
+"""Fixtures: the zoo's models, each built once a process, and which of them a run exercises."""
+
+from __future__ import annotations
+
+import os
+
+# Nothing in the tests may reach for the network; TransformerLens would otherwise pip-install what it misses.
+os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1"}
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import models
+from tests.models import CASES, ModelCase
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backend",
+        choices=models.BACKENDS,
+        help="exercise the models of this TransformerLens class alone (default: every class there is)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import torch
+
+        torch.set_num_threads(1)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return _what_runs(config)
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Under -q there is no header, but what a green run has shown depends on this line."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and reporter.verbosity < 0:
+        reporter.write_line(_what_runs(session.config))
+
+
+def _what_runs(config: pytest.Config) -> str:
+    cases = _cases(config)
+    backends = ", ".join(dict.fromkeys(case.backend for case in cases))
+    architectures = ", ".join(dict.fromkeys(case.architecture for case in cases))
+    return f"transformer-lens {models.TRANSFORMER_LENS_VERSION}: {backends}; {architectures}"
+
+
+def _cases(config: pytest.Config) -> list[ModelCase]:
+    return [case for case in CASES if config.getoption("backend") in (None, case.backend)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "case" in metafunc.fixturenames:
+        cases = _cases(metafunc.config)
+        metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True, scope="session")
+
+
+@pytest.fixture(scope="session")
+def case(request: pytest.FixtureRequest) -> ModelCase:
+    """Which of the zoo's models `hooked` is; each in turn."""
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def hooked(case: ModelCase, zoo: Zoo) -> Any:
+    """Every model of the zoo in turn. All tests share it: leave it as you found it."""
+    return zoo[case]
+
+
+@pytest.fixture(scope="session")
+def llama(request: pytest.FixtureRequest, zoo: Zoo) -> Any:
+    """The tiny Llama, for tests of what cannot depend on the model class."""
+    return zoo[next(case for case in _cases(request.config) if case.architecture == "llama")]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(zoo: Zoo) -> Any:
+    """The zoo's tokenizer: word by word, one BOS first."""
+    return models.load_tokenizer(zoo.directory)
+
+
+@pytest.fixture(scope="session")
+def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
+    return Zoo(tmp_path_factory.mktemp("zoo"))
+
+
+class Zoo(dict[ModelCase, Any]):
+    """Builds a model when it is first asked for, then keeps it."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self.directory = directory
+
+    def __missing__(self, case: ModelCase) -> Any:
+        self[case] = models.build(case, self.directory)
+        return self[case]
