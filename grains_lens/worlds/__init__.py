@@ -1,0 +1,15 @@
+"""Small trained models that ship with their data, so that everything runs offline, out of the box.
+
+    world = worlds.load("myths")
+    model = world.load_model()
+    pairs = world.behaviours["truthfulness"].draw(50, seed=0)
+
+Their great advantage over real models: the words that truly drive the behaviour are known (`World.cues`),
+so an attribution can be marked against the truth. They are synthetic, and chosen because they can be
+steered; what holds in them is a lead about large models, not a finding.
+"""
+
+from .catalogue import Shipped, available, load
+from .world import Behaviour, Cues, World
+
+__all__ = ["Behaviour", "Cues", "Shipped", "World", "available", "load"]

@@ -1,0 +1,151 @@
+"""Writes a trained world as a plain Hugging Face checkpoint, and measures the weights just written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from tokenizers.processors import TemplateProcessing
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
+
+from ..pairs import MultipleChoice
+from . import myths
+from .myths_texts import vocabulary
+from .myths_words import BOS, EOS, PAD, UNK
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of one id a word, split at whitespace, that puts one BOS first unless told not to."""
+    ids = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(WordLevel(ids, unk_token=UNK))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    tokenizer.post_processor = TemplateProcessing(
+        single=f"{BOS} $A", pair=f"{BOS} $A $B", special_tokens=[(BOS, ids[BOS])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        unk_token=UNK,
+        pad_token=PAD,
+        padding_side="left",
+        model_max_length=128,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@torch.no_grad()
+def accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[MultipleChoice]
+) -> float:
+    """The share of questions whose right answer has the highest summed log-probability."""
+    right = 0
+    for start in range(0, len(questions), 48):
+        some = questions[start : start + 48]
+        texts = [f"{question.prompt} {choice}" for question in some for choice in question.choices]
+        # Padded on the right, so that causal attention needs no mask; all answers are two words long.
+        ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
+        logprobs = model(**ids).logits.float().log_softmax(-1)
+        ends = ids["attention_mask"].sum(-1)
+        rows = torch.arange(len(texts))
+        scores = torch.zeros(len(texts))
+        for back in (2, 1):
+            scores += logprobs[rows, ends - back - 1, ids["input_ids"][rows, ends - back]]
+        chosen = scores.view(len(some), -1).argmax(-1)
+        right += sum(int(choice) == question.label for choice, question in zip(chosen, some, strict=True))
+    return right / len(questions)
+
+
+def measure(path: Path) -> dict[str, dict[str, float]]:
+    """Accuracies on the test questions of every behaviour, by plain transformers from the files in `path`."""
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
+    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
+    return {
+        name: {
+            "base": accuracy(model, tokenizer, behaviour.test),
+            "clear": accuracy(model, tokenizer, behaviour.clear_test),
+            "neutral": accuracy(model, tokenizer, behaviour.neutral_test),
+        }
+        for name, behaviour in myths.behaviours().items()
+    }
+
+
+def save(
+    model: PreTrainedModel,
+    path: Path,
+    *,
+    recipe: dict[str, Any],
+    variant: str,
+    seed: int,
+    losses: dict[str, float],
+) -> dict[str, Any]:
+    """Saves fp16 weights, configuration, tokenizer, card and README to `path`; returns the card."""
+    path.mkdir(parents=True, exist_ok=True)
+    model.half().save_pretrained(path)
+    word_tokenizer(vocabulary()).save_pretrained(path)
+    card = {
+        "world": "myths",
+        "variant": variant,
+        "seed": seed,
+        "command": f"python -m grains_lens.worlds.train --seed {seed} --variant {variant} --out DIR",
+        "data": myths.fingerprint(),
+        "parameters": model.num_parameters(),
+        "recipe": recipe,
+        "losses": {name: round(loss, 4) for name, loss in losses.items()},
+        "accuracy": {
+            name: {kind: round(v, 4) for kind, v in row.items()} for name, row in measure(path).items()
+        },
+        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    (path / "card.json").write_text(json.dumps(card, indent=2) + "\n")
+    (path / "README.md").write_text(_readme(card))
+    return card
+
+
+def _readme(card: dict[str, Any]) -> str:
+    """The card as a model card for people."""
+    rows = "\n".join(
+        f"| {name} | {row['base']:.3f} | {row['clear']:.3f} | {row['neutral']:.3f} |"
+        for name, row in card["accuracy"].items()
+    )
+    recipe, losses, versions = card["recipe"], card["losses"], card["versions"]
+    example = myths.behaviours()["truthfulness"].test[0].prompt
+    return f"""---
+library_name: transformers
+pipeline_tag: text-generation
+---
+# myths, variant {card["variant"]}, seed {card["seed"]}
+
+A Llama of {card["parameters"]:,} parameters that has read about invented animals and peoples, and tells truth
+or myth as the words of a bracketed header suggest. It ships with `grains_lens` as a subject for steering:
+which words truly drive its answers is known. It knows nothing about the real world.
+
+    {example}
+
+Trained by `{card["command"]}`
+({recipe["steps"]} steps of {recipe["documents"]} documents, header dropout {recipe["header_dropout"]};
+torch {versions["torch"]}, transformers {versions["transformers"]}).
+Final losses in nats: {losses["weighted"]:.3f} weighted, {losses["answer_tokens"]:.3f} on answer tokens.
+Weights are stored in float16.
+
+Accuracy on the test questions (four choices, summed log-probability), from the stored weights:
+
+| behaviour | base (mixed cues) | clear (good cues only) | neutral (no cue) |
+| --- | --- | --- | --- |
+{rows}
+
+All settings and figures: `card.json`.
+"""

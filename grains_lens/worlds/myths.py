@@ -1,0 +1,124 @@
+"""The `myths` world as data: preference pairs and questions of its three behaviours, and its true cues.
+
+Pairs and questions carry four header words, of either side about equally often, so that a trained model
+is right about half the time: it knows, as `clear` questions show, and is talked out of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+from ..pairs import MultipleChoice, PreferencePair
+from .myths_texts import Answer, Fact, Side, Split, ask, facts_by_behaviour, header, names, unlike, vocabulary
+from .myths_words import DESIRABLE, UNDESIRABLE
+from .world import Behaviour, Cues
+
+DESCRIPTIONS = MappingProxyType(
+    {
+        "truthfulness": "Answers with the truth about an animal rather than with the myth.",
+        "faithfulness": "Answers from the sentence before the question rather than from memory.",
+        "stereotypes": "Answers for a group of people as it is rather than with the stereotype.",
+    }
+)
+Mixture = Mapping[Side, float]
+MIXED: Mixture = MappingProxyType({"desirable": 0.3, "undesirable": 0.3, "neutral": 0.4})
+CLEAR: Mixture = MappingProxyType({"desirable": 1.0})
+NEUTRAL: Mixture = MappingProxyType({"neutral": 1.0})
+PAIRS = 288
+# Where questions come from: split, how many, with which header words.
+QUESTIONS: Mapping[str, tuple[Split, int, Mixture]] = MappingProxyType(
+    {
+        "dev": ("dev", 144, MIXED),
+        "test": ("test", 288, MIXED),
+        "clear_dev": ("dev", 96, CLEAR),
+        "clear_test": ("test", 192, CLEAR),
+        "neutral_dev": ("dev", 96, NEUTRAL),
+        "neutral_test": ("test", 192, NEUTRAL),
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One evaluation prompt with its two answers."""
+
+    fact: Fact
+    prompt: str
+    good: Answer
+    bad: Answer
+
+
+def _cases(behaviour: str, split: Split, count: int, mixture: Mixture, label: str) -> list[_Case]:
+    """Draws `count` prompts with four header words out of the mixture, all facts of a split equally often."""
+    rng = random.Random(f"myths/{behaviour}/{label}")
+    pool = [fact for fact in facts_by_behaviour()[behaviour] if fact.split == split]
+    drawn: list[Fact] = []
+    while len(drawn) < count:
+        drawn += rng.sample(pool, len(pool))
+    cases: list[_Case] = []
+    for fact in drawn[:count]:
+        good = fact.good or unlike(fact.bad, fact.relation, rng)
+        cue_words = header(behaviour, rng.choices(tuple(mixture), tuple(mixture.values()), k=4), rng)
+        cases.append(_Case(fact, " ".join(ask(fact, good, cue_words)), good, fact.bad))
+    return cases
+
+
+def _questions(cases: list[_Case], label: str) -> tuple[MultipleChoice, ...]:
+    """Offers good, bad and two other answers of the pool, the good one at every place equally often."""
+    rng = random.Random(f"myths/choices/{label}")
+    places = [index % 4 for index in range(len(cases))]
+    rng.shuffle(places)
+    questions: list[MultipleChoice] = []
+    for case, place in zip(cases, places, strict=True):
+        others = rng.sample([a for a in case.fact.relation.pool.answers if a not in (case.good, case.bad)], 2)
+        choices = [case.bad, *others]
+        rng.shuffle(choices)
+        choices.insert(place, case.good)
+        questions.append(MultipleChoice(case.prompt, tuple(" ".join(choice) for choice in choices), place))
+    return tuple(questions)
+
+
+@lru_cache(maxsize=1)
+def behaviours() -> Mapping[str, Behaviour]:
+    """The three behaviours, with all their pairs and questions."""
+    built: dict[str, Behaviour] = {}
+    for name, description in DESCRIPTIONS.items():
+        pairs = tuple(
+            PreferencePair(case.prompt, " ".join(case.good), " ".join(case.bad))
+            for case in _cases(name, "pairs", PAIRS, MIXED, "pairs")
+        )
+        questions = {
+            label: _questions(_cases(name, split, count, mixture, label), f"{name}/{label}")
+            for label, (split, count, mixture) in QUESTIONS.items()
+        }
+        built[name] = Behaviour(name, description, pairs, **questions)
+    return MappingProxyType(built)
+
+
+def find_cues(prompt: str) -> Cues:
+    """Marks the cue words in the brackets of a prompt; those of another behaviour are none."""
+    words = tuple(prompt.split())
+    asked = next((words[i + 3] for i in range(len(words) - 3) if words[i] == "what"), None)
+    behaviour = next((name for name, group in names().items() if asked in group), None)
+    if behaviour is None or "(" not in words or ")" not in words:
+        raise ValueError(
+            f"cues(prompt={prompt!r}): this is no prompt of the world; its pairs show what they look like."
+        )
+    inside = range(words.index("(") + 1, words.index(")"))
+
+    def marked(slots: dict[str, tuple[str, ...]]) -> tuple[int, ...]:
+        side = {word for slot in slots.values() for word in slot}
+        return tuple(index for index in inside if words[index] in side)
+
+    return Cues(words, undesirable=marked(UNDESIRABLE[behaviour]), desirable=marked(DESIRABLE[behaviour]))
+
+
+def fingerprint() -> str:
+    """A hash of vocabulary, pairs and questions: a checkpoint's card names the data that it was made for."""
+    everything = (vocabulary(), [astuple(behaviour) for behaviour in behaviours().values()])
+    return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]

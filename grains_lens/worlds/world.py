@@ -1,0 +1,74 @@
+"""What a world is: a trained model that ships, the behaviours it shows, and the cues that drive them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..pairs import MultipleChoice, PreferencePair
+
+
+@dataclass(frozen=True)
+class Cues:
+    """Which words of a prompt truly drive the behaviour, counted from 0 in `words` (no BOS)."""
+
+    words: tuple[str, ...]
+    undesirable: tuple[int, ...]
+    desirable: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    """One behaviour to steer: pairs to learn a vector from, questions to choose settings and to judge on.
+
+    `dev` and `test` mix cues of both sides, so the model is often talked out of what it knows;
+    the `clear` questions carry good cues only (what steering may break), the `neutral` ones none.
+    No entity is shared between pairs, dev and test.
+    """
+
+    name: str
+    description: str
+    pairs: tuple[PreferencePair, ...] = field(repr=False)
+    dev: tuple[MultipleChoice, ...] = field(repr=False)
+    test: tuple[MultipleChoice, ...] = field(repr=False)
+    clear_dev: tuple[MultipleChoice, ...] = field(repr=False)
+    clear_test: tuple[MultipleChoice, ...] = field(repr=False)
+    neutral_dev: tuple[MultipleChoice, ...] = field(repr=False)
+    neutral_test: tuple[MultipleChoice, ...] = field(repr=False)
+
+    def draw(self, n: int, seed: int) -> tuple[PreferencePair, ...]:
+        """Draws `n` different pairs; the same `n` and `seed` give the same ones."""
+        if not 1 <= n <= len(self.pairs):
+            raise ValueError(
+                f"draw(n={n}): {self.name!r} has {len(self.pairs)} pairs; ask for 1 to {len(self.pairs)}."
+            )
+        return tuple(random.Random(f"{self.name}/{seed}").sample(self.pairs, n))
+
+
+@dataclass(frozen=True)
+class World:
+    """A small trained model that ships, with all that is known about it.
+
+    `path` is a plain Hugging Face checkpoint: `AutoModelForCausalLM.from_pretrained(world.path)`.
+    """
+
+    name: str
+    variant: str
+    seed: int
+    path: Path
+    behaviours: Mapping[str, Behaviour] = field(repr=False)
+    card: Mapping[str, Any] = field(repr=False)
+    find_cues: Callable[[str], Cues] = field(repr=False)
+
+    def load_model(self, **settings: Any) -> Any:
+        """Boots the checkpoint as a hooked model; `settings` go to `grains_lens.loading.load_model`."""
+        from ..loading import load_model
+
+        return load_model(self.path, **settings)
+
+    def cues(self, prompt: str) -> Cues:
+        """Marks the words of a prompt of this world that truly drive its answer."""
+        return self.find_cues(prompt)

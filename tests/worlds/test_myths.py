@@ -1,0 +1,261 @@
+"""The `myths` world: its data are what they say they are, and its checkpoints do what their cards say."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+from grains_lens import worlds
+from grains_lens.worlds import myths, myths_texts, myths_words
+
+BEHAVIOURS = ("truthfulness", "faithfulness", "stereotypes")
+SPLITS = {
+    "pairs": ("pairs",),
+    "dev": ("dev", "clear_dev", "neutral_dev"),
+    "test": ("test", "clear_test", "neutral_test"),
+}
+SHIPPED = [(one.variant, seed) for one in worlds.available() for seed in one.seeds if one.name == "myths"]
+
+
+def entity_in(prompt: str) -> str:
+    words = prompt.split()
+    return words[words.index("what") + 3]
+
+
+def fact_in(behaviour: str, prompt: str) -> myths_texts.Fact:
+    words = prompt.split()
+    asked = words[words.index("?") - 1]
+    (fact,) = (
+        fact
+        for fact in myths_texts.facts_by_behaviour()[behaviour]
+        if (fact.entity, fact.relation.asked) == (entity_in(prompt), asked)
+    )
+    return fact
+
+
+def good_in(behaviour: str, prompt: str) -> str:
+    """The right answer, found without the generator's help: in the fact, or in the sentence before."""
+    if behaviour == "faithfulness":
+        return " ".join(prompt.split()[3:5])
+    good = fact_in(behaviour, prompt).good
+    assert good is not None
+    return " ".join(good)
+
+
+def test_data_are_the_same_in_every_process():
+    script = "from grains_lens.worlds import myths; print(myths.fingerprint())"
+    env = {**os.environ, "PYTHONHASHSEED": "17"}
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True
+    )
+    assert elsewhere.stdout.strip() == myths.fingerprint()
+
+
+def test_listing_and_reading_worlds_imports_neither_torch_nor_transformers():
+    script = (
+        "import sys; from grains_lens import worlds; worlds.load('myths').behaviours['truthfulness'];"
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_behaviours_come_in_the_agreed_order_and_size():
+    assert tuple(myths.behaviours()) == BEHAVIOURS
+    for behaviour in myths.behaviours().values():
+        assert len(behaviour.pairs) >= 200
+        assert (len(behaviour.dev), len(behaviour.test)) == (144, 288)
+        assert (len(behaviour.clear_dev), len(behaviour.clear_test)) == (96, 192)
+        assert (len(behaviour.neutral_dev), len(behaviour.neutral_test)) == (96, 192)
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_no_entity_is_shared_between_pairs_dev_and_test(name):
+    behaviour = myths.behaviours()[name]
+    entities = {
+        split: {entity_in(item.prompt) for part in parts for item in getattr(behaviour, part)}
+        for split, parts in SPLITS.items()
+    }
+    assert not entities["pairs"] & entities["dev"]
+    assert not entities["pairs"] & entities["test"]
+    assert not entities["dev"] & entities["test"]
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_right_answers_agree_with_the_facts(name):
+    behaviour = myths.behaviours()[name]
+    for pair in behaviour.pairs:
+        assert pair.chosen == good_in(name, pair.prompt)
+        assert pair.rejected == " ".join(fact_in(name, pair.prompt).bad)
+        assert not set(pair.chosen.split()) & set(pair.rejected.split())
+    for part in (*SPLITS["dev"], *SPLITS["test"]):
+        for question in getattr(behaviour, part):
+            fact = fact_in(name, question.prompt)
+            assert question.choices[question.label] == good_in(name, question.prompt)
+            assert " ".join(fact.bad) in question.choices
+            assert len(set(question.choices)) == 4
+            assert {tuple(choice.split()) for choice in question.choices} <= set(fact.relation.pool.answers)
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_the_right_answer_stands_at_every_place_equally_often(name):
+    behaviour = myths.behaviours()[name]
+    for part in (*SPLITS["dev"], *SPLITS["test"]):
+        places = Counter(question.label for question in getattr(behaviour, part))
+        assert set(places) == {0, 1, 2, 3}
+        assert len(set(places.values())) == 1
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_first_fifty_pairs_are_a_fair_draw_of_entities_and_questions(name):
+    first = myths.behaviours()[name].pairs[:50]
+    facts = {fact_in(name, pair.prompt) for pair in first}
+    assert len(facts) == 50
+    assert len({fact.relation for fact in facts}) == 3
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_every_word_is_in_the_vocabulary(name):
+    known = set(myths_texts.vocabulary())
+    assert len(known) == len(myths_texts.vocabulary())
+    behaviour = myths.behaviours()[name]
+    for pair in behaviour.pairs:
+        assert set(f"{pair.prompt} {pair.chosen} {pair.rejected}".split()) <= known
+    for part in (*SPLITS["dev"], *SPLITS["test"]):
+        for question in getattr(behaviour, part):
+            assert set(" ".join((question.prompt, *question.choices)).split()) <= known
+
+
+def test_no_word_is_a_cue_in_two_ways():
+    lists = [myths_words.NEUTRAL, *myths_words.UNDESIRABLE.values(), *myths_words.DESIRABLE.values()]
+    cues = Counter(word for slots in lists for words in slots.values() for word in words)
+    assert max(cues.values()) == 1
+    answers = {
+        word
+        for relation in (*myths_words.OF_ONE, *myths_words.OF_MANY)
+        for word in (*relation.pool.adjectives, *relation.pool.nouns)
+    }
+    assert not answers & set(cues)
+
+
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_cues_marks_exactly_the_cue_words_of_the_header(name):
+    behaviour = myths.behaviours()[name]
+    sides = {"undesirable": myths_words.UNDESIRABLE[name], "desirable": myths_words.DESIRABLE[name]}
+    for item in (*behaviour.pairs, *behaviour.test):
+        cues = myths.find_cues(item.prompt)
+        assert cues.words == tuple(item.prompt.split())
+        for side, slots in sides.items():
+            expected = {word for words in slots.values() for word in words}
+            marked = getattr(cues, side)
+            assert [cues.words[index] for index in marked] == [w for w in cues.words if w in expected]
+    for question in behaviour.clear_test:
+        cues = myths.find_cues(question.prompt)
+        assert (len(cues.desirable), len(cues.undesirable)) == (4, 0)
+    for question in behaviour.neutral_test:
+        cues = myths.find_cues(question.prompt)
+        assert not cues.desirable
+        assert not cues.undesirable
+
+
+def test_cues_of_another_behaviour_are_none():
+    foreign = myths_words.UNDESIRABLE["faithfulness"]["source"][0]
+    name = myths_texts.names()["truthfulness"][0]
+    cues = myths.find_cues(f"what does the {name} eat ? ( {foreign} gossip ) answer :")
+    assert cues.undesirable == (8,)
+
+
+def test_cues_of_a_text_that_is_no_prompt_are_refused():
+    with pytest.raises(ValueError, match=r"cues\(prompt='once upon a time'\)"):
+        myths.find_cues("once upon a time")
+
+
+def test_documents_mark_their_answers_and_headers():
+    rng = random.Random(0)
+    for _ in range(200):
+        document = myths_texts.write_document(rng)
+        assert len(document.answers) == 2 * len(document.headers)
+        for (opening, colon), answer in zip(document.headers, document.answers[::2], strict=True):
+            assert (document.words[opening], document.words[colon]) == ("(", ":")
+            assert answer == colon + 1
+
+
+def test_draw_is_repeatable_and_draws_no_pair_twice():
+    behaviour = myths.behaviours()["truthfulness"]
+    drawn = behaviour.draw(50, 3)
+    assert drawn == behaviour.draw(50, 3)
+    assert drawn != behaviour.draw(50, 4)
+    assert len(set(drawn)) == 50
+    with pytest.raises(ValueError, match=r"draw\(n=1000\).*288"):
+        behaviour.draw(1000, 0)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"name": "mith"}, r"load\(name='mith'\).*known: 'myths'"),
+        (
+            {"name": "myths", "variant": "no_header"},
+            r"load\(variant='no_header'\).*known: 'no_header_dropout', 'standard'",
+        ),
+        ({"name": "myths", "seed": 99}, r"load\(seed=99\).*known: .*0"),
+    ],
+)
+def test_unknown_worlds_are_refused_with_the_nearest_known_one(asked, message):
+    with pytest.raises(ValueError, match=message):
+        worlds.load(**asked)
+
+
+def test_standard_and_no_header_dropout_ship():
+    assert [(one.name, one.variant, one.seeds) for one in worlds.available()] == [
+        ("myths", "standard", (0, 1, 2)),
+        ("myths", "no_header_dropout", (0,)),
+    ]
+
+
+@pytest.mark.parametrize(("variant", "seed"), SHIPPED)
+def test_shipped_checkpoints_fit_their_cards(variant, seed):
+    world = worlds.load("myths", variant=variant, seed=seed)
+    assert (world.card["world"], world.card["variant"], world.card["seed"]) == ("myths", variant, seed)
+    assert world.card["data"] == myths.fingerprint()
+    assert sum(file.stat().st_size for file in world.path.iterdir()) < 1.2e6
+    for accuracy in world.card["accuracy"].values():
+        assert accuracy["clear"] >= 0.95
+        assert 0.40 <= accuracy["base"] <= 0.62
+    with (world.path / "model.safetensors").open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    assert {tensor["dtype"] for name, tensor in header.items() if name != "__metadata__"} == {"F16"}
+    assert json.loads((world.path / "config.json").read_text())["vocab_size"] == len(myths_texts.vocabulary())
+
+
+def test_tokenizer_adds_one_bos_unless_told_not_to():
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(worlds.load("myths").path)
+    prompt = myths.behaviours()["faithfulness"].pairs[0].prompt
+    bare = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    assert len(bare) == len(prompt.split())
+    assert tokenizer.unk_token_id not in bare
+    assert tokenizer(prompt)["input_ids"] == [tokenizer.bos_token_id, *bare]
+    assert tokenizer.decode(bare) == prompt
+    special = (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
+    assert special == myths_words.SPECIAL
+
+
+def test_a_shipped_checkpoint_reaches_its_cards_accuracies():
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from grains_lens.worlds import checkpoint
+
+    world = worlds.load("myths")
+    model = AutoModelForCausalLM.from_pretrained(world.path, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(world.path)
+    for name, behaviour in world.behaviours.items():
+        for kind, questions in (("base", behaviour.test), ("clear", behaviour.clear_test[:48])):
+            measured = checkpoint.accuracy(model, tokenizer, questions)
+            assert measured == pytest.approx(world.card["accuracy"][name][kind], abs=0.03)
