@@ -38,11 +38,11 @@ class TokenAttribution:
     what kind they are. `gap` is f(x) = log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
     """
 
-    tokens: Int[Tensor, "pos"]
+    tokens: Int[Tensor, " pos"]
     strings: tuple[str, ...]
-    scores: Float[Tensor, "pos"]
-    is_image: Bool[Tensor, "pos"]
-    is_special: Bool[Tensor, "pos"]
+    scores: Float[Tensor, " pos"]
+    is_image: Bool[Tensor, " pos"]
+    is_special: Bool[Tensor, " pos"]
     gap: float
     baseline_gap: float
 
@@ -53,7 +53,7 @@ class TokenAttribution:
 
     def top(
         self, k: int, sign: Sign = "positive", *, include_special: bool = False
-    ) -> Int[Tensor, "chosen"]:
+    ) -> Int[Tensor, " chosen"]:
         """Positions of the k tokens that speak most for (or against) the chosen answer, the strongest first."""
         eligible = torch.ones_like(self.is_special) if include_special else ~self.is_special
         return top_tokens(self.scores, k, sign=sign, eligible=eligible)

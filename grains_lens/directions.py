@@ -6,31 +6,32 @@ Any function of that form will do where an aggregate is asked for; those without
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class Aggregate(Protocol):
     """Reduces one difference vector a pair to one direction."""
 
     def __call__(
-        self, deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, "pair"] | None = None
-    ) -> Float[Tensor, "d_model"]: ...
+        self, deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, " pair"] | None = None
+    ) -> Float[Tensor, " d_model"]: ...
 
 
 def mean_direction(
-    deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, "pair"] | None = None
-) -> Float[Tensor, "d_model"]:
+    deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, " pair"] | None = None
+) -> Float[Tensor, " d_model"]:
     """The mean of the differences: v = (1/n) Σ_j Δ_j, in residual-stream units."""
     return deltas.float().mean(dim=0)
 
 
 def weighted_mean_direction(
-    deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, "pair"] | None = None
-) -> Float[Tensor, "d_model"]:
+    deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, " pair"] | None = None
+) -> Float[Tensor, " d_model"]:
     """The mean of the differences weighted by attribution: v = Σ_j w_j Δ_j / Σ_j w_j, w_j = Σ_S |a_i|.
 
     Without weights, or where all are zero, it is the plain mean.
@@ -42,10 +43,10 @@ def weighted_mean_direction(
 
 def pca_direction(
     deltas: Float[Tensor, "pair d_model"],
-    weights: Float[Tensor, "pair"] | None = None,
+    weights: Float[Tensor, " pair"] | None = None,
     *,
     centred: bool = False,
-) -> Float[Tensor, "d_model"]:
+) -> Float[Tensor, " d_model"]:
     """The first principal component, of unit length, pointing along the mean (GrAInS, section 3.2).
 
     v = argmax_{‖u‖=1} Σ_j (u·Δ_j)²,  with sign(v·Σ_j Δ_j) = +1. With `centred=True` the mean is taken off

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import get_args, Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -34,10 +34,12 @@ class PromptEmbeddings:
     tokens: Float[Tensor, "batch pos d_model"]
 
     def replaced(
-        self, filler: Float[Tensor, "d_model"], where: Bool[Tensor, "batch pos"]
+        self, filler: Float[Tensor, " d_model"], where: Bool[Tensor, "batch pos"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream with `filler` in place of the tokens marked in `where`."""
-        return self.stream + where.to(self.stream.device)[..., None] * (filler.to(self.stream.device) - self.tokens)
+        return self.stream + where.to(self.stream.device)[..., None] * (
+            filler.to(self.stream.device) - self.tokens
+        )
 
 
 def prompt_embeddings(model: HookedModel, prompts: TokenBatch) -> PromptEmbeddings:
@@ -53,7 +55,7 @@ def prompt_embeddings(model: HookedModel, prompts: TokenBatch) -> PromptEmbeddin
     return PromptEmbeddings(stream=seen[seam.RESID_PRE_0], tokens=seen[seam.EMBED])
 
 
-def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Float[Tensor, "d_model"]:
+def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Float[Tensor, " d_model"]:
     """The embedding, at the scale of `hook_embed`, that `filler` names.
 
     Raises ValueError, naming `argument`, for an unknown name, an id outside the vocabulary, a token the
@@ -97,14 +99,16 @@ def own_mask_token(tokenizer: object) -> int | None:
     return None
 
 
-def _token_embedding(model: HookedModel, token: int, argument: str) -> Float[Tensor, "d_model"]:
+def _token_embedding(model: HookedModel, token: int, argument: str) -> Float[Tensor, " d_model"]:
     if not 0 <= token < int(model.cfg.d_vocab):
-        raise ValueError(f"{argument}={token} is no token id: the vocabulary has {model.cfg.d_vocab} of them.")
+        raise ValueError(
+            f"{argument}={token} is no token id: the vocabulary has {model.cfg.d_vocab} of them."
+        )
     with torch.no_grad():
         return _embedding_scale(model) * model.W_E[token].detach().float().cpu()
 
 
-def _mean_embedding(model: HookedModel) -> Float[Tensor, "d_model"]:
+def _mean_embedding(model: HookedModel) -> Float[Tensor, " d_model"]:
     with torch.no_grad():
         return _embedding_scale(model) * model.W_E.detach().float().mean(dim=0).cpu()
 
@@ -113,7 +117,9 @@ def _embedding_scale(model: HookedModel) -> float:
     """How much longer `hook_embed` is than the embedding matrix's rows: Gemma multiplies by √d_model."""
     tokens = torch.tensor([[1, 2, 3]], device=seam.device_of(model))
     with seam.bare(model):
-        seen = prompt_embeddings(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))).tokens[0]
+        seen = prompt_embeddings(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))).tokens[
+            0
+        ]
     rows = model.W_E[tokens[0]].detach().float().to(seen.device)
     scale = float((seen * rows).sum() / (rows * rows).sum())
     if not torch.allclose(seen, scale * rows, rtol=1e-2, atol=1e-3 * float(seen.abs().max())):

@@ -92,7 +92,11 @@ def encode(
 
 
 def encode_prompts(
-    tokenizer: Any, prompts: Sequence[str], *, prompt_format: PromptFormat = PromptFormat(), prepend_bos: bool = True
+    tokenizer: Any,
+    prompts: Sequence[str],
+    *,
+    prompt_format: PromptFormat = PromptFormat(),
+    prepend_bos: bool = True,
 ) -> list[EncodedPrompt]:
     """Token ids of prompts alone, as `encode` makes them."""
     if prompt_format.bos is not None:

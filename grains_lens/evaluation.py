@@ -18,8 +18,8 @@ from .objective import Objective, answer_logprobs, buckets, check_objective, col
 from .pairs import MultipleChoice, PreferencePair
 from .seam import Edit, HookedModel
 
-RowHooks = Callable[[Int[Tensor, "row"]], Sequence[tuple[str, Edit]]]
-"""The hooks under which a batch of these rows is to be run: how a sweep steers each row by its own strength."""
+RowHooks = Callable[[Int[Tensor, " row"]], Sequence[tuple[str, Edit]]]
+"""The hooks to run a batch of these rows under: how a sweep steers each row by a strength of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,15 +28,15 @@ class ChoiceScores:
     [question] the right ones."""
 
     logprobs: Float[Tensor, "question choice"]
-    labels: Int[Tensor, "question"]
+    labels: Int[Tensor, " question"]
 
     @property
-    def predictions(self) -> Int[Tensor, "question"]:
+    def predictions(self) -> Int[Tensor, " question"]:
         """The most probable choice of each question."""
         return self.logprobs.argmax(dim=-1)
 
     @property
-    def correct(self) -> Bool[Tensor, "question"]:
+    def correct(self) -> Bool[Tensor, " question"]:
         """Which questions are answered right."""
         return self.predictions == self.labels
 
@@ -51,14 +51,15 @@ class ChoiceScores:
 
     def __repr__(self) -> str:
         low, high = self.interval()
-        return f"ChoiceScores(accuracy {self.accuracy:.3f} [{low:.3f}, {high:.3f}], {len(self.labels)} questions)"
+        shown = f"{self.accuracy:.3f} [{low:.3f}, {high:.3f}]"
+        return f"ChoiceScores(accuracy {shown}, {len(self.labels)} questions)"
 
 
 @dataclass(frozen=True, eq=False)
 class PreferenceScores:
     """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) of each pair, in nats."""
 
-    gaps: Float[Tensor, "pair"]
+    gaps: Float[Tensor, " pair"]
 
     @property
     def win_rate(self) -> float:
@@ -94,7 +95,11 @@ def multiple_choice(
     check_objective(objective)
     encoded = encode_for(model, questions, prompt_format)
     logprobs = score_answers(
-        model, encoded, objective=objective, batch_tokens=batch_tokens, progress="evaluate" if progress else None
+        model,
+        encoded,
+        objective=objective,
+        batch_tokens=batch_tokens,
+        progress="evaluate" if progress else None,
     )
     return ChoiceScores(logprobs, torch.tensor([question.label for question in questions]))
 
@@ -115,7 +120,11 @@ def preference(
     check_objective(objective)
     encoded = encode_for(model, pairs, prompt_format)
     logprobs = score_answers(
-        model, encoded, objective=objective, batch_tokens=batch_tokens, progress="evaluate" if progress else None
+        model,
+        encoded,
+        objective=objective,
+        batch_tokens=batch_tokens,
+        progress="evaluate" if progress else None,
     )
     return PreferenceScores(logprobs[:, 0] - logprobs[:, 1])
 

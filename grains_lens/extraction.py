@@ -101,10 +101,10 @@ class Contrasts:
 
     plus: Float[Tensor, "pair layer d_model"]
     minus: Float[Tensor, "pair layer d_model"]
-    plus_weights: Float[Tensor, "pair"]
-    minus_weights: Float[Tensor, "pair"]
+    plus_weights: Float[Tensor, " pair"]
+    minus_weights: Float[Tensor, " pair"]
     layers: tuple[int, ...]
-    residual_norm: Float[Tensor, "layer"]
+    residual_norm: Float[Tensor, " layer"]
 
     def reduce(
         self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
@@ -120,7 +120,9 @@ class Contrasts:
 
 
 def per_layer(
-    aggregate: Aggregate, deltas: Float[Tensor, "pair layer d_model"], weights: Float[Tensor, "pair"] | None = None
+    aggregate: Aggregate,
+    deltas: Float[Tensor, "pair layer d_model"],
+    weights: Float[Tensor, " pair"] | None = None,
 ) -> Float[Tensor, "layer d_model"]:
     """The aggregate of the differences at each layer."""
     return torch.stack([aggregate(deltas[:, row], weights) for row in range(deltas.shape[1])])
@@ -154,7 +156,9 @@ def masked_contrasts(
         for sign in get_args(Sign)
     }
     if not any(len(positions) for side in masked.values() for positions in side):
-        raise ValueError("every score is zero, so no token would be masked in any pair: attribute the pairs anew.")
+        raise ValueError(
+            "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
+        )
     shape = (len(encoded), len(chosen_layers), int(model.cfg.d_model))
     deltas = {sign: torch.zeros(shape) for sign in masked}
     norms: list[Tensor] = []
@@ -198,14 +202,12 @@ def masked_contrasts(
     )
 
 
-def typical_norm(norms: Sequence[Float[Tensor, "layer pos"]]) -> Float[Tensor, "layer"]:
+def typical_norm(norms: Sequence[Float[Tensor, "layer pos"]]) -> Float[Tensor, " layer"]:
     """The median ‖h‖ over all positions: attention sinks, a hundred times longer, do not move it."""
     return torch.cat(list(norms), dim=-1).median(dim=-1).values
 
 
-def _masked(
-    index: int, attribution: TokenAttribution, k: int, sign: Sign, include_special: bool
-) -> Tensor:
+def _masked(index: int, attribution: TokenAttribution, k: int, sign: Sign, include_special: bool) -> Tensor:
     try:
         return attribution.top(k, sign, include_special=include_special)
     except ValueError as error:
@@ -221,7 +223,9 @@ def _marks(items: Sequence[Encoded], positions: Sequence[Tensor], width: int) ->
 
 def _check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
     if len(attributions) != len(encoded):
-        raise ValueError(f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted.")
+        raise ValueError(
+            f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted."
+        )
     for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
         if tuple(one.tokens.tolist()) != item.prompt.ids:
             raise ValueError(
@@ -236,10 +240,17 @@ def _check_attributions(encoded: Sequence[Encoded], attributions: Sequence[Token
 def provenance_of(model: HookedModel, method: str, settings: Mapping[str, Any], n_pairs: int) -> Provenance:
     """What a vector file records about how its vectors were made."""
     packages = ("grains-lens", "transformer-lens", "transformers", "torch")
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    versions = {name: _version(name) for name in packages}
     return Provenance(
         method=method, settings=dict(settings), n_pairs=n_pairs, model=identify(model), versions=versions
     )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
+        return "unknown"
 
 
 def describe(value: Any) -> Any:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 
 def bootstrap_interval(
-    values: Float[np.ndarray, "model question"] | Float[np.ndarray, "question"],
+    values: Float[np.ndarray, "model question"] | Float[np.ndarray, " question"],
     *,
     level: float = 0.95,
     resamples: int = 2000,

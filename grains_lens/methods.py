@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from .objective import GapFunction
 from .quadrature import Rule, quadrature
 
 
+@runtime_checkable
 class AttributionMethod(Protocol):
     """What `attribute(method=...)` takes. `is_complete`: the scores claim to sum to f(x) − f(x')."""
 

@@ -77,7 +77,9 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
         )
         for index in range(most)
     )
-    return AnswerBatch(seam.left_padded([item.prompt.ids for item in items], device), answers, real.to(device))
+    return AnswerBatch(
+        seam.left_padded([item.prompt.ids for item in items], device), answers, real.to(device)
+    )
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
@@ -127,7 +129,7 @@ def _continue(
 
 def _score(
     logprobs: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], objective: Objective
-) -> Float[Tensor, "batch"]:
+) -> Float[Tensor, " batch"]:
     mask = mask.to(logprobs.device)
     if objective == "last":
         last = mask.long().sum(dim=-1, keepdim=True) - 1
@@ -162,9 +164,7 @@ class GapFunction:
         """Which prompt positions are real tokens."""
         return self.batch.prompts.mask
 
-    def values(
-        self, points: Float[Tensor, "point pair pos d_model"]
-    ) -> Float[Tensor, "point pair"]:
+    def values(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
         """f at each point, in nats, without a graph."""
         with torch.no_grad():
             return torch.cat([self._evaluate(chunk) for chunk in self._chunks(points)])

@@ -78,10 +78,10 @@ def load_pairs(
 ) -> list[PreferencePair]:
     """Read preference pairs from JSONL, JSON, CSV or parquet, or from any iterable of rows.
 
-    Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image) or `image`. `columns` maps these
-    names to the source's own, as in `columns={"prompt": "question"}`. A Hugging Face `datasets.Dataset`
-    is an iterable of rows. Answers in TRL's conversational form, `[{"role": ..., "content": ...}]`, are
-    taken by the content of their last message.
+    Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image) or `image`.
+    `columns` maps these names to the source's own, as in `columns={"prompt": "question"}`. A Hugging Face
+    `datasets.Dataset` is an iterable of rows. Answers in TRL's conversational form,
+    `[{"role": ..., "content": ...}]`, are taken by the content of their last message.
 
     Raises ValueError naming the row and the column that is missing, empty or wrong.
     """

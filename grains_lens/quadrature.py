@@ -14,9 +14,7 @@ from .errors import unknown_name
 Rule = Literal["gauss_legendre", "trapezoid", "midpoint"]
 
 
-def quadrature(
-    rule: Rule, steps: int
-) -> tuple[Float[Tensor, "step"], Float[Tensor, "step"]]:
+def quadrature(rule: Rule, steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step"]]:
     """Nodes α_k and weights w_k with ∫₀¹ g(α) dα ≈ Σ_k w_k g(α_k), in float64.
 
     Gauss-Legendre integrates polynomials of degree 2·steps − 1 exactly; the trapezoid rule has its end

@@ -25,7 +25,7 @@ def add(
 def add_keeping_norm(
     h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"]
 ) -> Float[Tensor, "... d_model"]:
-    """Add and rescale to the old length, position by position: h' = (h + v)·‖h‖/‖h + v‖ (GrAInS, section 3.3).
+    """Add, and rescale to the old length: h' = (h + v)·‖h‖/‖h + v‖ at each position (GrAInS, section 3.3).
 
     Norms are over d_model, so ‖h'‖ = ‖h‖ at every position, also when one token is decoded at a time.
     Where h + v vanishes there is no direction to keep, and h' = h.

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         cfg: Any
         tokenizer: Any
         unembed: nn.Module
+        W_E: Tensor
 
         @property
         def hook_dict(self) -> dict[str, Any]: ...
@@ -247,9 +248,7 @@ class Prefix:
     mask: Bool[Tensor, "batch pos"]
 
 
-def prefill(
-    model: HookedModel, prompts: TokenBatch
-) -> tuple[Float[Tensor, "batch 1 d_vocab"], Prefix]:
+def prefill(model: HookedModel, prompts: TokenBatch) -> tuple[Float[Tensor, "batch 1 d_vocab"], Prefix]:
     """Run left-padded prompts once: the logits after their last token, and what later tokens attend to."""
     mask = prompts.mask.long()
     with _unembed_only(model, slice(-1, None)):

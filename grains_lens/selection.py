@@ -14,12 +14,12 @@ Sign = Literal["positive", "negative"]
 
 
 def top_tokens(
-    scores: Float[Tensor, "pos"],
+    scores: Float[Tensor, " pos"],
     k: int,
     *,
     sign: Sign = "positive",
-    eligible: Bool[Tensor, "pos"] | None = None,
-) -> Int[Tensor, "chosen"]:
+    eligible: Bool[Tensor, " pos"] | None = None,
+) -> Int[Tensor, " chosen"]:
     """Positions of the k highest positive scores, or of the k lowest negative ones, the strongest first.
 
     S⁺ = top-k {i : a_i > 0},  S⁻ = top-k {i : a_i < 0} by |a_i| (GrAInS, section 3.2). Fewer than k come
@@ -45,4 +45,3 @@ def top_tokens(
     signed = torch.where(eligible, signed, -torch.inf)
     strongest = signed.topk(k).indices
     return strongest[signed[strongest] > 0]
-

@@ -21,7 +21,7 @@ from .vectors import SteeringVectors
 
 Unit = Literal["residual", "absolute", "raw"]
 Strength = float | Sequence[float] | Tensor
-"""A number; one a layer (a sequence, or a tensor [layer]); or one a batch row, a tensor [row, layer] or [row, 1]."""
+"""A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1]."""
 
 
 def steering(
@@ -143,7 +143,7 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
         raise ValueError(f"strength={strength!r} must be finite.")
     if values.ndim == 0:
         return values.expand(n_layers)
-    if values.ndim <= 2 and values.shape[-1] == n_layers or values.ndim == 2 and values.shape[-1] == 1:
+    if (values.ndim <= 2 and values.shape[-1] == n_layers) or (values.ndim == 2 and values.shape[-1] == 1):
         return values.expand(*values.shape[:-1], n_layers)
     raise ValueError(
         f"strength has shape {tuple(values.shape)}; a number, one a layer ([{n_layers}]), or one a batch row "
@@ -151,7 +151,7 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
     )
 
 
-def _steer(direction: Float[Tensor, "d_model"], strength: Float[Tensor, "*row"], rule: SteeringRule) -> Any:
+def _steer(direction: Float[Tensor, " d_model"], strength: Float[Tensor, "*row"], rule: SteeringRule) -> Any:
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
     # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
     # a gradient is steered by at 0 too: there its derivative is what is wanted.
@@ -168,4 +168,3 @@ def _steer(direction: Float[Tensor, "d_model"], strength: Float[Tensor, "*row"],
 
 def _as_edit(hook_fn: Any) -> seam.Edit:
     return lambda activation: hook_fn(activation)
-

@@ -31,10 +31,12 @@ def token_strip_html(
     spans = []
     for index, (string, score) in enumerate(zip(strings, scores, strict=True)):
         background = colour(score, scale)
-        line = "border-bottom:3px solid #e69f00;" if index in marked else "border-bottom:3px solid transparent;"
+        line = (
+            "border-bottom:3px solid #e69f00;" if index in marked else "border-bottom:3px solid transparent;"
+        )
         spans.append(
             f'<span title="{html.escape(string.strip())}: {score:+.3f} nats" style="background:rgb{background};'
-            f'color:{ink(background)};padding:1px 3px;margin:1px;border-radius:3px;{line}'
+            f"color:{ink(background)};padding:1px 3px;margin:1px;border-radius:3px;{line}"
             f'display:inline-block;white-space:pre">{html.escape(string.strip() or repr(string)[1:-1])}</span>'
         )
     return (

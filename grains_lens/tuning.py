@@ -1,4 +1,4 @@
-"""Choosing where and how strongly to steer, on questions set aside for it, with a charge for what it costs."""
+"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def tune(
     if not strengths:
         raise ValueError("strengths=[] leaves nothing to try.")
     groups = _groups(questions, keep)
-    cells = _cells(model, vectors, strengths, layers, pairs, rule, unit, objective, prompt_format, batch_tokens)
+    cells = _cells(
+        model, vectors, strengths, layers, pairs, rule, unit, objective, prompt_format, batch_tokens
+    )
     table = torch.zeros(len(cells), len(vectors))
     for cell, (cell_layers, strength) in zip(table, cells, strict=True):
         cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
@@ -144,7 +146,7 @@ def first_order_gain(
     objective: Objective = "sum",
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-) -> Float[Tensor, "layer"]:
+) -> Float[Tensor, " layer"]:
     """How fast steering at each layer begins to raise the mean preference gap, in nats per unit strength.
 
     g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at every position, all layers
@@ -173,7 +175,9 @@ def _groups(
     groups = {"questions": questions, **kept}
     for name, group in groups.items():
         if not len(group):
-            raise ValueError(f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on.")
+            raise ValueError(
+                f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on."
+            )
     return groups
 
 
@@ -206,9 +210,7 @@ def _cells(
     elif isinstance(layers, str):
         raise unknown_name("layers", layers, ("each", "all", "first_order_gain"))
     else:
-        sets = [
-            seam.check_layers([one] if isinstance(one, int) else one, vectors.layers) for one in layers
-        ]
+        sets = [seam.check_layers([one] if isinstance(one, int) else one, vectors.layers) for one in layers]
     base: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     return base + [(chosen, float(s)) for chosen in sets for s in sorted(set(strengths)) if s != 0]
 

@@ -63,7 +63,7 @@ class SteeringVectors:
 
     directions: Float[Tensor, "layer d_model"]
     layers: tuple[int, ...]
-    residual_norm: Float[Tensor, "layer"]
+    residual_norm: Float[Tensor, " layer"]
     provenance: Provenance
 
     def __post_init__(self) -> None:
@@ -90,7 +90,7 @@ class SteeringVectors:
         """Width of the residual stream."""
         return self.directions.shape[1]
 
-    def __getitem__(self, layer: int) -> Float[Tensor, "d_model"]:
+    def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
         """The direction after block `layer`."""
         (layer,) = check_layers([layer], self.layers)
         return self.directions[self.layers.index(layer)]
@@ -110,11 +110,11 @@ class SteeringVectors:
         """The same directions with length 1 (a zero vector stays zero)."""
         return replace(self, directions=torch.nn.functional.normalize(self.directions, dim=-1))
 
-    def norms(self) -> Float[Tensor, "layer"]:
+    def norms(self) -> Float[Tensor, " layer"]:
         """The length of each direction, in residual-stream units."""
         return torch.linalg.vector_norm(self.directions, dim=-1)
 
-    def cosine(self, other: SteeringVectors) -> Float[Tensor, "layer"]:
+    def cosine(self, other: SteeringVectors) -> Float[Tensor, " layer"]:
         """Cosine similarity to `other`, layer by layer; the layers must be the same."""
         self._check_fits(other)
         return torch.nn.functional.cosine_similarity(self.directions, other.directions, dim=-1)

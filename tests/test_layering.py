@@ -17,16 +17,32 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
     **dict.fromkeys(["errors", "seam"], 0),
-    **dict.fromkeys(["directions", "encoding", "pairs", "quadrature", "rules", "selection", "vectors"], 1),
+    **dict.fromkeys(
+        [
+            "directions",
+            "encoding",
+            "intervals",
+            "pairs",
+            "quadrature",
+            "rules",
+            "selection",
+            "strips",
+            "vectors",
+        ],
+        1,
+    ),
     **dict.fromkeys(
         [
             "attribution",
             "baselines",
+            "embeddings",
             "evaluation",
             "extraction",
             "fingerprint",
             "loading",
+            "methods",
             "objective",
+            "residuals",
             "steering",
             "tuning",
         ],

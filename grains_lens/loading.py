@@ -1,0 +1,204 @@
+"""Hooked models from a local directory or a hub name, as either transformer-lens model class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from .errors import unknown_name
+from .seam import HookedModel
+
+Backend = Literal["auto", "bridge", "hooked_transformer"]
+
+
+def load_model(
+    source: str | Path,
+    *,
+    backend: Backend = "auto",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> HookedModel:
+    """Load a causal language model that `save_pretrained` wrote, or one of the hub's, as a hooked model.
+
+    `backend="bridge"` gives a TransformerBridge, `"hooked_transformer"` a HookedTransformer without weight
+    processing (transformer-lens 3.9 only), `"auto"` the bridge. Both give the same residual stream, so
+    vectors made on one steer the other. transformer-lens is kept from installing packages while it loads.
+
+    Raises ValueError for an unknown backend or an architecture it does not take, FileNotFoundError for a
+    path that is not there, ImportError where the model class is not in the installed transformer-lens.
+    """
+    if backend not in get_args(Backend):
+        raise unknown_name("backend", backend, get_args(Backend))
+    source = _existing(source)
+    device = torch.device(device) if device is not None else _best_device()
+    if backend == "hooked_transformer":
+        return _hooked_transformer(source, device, dtype)
+    from transformer_lens.model_bridge import TransformerBridge
+
+    with _no_installs():
+        bridge: Any = TransformerBridge.boot_transformers(source, device=str(device), dtype=dtype)
+    return bridge.eval()
+
+
+def _existing(source: str | Path) -> str:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise FileNotFoundError(f"{path} has no config.json: it is not a saved model.")
+        return str(path)
+    looks_local = (
+        isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
+    )
+    if looks_local:
+        raise FileNotFoundError(f"{source} is not a directory (looked in {Path.cwd()}).")
+    return str(source)
+
+
+def _best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _no_installs() -> Iterator[None]:
+    """Keep transformer-lens from running pip or uv: it installs torchvision by itself, which can replace torch."""
+    names = ("PIP_NO_INDEX", "UV_OFFLINE")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+# --- HookedTransformer ---------------------------------------------------------------------------
+
+
+def _hooked_transformer(source: str, device: torch.device, dtype: torch.dtype) -> HookedModel:
+    import transformers
+
+    hf_model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    return hooked_transformer_of(hf_model, tokenizer, name=Path(source).name, device=device, dtype=dtype)
+
+
+def hooked_transformer_of(
+    hf_model: Any,
+    tokenizer: Any,
+    *,
+    name: str,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> HookedModel:
+    """A HookedTransformer with the weights of a Hugging Face model, as they are: nothing folded or centred.
+
+    transformer-lens itself loads only models it knows by name into this class.
+    """
+    try:
+        import transformer_lens.pretrained.weight_conversions  # pyright: ignore[reportMissingImports]
+
+        lens: Any = transformer_lens
+    except ImportError as error:
+        raise ImportError(
+            "HookedTransformer was removed in transformer-lens 4; for backend='hooked_transformer' install "
+            '3.9: pip install "grains-lens[hooked-transformer]", or take backend="bridge".'
+        ) from error
+    weight_conversions = lens.pretrained.weight_conversions
+    architecture = type(hf_model).__name__
+    recipes = {
+        "GPT2LMHeadModel": (_gpt2_settings, weight_conversions.convert_gpt2_weights),
+        "LlamaForCausalLM": (_llama_settings, weight_conversions.convert_llama_weights),
+        "Qwen2ForCausalLM": (_llama_settings, weight_conversions.convert_qwen2_weights),
+        "Gemma3ForCausalLM": (_gemma3_settings, weight_conversions.convert_gemma_weights),
+    }
+    if architecture not in recipes:
+        raise ValueError(
+            f"{architecture} cannot be loaded as a HookedTransformer here (these can: {', '.join(recipes)}): "
+            'take backend="bridge".'
+        )
+    settings, convert = recipes[architecture]
+    config = lens.HookedTransformerConfig(
+        model_name=name,
+        original_architecture=architecture,
+        device=str(device),
+        dtype=dtype,
+        init_weights=False,
+        **settings(hf_model.config),
+    )
+    model = lens.HookedTransformer(config, tokenizer=tokenizer)
+    model.load_and_process_state_dict(
+        convert(hf_model, config),
+        fold_ln=False,
+        center_writing_weights=False,
+        center_unembed=False,
+        fold_value_biases=False,
+    )
+    return model.to(device).eval()
+
+
+def _gpt2_settings(config: Any) -> dict[str, Any]:
+    return {
+        "n_layers": config.n_layer,
+        "d_model": config.n_embd,
+        "n_heads": config.n_head,
+        "d_head": config.n_embd // config.n_head,
+        "d_mlp": config.n_inner or 4 * config.n_embd,
+        "n_ctx": config.n_positions,
+        "d_vocab": config.vocab_size,
+        "act_fn": config.activation_function,
+        "normalization_type": "LN",
+        "eps": config.layer_norm_epsilon,
+    }
+
+
+def _llama_settings(config: Any) -> dict[str, Any]:
+    rope = config.rope_parameters
+    if rope.get("rope_type", "default") != "default":
+        raise ValueError(
+            f"this checkpoint scales its rotary positions ({rope['rope_type']!r}), which is not carried over "
+            'to HookedTransformer here: take backend="bridge".'
+        )
+    return _rotary_settings(config) | {"rotary_base": int(rope["rope_theta"])}
+
+
+def _gemma3_settings(config: Any) -> dict[str, Any]:
+    rope = config.rope_parameters
+    kinds = {"sliding_attention": "local", "full_attention": "global"}
+    return _rotary_settings(config) | {
+        "rotary_base": int(rope["full_attention"]["rope_theta"]),
+        "rotary_base_local": int(rope["sliding_attention"]["rope_theta"]),
+        "use_normalization_before_and_after": True,
+        "use_qk_norm": True,
+        "use_local_attn": True,
+        "window_size": config.sliding_window,
+        "attn_types": [kinds[kind] for kind in config.layer_types],
+    }
+
+
+def _rotary_settings(config: Any) -> dict[str, Any]:
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return {
+        "n_layers": config.num_hidden_layers,
+        "d_model": config.hidden_size,
+        "n_heads": config.num_attention_heads,
+        "n_key_value_heads": config.num_key_value_heads,
+        "d_head": d_head,
+        "d_mlp": config.intermediate_size,
+        "n_ctx": config.max_position_embeddings,
+        "d_vocab": config.vocab_size,
+        "act_fn": getattr(config, "hidden_act", None) or config.hidden_activation,
+        "normalization_type": "RMS",
+        "final_rms": True,
+        "eps": config.rms_norm_eps,
+        "positional_embedding_type": "rotary",
+        "rotary_dim": d_head,
+        "gated_mlp": True,
+    }
