@@ -142,7 +142,12 @@ def loss_of(model: LlamaForCausalLM, batch: Batch, recipe: Recipe) -> tuple[Tens
 
 
 def optimisers_of(model: LlamaForCausalLM, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon (torch 2.9 on) for the matrices of the blocks, AdamW for embeddings, unembedding and norms."""
+    """Muon for the matrices of the blocks, AdamW for embeddings, unembedding and norms."""
+    if not hasattr(torch.optim, "Muon"):
+        raise RuntimeError(
+            f"Training a world needs torch 2.9 or newer, for torch.optim.Muon; this is torch {torch.__version__}. "
+            "The checkpoints that ship run on any."
+        )
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -154,9 +159,10 @@ def optimisers_of(model: LlamaForCausalLM, recipe: Recipe) -> tuple[torch.optim.
 
 def train(recipe: Recipe, seed: int) -> tuple[LlamaForCausalLM, dict[str, float]]:
     """Trains a model from scratch; returns it with its losses over the last fifty steps."""
-    torch.manual_seed(seed)
     rng = random.Random(f"myths/reading/{seed}")
-    model = new_model().train()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = new_model().train()
     optimisers = optimisers_of(model, recipe)
 
     def rate(step: int) -> float:
