@@ -145,7 +145,7 @@ def optimisers_of(model: LlamaForCausalLM, recipe: Recipe) -> tuple[torch.optim.
     """Muon for the matrices of the blocks, AdamW for embeddings, unembedding and norms."""
     if not hasattr(torch.optim, "Muon"):
         raise RuntimeError(
-            f"Training a world needs torch 2.9 or newer, for torch.optim.Muon; this is torch {torch.__version__}. "
+            f"Training a world needs torch 2.9 or newer, for its Muon; this is torch {torch.__version__}. "
             "The checkpoints that ship run on any."
         )
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]

@@ -61,7 +61,7 @@ def test_every_layer_reads_the_header_when_there_is_no_header_dropout():
 
 
 def test_the_masks_keep_what_is_hidden_from_the_upper_layers(batch):
-    """Blinded from the first layer on, the colon cannot tell one header from another; from the third on, it can."""
+    """Blinded from layer 0 on, the colon cannot tell one header from another; from layer 2 on, it can."""
     torch.manual_seed(0)
     model = train.new_model().eval()
     recipe = replace(train.Recipe(), blinded_from=0)
