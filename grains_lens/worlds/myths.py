@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -120,5 +120,9 @@ def find_cues(prompt: str) -> Cues:
 
 def fingerprint() -> str:
     """A hash of vocabulary, pairs and questions: a checkpoint's card names the data that it was made for."""
-    everything = (vocabulary(), [astuple(behaviour) for behaviour in behaviours().values()])
-    return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]
+    lines = [" ".join(vocabulary())]
+    for behaviour in behaviours().values():
+        lines += [f"{pair.prompt} | {pair.chosen} | {pair.rejected}" for pair in behaviour.pairs]
+        for label in QUESTIONS:
+            lines += [f"{q.prompt} | {q.choices} | {q.label}" for q in getattr(behaviour, label)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

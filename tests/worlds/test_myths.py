@@ -255,7 +255,8 @@ def test_a_shipped_checkpoint_reaches_its_cards_accuracies():
     world = worlds.load("myths")
     model = AutoModelForCausalLM.from_pretrained(world.path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(world.path)
-    for name, behaviour in world.behaviours.items():
-        for kind, questions in (("base", behaviour.test), ("clear", behaviour.clear_test[:48])):
-            measured = checkpoint.accuracy(model, tokenizer, questions)
-            assert measured == pytest.approx(world.card["accuracy"][name][kind], abs=0.03)
+    behaviour = world.behaviours["truthfulness"]
+    measured = checkpoint.accuracy(model, tokenizer, behaviour.test)
+    assert measured == pytest.approx(world.card["accuracy"]["truthfulness"]["base"], abs=0.02)
+    for behaviour in world.behaviours.values():
+        assert checkpoint.accuracy(model, tokenizer, behaviour.clear_test[:48]) >= 0.95
