@@ -32,18 +32,18 @@ def planted(case, tmp_path_factory):
     directory = tmp_path_factory.mktemp("planted")
     tokenizer = models.load_tokenizer(directory)
     generator = torch.Generator().manual_seed(1)
-    direction = torch.nn.functional.normalize(torch.randn(models.D_MODEL, generator=generator), dim=0)
+    direction = torch.nn.functional.normalize(torch.randn(16, generator=generator), dim=0)
+    direction = torch.cat([direction, torch.zeros(16)])
     wrong, yes, no = tokenizer.convert_tokens_to_ids(["wrong", "yes", "no"])
     with torch.no_grad():
         model = hf_model.model
-        model.embed_tokens.weight.mul_(0.05)
-        model.embed_tokens.weight.sub_(torch.outer(model.embed_tokens.weight @ direction, direction))
+        # Two key-value heads of 8: the first 16 coordinates are what attention copies, and "wrong" has them alone.
+        model.embed_tokens.weight[:, :16] = 0
         model.embed_tokens.weight[UNK] = 0
         model.embed_tokens.weight[wrong] = direction
         for block in model.layers:
             block.input_layernorm.weight.fill_(1)
             block.self_attn.q_proj.weight.zero_()
-            # Two key-value heads of 8 serve four query heads: the first 16 coordinates are copied.
             block.self_attn.v_proj.weight.copy_(torch.eye(16, models.D_MODEL))
             block.self_attn.o_proj.weight.copy_(_copy_back())
             block.mlp.down_proj.weight.zero_()
@@ -64,8 +64,9 @@ def _copy_back():
 PLANTED_PAIRS = [
     gl.PreferencePair(prompt, "yes", "no")
     for prompt in (
-        "is the wrong tea warm ? answer :", "the wrong fox sleeps", "one wrong dog and a cat", "who sees the wrong door ?",
-        "they like a wrong small house today", "when is it wrong to drink this cold milk ?",
+        "is the wrong tea warm ? answer :", "the wrong fox sleeps", "one wrong dog and a cat",
+        "who sees the wrong door ?", "they like a wrong small house today",
+        "when is it wrong to drink this cold milk ?",
     )
 ]  # fmt: skip
 
@@ -83,8 +84,7 @@ def test_a_planted_direction_comes_back_with_its_sign(planted, aggregate, contra
     vectors = extract(
         model, PLANTED_PAIRS, attributions=negative, k=1, aggregate=aggregate, contrast=contrast
     )
-    copied = torch.cat([direction[:16], torch.zeros(16)])  # what attention carries to the last position
-    cosine = torch.nn.functional.cosine_similarity(vectors.directions, -copied[None], dim=-1)
+    cosine = torch.nn.functional.cosine_similarity(vectors.directions, -direction[None], dim=-1)
     assert cosine.min() > 0.99
     base = gl.preference(model, PLANTED_PAIRS, progress=False).mean_gap
     with gl.steering(model, vectors, strength=0.5):
@@ -211,7 +211,7 @@ def test_the_model_is_left_as_it_was(hooked):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"k": 40}, r"pair 1: k=40 is more than the 3 tokens there are to choose from .* lower k"),
+        ({"k": 40}, r"pair 0: k=40 is more than the 13 tokens there are to choose from .* lower k"),
         ({"k": 0}, r"k=0 selects nothing"),
         ({"layers": [7]}, r"layers=\[7\]: layer 7 is not there; available are 0 to 2"),
         ({"layers": []}, r"layers=\[\] names no layer"),

@@ -81,7 +81,7 @@ def test_norms_are_kept_at_every_layer_and_position(hooked, vectors):
 
 def test_strength_zero_is_the_identity_bit_for_bit(hooked, vectors):
     plain = logits(hooked)
-    zeros = (0, 0.0, [0.0] * models.N_LAYERS, torch.zeros(2, 1), torch.zeros(2, models.N_LAYERS))
+    zeros = (0.0, [0.0] * models.N_LAYERS, torch.zeros(2, 1), torch.zeros(2, models.N_LAYERS))
     for strength in zeros:
         with gl.steering(hooked, vectors, strength=strength):
             assert torch.equal(logits(hooked), plain)
