@@ -217,7 +217,7 @@ def test_nan_gradients_are_refused_with_the_pair_named(hooked):
 )
 def test_bad_settings_get_one_clear_sentence(llama, settings, message):
     with pytest.raises(ValueError, match=message):
-        attribute(llama, settings.pop("pairs", PAIRS), **settings)
+        attribute(llama, **{"pairs": PAIRS, **settings})
 
 
 def test_a_prompt_longer_than_the_context_is_refused_before_any_compute(llama):
