@@ -7,6 +7,7 @@ import os
 # Nothing in the tests may reach for the network; TransformerLens would otherwise pip-install what it misses.
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1"}
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,16 @@ def llama(request: pytest.FixtureRequest, zoo: Zoo) -> Any:
 def tokenizer(zoo: Zoo) -> Any:
     """The zoo's tokenizer: word by word, one BOS first."""
     return models.load_tokenizer(zoo.directory)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As users run it: nothing but the library's own checks stands between it and a value of the wrong type."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")
