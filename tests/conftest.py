@@ -60,6 +60,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True, scope="session")
 
 
+@pytest.fixture
+def as_users_run_it() -> Iterator[None]:
+    """Without the type checks that tests run under: what a user sees who passes the wrong thing."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def case(request: pytest.FixtureRequest) -> ModelCase:
     """Which of the zoo's models `hooked` is; each in turn."""
