@@ -94,6 +94,16 @@ def tokenizer(zoo: Zoo) -> Any:
     return models.load_tokenizer(zoo.directory)
 
 
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """As users run it: nothing but the library's own checks stands between it and a value of the wrong type."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 @pytest.fixture(scope="session")
 def zoo(tmp_path_factory: pytest.TempPathFactory) -> Zoo:
     return Zoo(tmp_path_factory.mktemp("zoo"))
