@@ -61,7 +61,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def as_users_run_it() -> Iterator[None]:
+def unchecked() -> Iterator[None]:
     """Without the type checks that tests run under: what a user sees who passes the wrong thing."""
     import jaxtyping
 
@@ -92,16 +92,6 @@ def llama(request: pytest.FixtureRequest, zoo: Zoo) -> Any:
 def tokenizer(zoo: Zoo) -> Any:
     """The zoo's tokenizer: word by word, one BOS first."""
     return models.load_tokenizer(zoo.directory)
-
-
-@pytest.fixture
-def unchecked() -> Iterator[None]:
-    """As users run it: nothing but the library's own checks stands between it and a value of the wrong type."""
-    import jaxtyping
-
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

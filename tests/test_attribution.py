@@ -138,7 +138,7 @@ class LinearGap:
             yield self.weight.expand_as(chunk)
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     "method",
     [
@@ -202,7 +202,7 @@ def test_nan_gradients_are_refused_with_the_pair_named(hooked):
         handle.remove()
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -240,7 +240,7 @@ def test_it_shows_itself(llama):
         assert string.strip() in repr(result)
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 def test_settings_are_checked_when_a_method_is_made():
     with pytest.raises(ValueError, match=r"steps=0 is too few"):
         gl.IntegratedGradients(steps=0)

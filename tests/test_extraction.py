@@ -207,7 +207,7 @@ def test_the_model_is_left_as_it_was(hooked):
     assert same_state(before, state_of(hooked))
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

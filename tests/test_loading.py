@@ -67,7 +67,7 @@ def test_packages_cannot_be_installed_while_a_model_loads(saved, monkeypatch):
     assert "PIP_NO_INDEX" not in os.environ
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 def test_bad_sources_and_backends_get_one_clear_sentence(saved, tmp_path):
     with pytest.raises(
         ValueError, match=r"backend='hooked' is not known; .* Did you mean 'hooked_transformer'"

@@ -313,7 +313,7 @@ def test_two_threads_may_run_one_steered_model(llama, vectors):
 # --- refusals ------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -102,7 +102,7 @@ def test_the_table_shows_itself_with_its_best_row_marked(llama, vectors):
     assert sum(line.endswith("*") for line in shown) == 1
 
 
-@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
