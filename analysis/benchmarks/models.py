@@ -1,0 +1,70 @@
+"""Random models of a wanted size and random pairs for them: what a benchmark needs, built offline."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grains_lens as gl
+
+SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A Llama with untied embeddings; the defaults make 15.3 million parameters."""
+
+    n_layers: int = 6
+    d_model: int = 384
+    d_mlp: int = 1024
+    n_heads: int = 6
+    vocabulary: int = 6144
+
+
+def random_llama(shape: Shape) -> Any:
+    """A TransformerBridge over a Llama with random weights and a word-level tokenizer (w4, w5, ...)."""
+    import torch
+    import transformers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = {f"w{index}": index for index in range(len(SPECIAL), shape.vocabulary)}
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(SPECIAL)} | words, unk_token="<unk>")
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", unk_token="<unk>", pad_token="<pad>"
+    )
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        vocab_size=shape.vocabulary,
+        num_hidden_layers=shape.n_layers,
+        hidden_size=shape.d_model,
+        intermediate_size=shape.d_mlp,
+        num_attention_heads=shape.n_heads,
+        num_key_value_heads=shape.n_heads,
+        max_position_embeddings=256,
+        initializer_range=0.05,
+        pad_token_id=0,
+        bos_token_id=2,
+        eos_token_id=3,
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        transformers.LlamaForCausalLM(config).save_pretrained(directory)
+        fast.save_pretrained(directory)
+        return gl.load_model(Path(directory), device="cpu")
+
+
+def random_pairs(n: int, shape: Shape, *, prompt: int = 60, answer: int = 12) -> list[gl.PreferencePair]:
+    """Pairs whose prompts have about `prompt` tokens and whose answers about `answer` (within a tenth)."""
+    rng = random.Random(0)
+
+    def text(length: int) -> str:
+        length += rng.randint(-(length // 10), length // 10)
+        return " ".join(f"w{rng.randrange(len(SPECIAL), shape.vocabulary)}" for _ in range(length))
+
+    return [gl.PreferencePair(text(prompt - 1), text(answer), text(answer)) for _ in range(n)]
