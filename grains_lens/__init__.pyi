@@ -3,6 +3,8 @@ from . import worlds as worlds
 from .attribution import CompletenessWarning as CompletenessWarning
 from .attribution import TokenAttribution as TokenAttribution
 from .attribution import attribute as attribute
+from .conductance import LayerConductance as LayerConductance
+from .conductance import layer_conductance as layer_conductance
 from .directions import mean_direction as mean_direction
 from .directions import pca_direction as pca_direction
 from .directions import weighted_mean_direction as weighted_mean_direction
@@ -18,10 +20,12 @@ from .extraction import extract_vectors as extract_vectors
 from .extraction import masked_contrasts as masked_contrasts
 from .intervals import bootstrap_interval as bootstrap_interval
 from .loading import load_model as load_model
+from .methods import GradientShap as GradientShap
 from .methods import GradientTimesInput as GradientTimesInput
 from .methods import IntegratedGradients as IntegratedGradients
 from .methods import Occlusion as Occlusion
 from .methods import RandomScores as RandomScores
+from .methods import SmoothGrad as SmoothGrad
 from .pairs import MultipleChoice as MultipleChoice
 from .pairs import PreferencePair as PreferencePair
 from .pairs import load_pairs as load_pairs

@@ -22,7 +22,7 @@ from .seam import HookedModel
 from .selection import Sign, top_tokens
 from .strips import token_strip_html
 
-BATCH_TOKENS = 8192
+BATCH_TOKENS = 4096
 """Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results."""
 
 
@@ -115,10 +115,13 @@ def attribute(
         rows = method.evaluations(max(len(item.prompt) for item in encoded))
         for chosen in buckets(lengths, batch_tokens, rows):
             items = [encoded[index] for index in chosen]
-            f = _gap_function(model, items, filler, objective, batch_tokens, include_special)
+            f = gap_function(
+                model, items, filler, objective=objective, batch_tokens=batch_tokens,
+                include_special=include_special,
+            )  # fmt: skip
             scores = method(f).float().cpu()
-            gaps, baseline_gaps = f.values(torch.stack([f.x, f.baseline])).double().cpu()
-            _check_finite(chosen, scores, gaps, baseline_gaps)
+            gaps, baseline_gaps = f.ends.double().cpu()
+            check_finite(chosen, scores, gaps, baseline_gaps)
             for row, index in enumerate(chosen):
                 results[index] = _token_attribution(
                     model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
@@ -126,26 +129,30 @@ def attribute(
             bar.update(len(chosen))
     attributions = [result for result in results if result is not None]
     if method.is_complete:
-        _warn_if_incomplete(attributions, tolerance)
+        warn_if_incomplete(
+            [one.completeness_error for one in attributions],
+            [one.gap - one.baseline_gap for one in attributions],
+            tolerance,
+        )
     return attributions
 
 
-def _gap_function(
+def gap_function(
     model: HookedModel,
     items: Sequence[Encoded],
-    filler: Tensor,
+    filler: Float[Tensor, " d_model"],
+    *,
     objective: Objective,
     batch_tokens: int,
     include_special: bool,
 ) -> GapFunction:
+    """f over a batch of these items; special tokens do not move unless `include_special`."""
     batch = collate(items, seam.device_of(model))
-    embeddings = prompt_embeddings(model, batch.prompts)
     movable = batch.prompts.mask
     if not include_special:
         movable = movable & ~special_positions(items, movable.shape[1]).to(movable.device)
-    return GapFunction(
-        model, batch, embeddings.stream, embeddings.replaced(filler, movable), objective, batch_tokens
-    )
+    embeddings = prompt_embeddings(model, batch.prompts)
+    return GapFunction(model, batch, embeddings, movable, filler, objective, batch_tokens)
 
 
 def special_positions(items: Sequence[Encoded], width: int) -> Bool[Tensor, "pair pos"]:
@@ -162,7 +169,7 @@ def _token_attribution(
     n_pos = len(item.prompt)
     return TokenAttribution(
         tokens=torch.tensor(item.prompt.ids),
-        strings=tuple(_readable(tokenizer, token) for token in item.prompt.ids),
+        strings=tuple(readable(tokenizer, token) for token in item.prompt.ids),
         scores=scores[scores.shape[0] - n_pos :].clone(),
         is_image=torch.zeros(n_pos, dtype=torch.bool),
         is_special=torch.tensor(item.prompt.is_special),
@@ -171,13 +178,15 @@ def _token_attribution(
     )
 
 
-def _readable(tokenizer: Any, token: int) -> str:
+def readable(tokenizer: Any, token: int) -> str:
+    """What a token reads as, its word boundary with it."""
     # decode() drops the word boundary that SentencePiece writes as ▁, and is needed to read byte-level BPE.
     piece = tokenizer.convert_ids_to_tokens(token)
     return piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token])
 
 
-def _check_finite(pairs: Sequence[int], *numbers: Tensor) -> None:
+def check_finite(pairs: Sequence[int], *numbers: Tensor) -> None:
+    """Raise ValueError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
     for values in numbers:
         good = torch.isfinite(values).reshape(len(pairs), -1).all(dim=-1)
         if not good.all():
@@ -188,21 +197,20 @@ def _check_finite(pairs: Sequence[int], *numbers: Tensor) -> None:
             )
 
 
-def _warn_if_incomplete(attributions: Sequence[TokenAttribution], tolerance: float) -> None:
-    change = [abs(one.gap - one.baseline_gap) for one in attributions]
-    excess = [
-        abs(one.completeness_error) / max(1.0, moved) for one, moved in zip(attributions, change, strict=True)
-    ]
+def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:
+    """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat."""
+    excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
     bad = [index for index, ratio in enumerate(excess) if ratio > tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])
     named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
     warnings.warn(
-        f"the scores of {len(bad)} of {len(attributions)} pairs ({named}) miss f(x) − f(baseline) by more "
-        f"than {tolerance:.0%}; the worst is pair {worst}: {attributions[worst].completeness_error:+.2f} of "
-        f"{change[worst]:.2f} nats. Take more steps (IntegratedGradients(steps=...)) or another baseline "
-        "(baseline='mask' or 'mean' rather than 'zero').",
+        f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
+        f"{tolerance:.0%}; the worst is pair {worst}: {errors[worst]:+.2f} of {abs(changes[worst]):.2f} nats. "
+        "Take more steps (IntegratedGradients(steps=...)), more where they are needed "
+        f"(IntegratedGradients(tolerance={tolerance:g})), or another baseline (baseline='mask' or 'mean' "
+        "rather than 'zero').",
         CompletenessWarning,
         stacklevel=3,
     )

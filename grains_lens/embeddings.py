@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import seam
@@ -33,6 +33,10 @@ class PromptEmbeddings:
     stream: Float[Tensor, "batch pos d_model"]
     tokens: Float[Tensor, "batch pos d_model"]
 
+    def select(self, rows: Int[Tensor, " row"]) -> PromptEmbeddings:
+        """These rows of the batch."""
+        return PromptEmbeddings(self.stream[rows], self.tokens[rows])
+
     def replaced(
         self, filler: Float[Tensor, " d_model"], where: Bool[Tensor, "batch pos"]
     ) -> Float[Tensor, "batch pos d_model"]:
@@ -44,15 +48,9 @@ class PromptEmbeddings:
 
 def prompt_embeddings(model: HookedModel, prompts: TokenBatch) -> PromptEmbeddings:
     """Read what the model itself puts into block 0 for these prompts."""
-    seen: dict[str, Tensor] = {}
-
-    def read(name: str) -> seam.Edit:
-        return lambda activation: seen.__setitem__(name, activation.detach().float())
-
-    names = (seam.EMBED, seam.RESID_PRE_0)
-    with torch.no_grad(), seam.hooked(model, [(name, read(name)) for name in names]):
-        seam.prefill(model, prompts)
-    return PromptEmbeddings(stream=seen[seam.RESID_PRE_0], tokens=seen[seam.EMBED])
+    with torch.no_grad():
+        tokens, stream = seam.embed(model, prompts)
+    return PromptEmbeddings(stream=stream.float(), tokens=tokens.float())
 
 
 def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Float[Tensor, " d_model"]:

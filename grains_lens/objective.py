@@ -7,14 +7,16 @@ positions that predict an answer's tokens and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from . import seam
+from .embeddings import Filler, PromptEmbeddings, filler_embedding
 from .encoding import Encoded, PromptFormat, encode
 from .errors import unknown_name
 from .pairs import MultipleChoice, PreferencePair
@@ -64,6 +66,12 @@ class AnswerBatch:
             self.prompts.repeat(times),
             tuple(answer.repeat(times) for answer in self.answers),
             self.real.repeat(times, 1),
+        )
+
+    def select(self, rows: Int[Tensor, " row"]) -> AnswerBatch:
+        """These rows alone."""
+        return AnswerBatch(
+            self.prompts.select(rows), tuple(answer.select(rows) for answer in self.answers), self.real[rows]
         )
 
 
@@ -148,44 +156,71 @@ def check_objective(objective: Any) -> None:
 class GapFunction:
     """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
 
-    `x` and `baseline` [pair, pos, d_model] are float32; `mask` [pair, pos] marks real tokens. Points are
-    evaluated `batch_tokens` padded tokens at a time.
+    `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
+    `filler` [d_model] is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
     """
 
     model: HookedModel
     batch: AnswerBatch
-    x: Float[Tensor, "pair pos d_model"]
-    baseline: Float[Tensor, "pair pos d_model"]
+    embeddings: PromptEmbeddings
+    movable: Bool[Tensor, "pair pos"]
+    filler: Float[Tensor, " d_model"]
     objective: Objective
     batch_tokens: int
 
     @property
-    def mask(self) -> Bool[Tensor, "pair pos"]:
-        """Which prompt positions are real tokens."""
-        return self.batch.prompts.mask
+    def x(self) -> Float[Tensor, "pair pos d_model"]:
+        """The prompts, float32."""
+        return self.embeddings.stream
+
+    @cached_property
+    def baseline(self) -> Float[Tensor, "pair pos d_model"]:
+        """The prompts with the filler in place of every movable token, float32."""
+        return self.embeddings.replaced(self.filler, self.movable)
+
+    def baseline_of(self, filler: Filler, *, argument: str = "baseline") -> Float[Tensor, "pair pos d_model"]:
+        """Another baseline of the same prompts: for methods that want several."""
+        return self.embeddings.replaced(filler_embedding(self.model, filler, argument=argument), self.movable)
+
+    @cached_property
+    def ends(self) -> Float[Tensor, "2 pair"]:
+        """f(x) and f(baseline) in nats, computed once."""
+        return self.values(torch.stack([self.x, self.baseline]))
+
+    def select(self, rows: Int[Tensor, " row"]) -> GapFunction:
+        """The same function of these pairs alone."""
+        return replace(
+            self,
+            batch=self.batch.select(rows),
+            embeddings=self.embeddings.select(rows),
+            movable=self.movable[rows],
+        )
 
     def values(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
         """f at each point, in nats, without a graph."""
         with torch.no_grad():
-            return torch.cat([self._evaluate(chunk) for chunk in self._chunks(points)])
+            return torch.cat([self.evaluate(chunk) for chunk in self.chunks(points)])
 
     def gradients(
         self, points: Float[Tensor, "point pair pos d_model"]
     ) -> Iterator[Float[Tensor, "chunk pair pos d_model"]]:
         """∂f/∂point in float32, a chunk of points at a time in their order; one chunk's graph lives at a time."""
-        for chunk in self._chunks(points):
+        for chunk in self.chunks(points):
             leaf = chunk.detach().requires_grad_(True)
             with torch.enable_grad():
-                total = self._evaluate(leaf).sum()
+                total = self.evaluate(leaf).sum()
             (gradient,) = torch.autograd.grad(total, leaf)
+            del total  # its graph with it, before the caller looks at the gradient
             yield gradient
 
-    def _chunks(self, points: Tensor) -> tuple[Tensor, ...]:
-        longest = max(answer.tokens.shape[1] for answer in self.batch.answers)
-        tokens = self.x.shape[0] * (self.x.shape[1] + 2 * longest)
+    def chunks(self, points: Float[Tensor, "point pair pos d_model"]) -> tuple[Tensor, ...]:
+        """Points in groups that fit `batch_tokens` (one point at least)."""
+        answers = sum(answer.tokens.shape[1] for answer in self.batch.answers)
+        tokens = self.batch.prompts.tokens.shape[0] * (self.batch.prompts.tokens.shape[1] + answers)
         return points.split(max(1, self.batch_tokens // tokens))
 
-    def _evaluate(self, points: Tensor) -> Float[Tensor, "point pair"]:
+    def evaluate(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
+        """f at each point in one batch, with a graph if autograd records one."""
         n = points.shape[0]
         logprobs = answer_logprobs(
             self.model, self.batch.repeat(n), objective=self.objective, embeddings=points.flatten(0, 1)

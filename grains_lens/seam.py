@@ -10,6 +10,7 @@ people's hooks when one of its contexts ends.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -218,6 +219,10 @@ class TokenBatch:
         """All rows `times` times over: row r of copy n is row n·len + r."""
         return TokenBatch(self.tokens.repeat(times, 1), self.mask.repeat(times, 1))
 
+    def select(self, rows: Int[Tensor, " row"]) -> TokenBatch:
+        """These rows alone."""
+        return TokenBatch(self.tokens[rows], self.mask[rows])
+
 
 def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> TokenBatch:
     """Rows of ids that end together, as prompts must."""
@@ -314,3 +319,24 @@ def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
         yield
     finally:
         handle.remove()
+
+
+class _Enough(Exception):
+    """Raised by our own hook where a forward pass has shown all that was wanted of it."""
+
+
+def embed(model: HookedModel, prompts: TokenBatch) -> tuple[Tensor, Tensor]:
+    """`hook_embed` and what enters block 0 for these prompts; no block is run."""
+    seen: dict[str, Tensor] = {}
+
+    def read_embed(activation: Tensor) -> None:
+        seen[EMBED] = activation
+
+    def read_and_stop(activation: Tensor) -> None:
+        seen[RESID_PRE_0] = activation
+        raise _Enough
+
+    edits = [(EMBED, read_embed), (RESID_PRE_0, read_and_stop)]
+    with hooked(model, edits), contextlib.suppress(_Enough):
+        prefill(model, prompts)
+    return seen[EMBED], seen[RESID_PRE_0]

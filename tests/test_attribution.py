@@ -9,6 +9,9 @@ import torch
 
 import grains_lens as gl
 from grains_lens import methods
+from grains_lens.embeddings import PromptEmbeddings
+from grains_lens.objective import AnswerBatch
+from grains_lens.seam import TokenBatch
 from tests.oracles import PAIRS, block_input, same_state, state_of, uncached_gap
 
 UNK = 1
@@ -130,6 +133,26 @@ class LinearGap:
     baseline: torch.Tensor
     weight: torch.Tensor
 
+    @property
+    def movable(self):
+        return torch.ones(self.x.shape[:2], dtype=torch.bool)
+
+    @property
+    def embeddings(self):
+        return PromptEmbeddings(self.x, self.x)
+
+    @property
+    def batch(self):
+        tokens = torch.arange(self.movable.numel()).reshape(self.movable.shape)
+        return AnswerBatch(TokenBatch(tokens, self.movable), (), self.movable[:, :0])
+
+    @property
+    def ends(self):
+        return self.values(torch.stack([self.x, self.baseline]))
+
+    def baseline_of(self, filler, *, argument):
+        return self.baseline
+
     def values(self, points):
         return (points * self.weight).sum(dim=(-1, -2))
 
@@ -146,7 +169,10 @@ class LinearGap:
         gl.IntegratedGradients(steps=8),
         gl.IntegratedGradients(steps=5, rule="trapezoid"),
         gl.IntegratedGradients(steps=4, rule="midpoint"),
+        gl.IntegratedGradients(steps=2, tolerance=1e-3),
         gl.GradientTimesInput(),
+        gl.SmoothGrad(samples=5, noise=0.3),
+        gl.GradientShap(samples=5),
         gl.Occlusion(),
     ],
     ids=repr,

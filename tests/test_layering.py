@@ -35,6 +35,7 @@ LAYERS = {
         [
             "attribution",
             "baselines",
+            "conductance",
             "embeddings",
             "evaluation",
             "extraction",

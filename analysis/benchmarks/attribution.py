@@ -82,9 +82,7 @@ def conductance(model: Any, pairs: Sequence[gl.PreferencePair], steps: int) -> l
 
 def vectors(model: Any, pairs: Sequence[gl.PreferencePair], steps: int) -> gl.SteeringVectors:
     """Pairs to vectors, end to end."""
-    return gl.extract_vectors(
-        model, pairs, attributions=ours(model, pairs, steps), progress=False
-    )
+    return gl.extract_vectors(model, pairs, attributions=ours(model, pairs, steps), progress=False)
 
 
 # --- memory --------------------------------------------------------------------------------------
@@ -130,14 +128,18 @@ def _print_speed(model: Any, pairs: Sequence[gl.PreferencePair], settings: Setti
         work()
     times = take_turns(contenders, settings.repeats)
     best = min(captums, key=lambda name: times[name].seconds)
-    furthest = max(_distance(one.scores, other) for one, other in zip(outcome["ours"], outcome[best], strict=True))
+    furthest = max(
+        _distance(one.scores, other) for one, other in zip(outcome["ours"], outcome[best], strict=True)
+    )
     print("| work | ours, s a pair (wall) | against | s a pair (wall) | ratio | wanted |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     n = len(few)
     for name in sorted(captums, key=lambda name: -times[name].seconds):
         against = f"captum, internal_batch_size={captums[name]}" + (" (its best)" if name == best else "")
         wanted = "≥ 2.5" if name == best else ""
-        _row("integrated gradients", times["ours"], n, against, times[name], ratio(times, name, "ours"), wanted)
+        _row(
+            "integrated gradients", times["ours"], n, against, times[name], ratio(times, name, "ours"), wanted
+        )
     for name, rate in _rates(settings.shape, few, steps).items():
         floor = _flops(settings, outcome["ours"], few, model) / rate
         _row(
@@ -187,7 +189,8 @@ def _row(
         return f"{times.seconds / n:.3g} ({wall / n:.3g})"
 
     print(
-        f"| {work} | {a_pair(ours)} | {against} | {a_pair(theirs)} | {times_as_long:.2f} | {wanted} |", flush=True
+        f"| {work} | {a_pair(ours)} | {against} | {a_pair(theirs)} | {times_as_long:.2f} | {wanted} |",
+        flush=True,
     )
 
 
