@@ -71,7 +71,7 @@ class IntegratedGradients:
 
     def refined(
         self, f: GapFunction, run: Callable[[GapFunction, int], Tensor]
-    ) -> Float[Tensor, "pair *parts"]:
+    ) -> Float[Tensor, "pair ... part"]:
         """`run(f, steps)` [pair, ..., part], whose parts should sum to f(x) − f(x'), with more steps for the
         pairs that need them."""
         parts, steps = run(f, self.steps), self.steps

@@ -1,6 +1,6 @@
 """How fast is attribution: against captum, against the released code's pattern, against the arithmetic.
 
-    python -m analysis.benchmarks.attribution [--quick]
+    python -m analysis.benchmarks.attribution [--quick] [--stories]
 
 prints two Markdown tables. Contenders take turns on one thread; a time is CPU seconds a pair, the median
 over turns, with the wall clock's beside it; a ratio is the median of the ratios within a turn.
@@ -22,7 +22,7 @@ from torch import Tensor
 import grains_lens as gl
 
 from .contenders import captum_scores, released_pattern
-from .models import Shape, random_llama, random_pairs
+from .models import STORIES, Shape, random_llama, random_pairs
 from .timing import Times, peak_megabytes, ratio, take_turns
 
 SAME_WITHIN = 1e-4
@@ -34,10 +34,10 @@ class Settings:
 
     shape: Shape = Shape()
     steps: int = 20
-    pairs: int = 5
+    pairs: int = 4
     end_to_end_pairs: int = 50
     lots: int = 5
-    repeats: int = 5
+    repeats: int = 3
     batch_sizes: tuple[int, ...] = (1, 5, 20)
 
 
@@ -48,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the benchmark and print its tables."""
     parser = argparse.ArgumentParser(prog="analysis.benchmarks.attribution", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test on a tiny model")
-    settings = QUICK if parser.parse_args(arguments).quick else Settings()
+    parser.add_argument("--stories", action="store_true", help="the shape of stories15M: a large vocabulary")
+    chosen = parser.parse_args(arguments)
+    settings = QUICK if chosen.quick else Settings(STORIES if chosen.stories else Shape())
     torch.set_num_threads(1)
     model = random_llama(settings.shape)
     _print_header(model, settings)

@@ -15,13 +15,18 @@ SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama with untied embeddings; the defaults make 15.3 million parameters."""
+    """A Llama; the defaults make 15.3 million parameters, a sixth of them in the unembedding."""
 
     n_layers: int = 6
     d_model: int = 384
     d_mlp: int = 1024
     n_heads: int = 6
     vocabulary: int = 6144
+    tied: bool = False
+
+
+# A public 15-million-parameter Llama (Karpathy's stories15M): 60 % of it is the tied unembedding.
+STORIES = Shape(d_model=288, d_mlp=768, vocabulary=32000, tied=True)
 
 
 def random_llama(shape: Shape) -> Any:
@@ -49,6 +54,7 @@ def random_llama(shape: Shape) -> Any:
         num_key_value_heads=shape.n_heads,
         max_position_embeddings=256,
         initializer_range=0.05,
+        tie_word_embeddings=shape.tied,
         pad_token_id=0,
         bos_token_id=2,
         eos_token_id=3,
