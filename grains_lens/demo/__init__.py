@@ -1,0 +1,5 @@
+"""What `grains-lens demo` runs: GrAInS and its rivals on a small model that ships, judged on held-out questions."""
+
+from .study import Settings, run
+
+__all__ = ["Settings", "run"]
