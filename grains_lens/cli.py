@@ -121,6 +121,7 @@ def demo(
     """
     from .demo import Settings, run
 
+    _without_loading_bars()
     run(Settings(variant=variant, seeds=seeds, behaviours=behaviours, backend=backend, out=out), say=_say)
 
 
@@ -321,16 +322,22 @@ def _world(name: str) -> World | None:
 
 def _model(name: str, loading: Loading) -> Any:
     import torch
-    import transformers
 
     from .loading import load_model
 
-    transformers.utils.logging.disable_progress_bar()
+    _without_loading_bars()
     world = _world(name)
     dtype = getattr(torch, loading.dtype)
     return load_model(
         world.path if world else name, backend=loading.backend, device=loading.device, dtype=dtype
     )
+
+
+def _without_loading_bars() -> None:
+    """transformers draws one for each model, over in an instant and left standing."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _of_world(model: str, source: str, default: str) -> Any:

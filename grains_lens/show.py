@@ -26,7 +26,9 @@ SMALL, BODY = 7.0, 8.0
 _ADVANCE = 0.602
 """Width of a DejaVu Sans Mono character, in ems: what is laid out needs no renderer to be measured."""
 
-_LINES = ((0, ()), (0, (1.2, 1.0)), (0, (4, 1)), (0, (4, 1, 1, 1)))
+LineStyle = str | tuple[int, tuple[float, ...]]
+
+_LINES: tuple[LineStyle, ...] = ("-", (0, (1.2, 1.0)), (0, (4, 1)), (0, (4, 1, 1, 1)))
 """How kinds of marks differ: by line style, for colour is already spoken for."""
 
 
@@ -73,12 +75,10 @@ def token_strip(
     size = font_size
     scale = max((abs(score) for one in attributions for score in one.scores.tolist()), default=0.0)
     line_height, gap, margin = 1.95 * size, 1.1 * size, 0.8 * size
+    head = 1.6 * size if titles else 0.0
     top, bottom = (2.2 * size if title else margin), 5.6 * size
     layouts = [_lay_out(one.strings, (width * 72) - 2 * margin, size) for one in attributions]
-    heights = [
-        (1.6 * size if titles else 0) + line_height * (1 + max(cell.line for cell in cells))
-        for cells in layouts
-    ]
+    heights = [head + line_height * (1 + max(cell.line for cell in cells)) for cells in layouts]
     height = top + sum(heights) + gap * (len(heights) - 1) + bottom
 
     figure = Figure(figsize=(width, height / 72))
@@ -90,13 +90,13 @@ def token_strip(
     y = top
     for index, (one, cells) in enumerate(zip(attributions, layouts, strict=True)):
         if titles:
-            axes.text(
-                margin, y + 0.6 * size, titles[index], size=SMALL, color="#444", va="center", parse_math=False
-            )
-            y += 1.6 * size
+            # A proportional font is narrower than this: a shortened title is never cut off.
+            fits = _shortened(titles[index], int((width * 72 - 2 * margin) / SMALL / 0.54))
+            axes.text(margin, y + 0.6 * size, fits, size=SMALL, color="#444", va="center", parse_math=False)
+            y += head
         marks = {kind: set(positions[index]) for kind, positions in (marked or {}).items()}
         _draw_strip(axes, one, cells, marks, (margin, y), scale, size)
-        y += heights[index] - (1.6 * size if titles else 0) + gap
+        y += heights[index] - head + gap
     _draw_keys(figure, axes, list(marked or {}), scale, (width * 72, height), margin, size)
     return figure
 
@@ -123,13 +123,17 @@ def _lay_out(strings: Sequence[str], width: float, size: float) -> list[Cell]:
     cells: list[Cell] = []
     line, left = 0, 0.0
     for position, string in enumerate(strings):
-        text = string.strip() or repr(string)[1:-1] or "·"
+        text = _shortened(string.strip() or repr(string)[1:-1] or "·", int(width / size / _ADVANCE) - 2)
         need = (_columns(text) * _ADVANCE + 0.7) * size
         if left and left + need > width:
             line, left = line + 1, 0.0
         cells.append(Cell(position, text, line, left, need))
         left += need + 0.25 * size
     return cells
+
+
+def _shortened(text: str, columns: int) -> str:
+    return text if len(text) <= columns else text[: columns - 1] + "…"
 
 
 def _columns(text: str) -> int:
@@ -165,11 +169,10 @@ def _draw_strip(
                 axes.add_line(_underline(x, x + cell.width, y + 1.62 * size, style))
 
 
-def _underline(left: float, right: float, y: float, style: tuple[int, tuple[float, ...]]) -> Line2D:
-    solid = not style[1]
+def _underline(left: float, right: float, y: float, style: LineStyle) -> Line2D:
     return Line2D(
         [left, right], [y, y], color="black", linewidth=2, linestyle=style, gid="mark",
-        solid_capstyle="butt", dash_capstyle="butt", marker=None if solid else "",
+        solid_capstyle="butt", dash_capstyle="butt",
     )  # fmt: skip
 
 
@@ -188,14 +191,14 @@ def _draw_keys(
     bar = figure.add_axes(
         ((margin + size) / width, 2.9 * size / height, bar_width / width, 0.8 * size / height)
     )
-    ends = [tuple(channel / 255 for channel in colour(sign, 1)) for sign in (-1.0, 1.0)]
+    ends = [tuple(channel / 255 for channel in colour(sign, 1.0)) for sign in (-1.0, 1.0)]
     cmap = LinearSegmentedColormap.from_list("gap", [ends[0], (1, 1, 1), ends[1]])
     scale = scale or 1.0
     colours = ScalarMappable(Normalize(-scale, scale), cmap)
     figure.colorbar(colours, cax=bar, orientation="horizontal", ticks=[-scale, 0, scale])
     bar.set_xticks([-scale, 0, scale], [f"−{scale:.2g}", "0", f"+{scale:.2g}"])
     bar.tick_params(labelsize=SMALL, length=2, pad=1.5)
-    bar.set_xlabel("score (nats): − for rejected, + for chosen", size=SMALL, labelpad=1)
+    bar.set_xlabel("score (nats), + for chosen", size=SMALL, labelpad=1)
     for row, (kind, style) in enumerate(zip(kinds, _LINES, strict=False)):
         x, y = margin + bar_width + 3.4 * size, height - (3.4 - 1.5 * row) * size
         axes.add_line(_underline(x, x + 2.4 * size, y, style))

@@ -37,7 +37,7 @@ class Settings:
 
     `n_pairs` are learnt from. Layer and strength (`unit="residual"`) are tuned on the first `n_dev` dev
     questions, charged with the worse of two drops: on the other behaviours' `clear_dev` questions and on
-    their `neutral_dev` ones, the first `n_keep` of each behaviour. Methods that tune a layer try `strengths`
+    their `neutral_dev` ones, the first `n_keep` of each behaviour, pooled. Methods that tune a layer try `strengths`
     at each layer and at all together; one that steers at all layers by design tries
     `strengths_at_all_layers`, where less does more. `n_test` bounds the test questions of each kind; None
     takes all.
