@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -26,7 +27,7 @@ SMALL, BODY = 7.0, 8.0
 _ADVANCE = 0.602
 """Width of a DejaVu Sans Mono character, in ems: what is laid out needs no renderer to be measured."""
 
-LineStyle = str | tuple[int, tuple[float, ...]]
+LineStyle = Literal["-"] | tuple[int, tuple[float, ...]]
 
 _LINES: tuple[LineStyle, ...] = ("-", (0, (1.2, 1.0)), (0, (4, 1)), (0, (4, 1, 1, 1)))
 """How kinds of marks differ: by line style, for colour is already spoken for."""
