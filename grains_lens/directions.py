@@ -38,7 +38,8 @@ def weighted_mean_direction(
     """
     if weights is None or not weights.any():
         return mean_direction(deltas)
-    return (weights[:, None] * deltas.float()).sum(dim=0) / weights.sum()
+    shares = weights.float() / weights.float().sum()
+    return (shares[:, None] * deltas.float()).sum(dim=0)
 
 
 def pca_direction(
@@ -55,12 +56,21 @@ def pca_direction(
     are all the same have no centred component, and their mean's direction is given instead.
 
     All-zero differences (nothing was masked in any pair) give a zero vector.
+
+    Raises ValueError if a difference is not finite.
     """
+    if not torch.isfinite(deltas).all():
+        raise ValueError(
+            "deltas hold NaN or infinite values; see that the model's residual stream is finite."
+        )
     deltas = deltas.double()
+    scale = deltas.abs().max()
+    if scale == 0:
+        return torch.zeros_like(deltas[0]).float()
+    deltas = deltas / scale
     mean = deltas.mean(dim=0)
     rows = deltas - mean if centred else deltas
-    scale = deltas.abs().max()
-    if rows.abs().max() <= 1e-12 * scale or scale == 0:
+    if rows.abs().max() <= 1e-12:
         return torch.nn.functional.normalize(mean, dim=0).float()
-    component = torch.linalg.svd(rows / scale, full_matrices=False).Vh[0]
+    component = torch.linalg.svd(rows, full_matrices=False).Vh[0]
     return (component if component @ mean >= 0 else -component).float()

@@ -66,10 +66,11 @@ def encode(
         raise ValueError("there are no pairs or questions to work on.")
     if prompt_format.bos is not None:
         prepend_bos = prompt_format.bos
+    special_ids = _special_ids(tokenizer)
     encoded = []
     for index, item in enumerate(items):
         texts = (item.chosen, item.rejected) if isinstance(item, PreferencePair) else item.choices
-        prompt, shown = _encode_prompt(tokenizer, item.prompt, prompt_format, prepend_bos)
+        prompt, shown = _encode_prompt(tokenizer, item.prompt, prompt_format, prepend_bos, special_ids)
         answers = tuple(_encode_answer(tokenizer, shown, text, prompt_format) for text in texts)
         one = Encoded(prompt, answers)
         if not len(prompt):
@@ -101,23 +102,35 @@ def encode_prompts(
     """Token ids of prompts alone, as `encode` makes them."""
     if prompt_format.bos is not None:
         prepend_bos = prompt_format.bos
-    return [_encode_prompt(tokenizer, prompt, prompt_format, prepend_bos)[0] for prompt in prompts]
+    special_ids = _special_ids(tokenizer)
+    return [
+        _encode_prompt(tokenizer, prompt, prompt_format, prepend_bos, special_ids)[0] for prompt in prompts
+    ]
 
 
 def _encode_prompt(
-    tokenizer: Any, prompt: str, prompt_format: PromptFormat, prepend_bos: bool
+    tokenizer: Any, prompt: str, prompt_format: PromptFormat, prepend_bos: bool, special_ids: set[int]
 ) -> tuple[EncodedPrompt, str]:
     shown = _render_chat(tokenizer, prompt, prompt_format) if prompt_format.chat else prompt
     ids = list(tokenizer(shown, add_special_tokens=False)["input_ids"])
-    special_ids = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
     special = [token in special_ids for token in ids]
     if prompt_format.chat:
-        inside = _tokens_of_content(tokenizer, shown, prompt, len(ids))
+        inside = _tokens_of_content(tokenizer, shown, prompt_format, len(ids))
         special = [is_special or not inside[i] for i, is_special in enumerate(special)]
     bos = tokenizer.bos_token_id
     if prepend_bos and bos is not None and ids[:1] != [bos]:
         ids, special = [bos, *ids], [True, *special]
     return EncodedPrompt(tuple(ids), tuple(special)), shown
+
+
+def _special_ids(tokenizer: Any) -> set[int]:
+    """Ids of tokens that are no text: BOS and the like, and a template's own, which carry no name."""
+    ids = set(tokenizer.all_special_ids)
+    ids |= {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
+    # An unknown word is text; but in GPT-2's vocabulary one token is unknown, BOS and EOS at once.
+    if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id):
+        ids.discard(tokenizer.unk_token_id)
+    return ids
 
 
 def _render_chat(tokenizer: Any, prompt: str, prompt_format: PromptFormat) -> str:
@@ -132,14 +145,21 @@ def _render_chat(tokenizer: Any, prompt: str, prompt_format: PromptFormat) -> st
     return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
 
 
-def _tokens_of_content(tokenizer: Any, shown: str, prompt: str, n_tokens: int) -> list[bool]:
-    """Which tokens of a rendered chat lie in the user's own text, as against the template."""
-    content = prompt.strip()
-    start = shown.rfind(content)
-    if start < 0 or not tokenizer.is_fast:
+_CONTENT = "\ue000"
+"""A private-use character, which no template has in it."""
+
+
+def _tokens_of_content(tokenizer: Any, shown: str, prompt_format: PromptFormat, n_tokens: int) -> list[bool]:
+    """Which tokens of a rendered chat lie in the user's own text, as against the template.
+
+    The template shows itself around a stand-in: looking for the prompt would find "user" in the template.
+    """
+    before, _, after = _render_chat(tokenizer, _CONTENT, prompt_format).partition(_CONTENT)
+    if not (shown.startswith(before) and shown.endswith(after) and tokenizer.is_fast):
         return [True] * n_tokens
+    start, stop = len(before), len(shown) - len(after)
     offsets = tokenizer(shown, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return [begin < start + len(content) and end > start for begin, end in offsets]
+    return [begin < stop and end > start for begin, end in offsets]
 
 
 def _encode_answer(tokenizer: Any, shown: str, answer: str, prompt_format: PromptFormat) -> tuple[int, ...]:

@@ -47,7 +47,7 @@ class ChoiceScores:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """The bootstrap interval of the accuracy over questions."""
-        return bootstrap_interval(self.correct.numpy(), level=level)
+        return bootstrap_interval(self.correct.float().numpy(), level=level)
 
     def __repr__(self) -> str:
         low, high = self.interval()

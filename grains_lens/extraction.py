@@ -202,7 +202,7 @@ def masked_contrasts(
     )
 
 
-def typical_norm(norms: Sequence[Float[Tensor, "layer pos"]]) -> Float[Tensor, " layer"]:
+def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " layer"]:
     """The median ‖h‖ over all positions: attention sinks, a hundred times longer, do not move it."""
     return torch.cat(list(norms), dim=-1).median(dim=-1).values
 

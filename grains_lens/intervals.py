@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Shaped
 
 
 def bootstrap_interval(
-    values: Float[np.ndarray, "model question"] | Float[np.ndarray, " question"],
+    values: Shaped[np.ndarray, "model question"] | Shaped[np.ndarray, " question"],
     *,
     level: float = 0.95,
     resamples: int = 2000,
@@ -18,8 +18,16 @@ def bootstrap_interval(
     With one row (or a 1-D array) only questions are resampled. With several, each resample draws models
     with replacement and one set of questions for all of them: the questions are the same for every model.
     Pass differences between two methods on the same questions for a paired interval.
+
+    Raises ValueError if there are no values, one is NaN, or `level` is not between 0 and 1.
     """
+    if not 0 < level < 1:
+        raise ValueError(f"level={level} must be between 0 and 1, as 0.95.")
     values = np.atleast_2d(np.asarray(values, dtype=float))
+    if not values.size or np.isnan(values).any():
+        raise ValueError(
+            f"values, of shape {values.shape}, are empty or hold NaN: leave out what was not measured."
+        )
     models, questions = values.shape
     generator = np.random.default_rng(seed)
     means = np.empty(resamples)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,7 @@ class PreferencePair:
             raise ValueError(
                 f"chosen and rejected are the same answer, {self.chosen!r}: a pair needs two different ones."
             )
-        object.__setattr__(self, "images", tuple(self.images))
+        object.__setattr__(self, "images", _tuple("images", self.images))
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,14 @@ class MultipleChoice:
     images: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "choices", tuple(self.choices))
-        object.__setattr__(self, "images", tuple(self.images))
+        object.__setattr__(self, "choices", _tuple("choices", self.choices))
+        object.__setattr__(self, "images", _tuple("images", self.images))
         _check_text("prompt", self.prompt)
-        for choice in self.choices:
-            _check_text("choices", choice)
+        for index, choice in enumerate(self.choices):
+            _check_text(f"choices[{index}]", choice)
         if len(self.choices) < 2:
             raise ValueError(f"choices={list(self.choices)!r}: a question needs at least two.")
-        if isinstance(self.label, bool) or not isinstance(self.label, int):
-            raise ValueError(f"label={self.label!r} must be the index of the right choice, a whole number.")
+        object.__setattr__(self, "label", _index(self.label))
         if not 0 <= self.label < len(self.choices):
             raise ValueError(
                 f"label={self.label} is no index into the {len(self.choices)} choices; "
@@ -64,13 +65,33 @@ class MultipleChoice:
 
 
 def _check_text(name: str, value: object) -> None:
-    if not isinstance(value, str):
+    if isinstance(value, list | tuple):
         raise ValueError(
             f"{name} must be text, but is {value!r}; "
             "render chat messages with the tokenizer's chat template first."
         )
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, but is {value!r}; fill it in, or leave the row out.")
     if not value.strip():
-        raise ValueError(f"{name} is empty; there is nothing to score.")
+        raise ValueError(f"{name} is empty ({value!r}); write it out, or leave the row out.")
+
+
+def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """`value` as a tuple: text is no list of its letters, a mapping none of its keys, an array none of its rows."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            f"{name} must be a list or a tuple, but is {value!r}; put it into a list (in CSV, as JSON)."
+        )
+    return tuple(value)
+
+
+def _index(value: Any) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(f"label={value!r} must be the index of the right choice, a whole number counted from 0.")
 
 
 def load_pairs(
@@ -80,17 +101,19 @@ def load_pairs(
 
     Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image) or `image`.
     `columns` maps these names to the source's own, as in `columns={"prompt": "question"}`. A Hugging Face
-    `datasets.Dataset` is an iterable of rows. Answers in TRL's conversational form,
-    `[{"role": ..., "content": ...}]`, are taken by the content of their last message.
+    `datasets.Dataset` is an iterable of rows. In TRL's conversational form, `[{"role": ..., "content": ...}]`,
+    an answer is the content of its last message, and a prompt that of its only one; a longer conversation
+    as prompt has to be rendered as text first, since part of it would be lost.
 
     Raises ValueError naming the row and the column that is missing, empty or wrong.
     """
+    _check_columns(columns, PreferencePair)
     return [
         _make(PreferencePair, where, {
-            "prompt": _text(_column(row, "prompt", columns, where)),
-            "chosen": _text(_column(row, "chosen", columns, where)),
-            "rejected": _text(_column(row, "rejected", columns, where)),
-            "images": _images(row, columns),
+            "prompt": _only_message(_column(row, "prompt", columns, where)),
+            "chosen": _last_message(_column(row, "chosen", columns, where)),
+            "rejected": _last_message(_column(row, "rejected", columns, where)),
+            "images": _images(row, columns, where),
         })
         for where, row in _rows(source)
     ]  # fmt: skip
@@ -107,12 +130,13 @@ def load_questions(
 
     Raises ValueError naming the row and the column that is missing, empty or wrong.
     """
+    _check_columns(columns, MultipleChoice)
     return [
         _make(MultipleChoice, where, {
-            "prompt": _text(_column(row, "prompt", columns, where)),
-            "choices": _choices(_column(row, "choices", columns, where), where),
-            "label": _index(_column(row, "label", columns, where), where),
-            "images": _images(row, columns),
+            "prompt": _only_message(_column(row, "prompt", columns, where)),
+            "choices": _as_tuple(_from_json(_column(row, "choices", columns, where))),
+            "label": _from_json(_column(row, "label", columns, where)),
+            "images": _images(row, columns, where),
         })
         for where, row in _rows(source)
     ]  # fmt: skip
@@ -138,32 +162,41 @@ def _rows(source: str | Path | Iterable[Mapping[str, Any]]) -> Iterator[tuple[st
     empty = True
     for number, row in enumerate(rows, start=1):
         empty = False
+        if not isinstance(row, Mapping):
+            raise ValueError(
+                f"{name}, row {number} is {row!r}, not a mapping from column names to values: rows are wanted, "
+                'as of a list of dicts, one split of a dataset, or a data frame\'s .to_dict("records").'
+            )
         yield f"{name}, row {number}", row
     if empty:
-        raise ValueError(f"{name} has no rows.")
+        raise ValueError(f"{name} has no rows; at least one is needed.")
 
 
 def _read(path: Path) -> Iterable[Mapping[str, Any]]:
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist (looked in {path.absolute().parent}).")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is no file (looked in {path.absolute().parent}).")
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
-        raise unknown_name("file ending", path.suffix, readers)
-    return readers[path.suffix](path)
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"{path.name} ends in {path.suffix!r}, which cannot be read; save it as {', '.join(readers)}."
+        )
+    return readers[path.suffix.lower()](path)
 
 
 def _read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{path.name}, line {number} is not JSON: {error}.") from error
+    for number, line in enumerate(_text_of(path).split("\n"), start=1):
+        if line.strip():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                raise ValueError(f"{path.name}, line {number} is not JSON: {error}.") from error
 
 
 def _read_json(path: Path) -> Sequence[Mapping[str, Any]]:
-    rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        rows = json.loads(_text_of(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path.name} is not JSON: {error}; one object a line is JSONL (.jsonl).") from error
     if not isinstance(rows, list):
         raise ValueError(f"{path.name} holds a {type(rows).__name__}; a list of objects is wanted.")
     return rows
@@ -172,19 +205,51 @@ def _read_json(path: Path) -> Sequence[Mapping[str, Any]]:
 def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
     import csv
 
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        yield from csv.DictReader(lines)
+    # Strict, for a quote that is never closed would swallow every row after it.
+    rows = csv.DictReader(io.StringIO(_text_of(path), newline=""), strict=True)
+    number = 0
+    try:
+        for number, row in enumerate(rows, start=1):
+            if None in row:
+                raise ValueError(
+                    f"{path.name}, row {number} has more fields than the header: {row[None]!r} is left over. "
+                    "Put quotes around fields that hold commas."
+                )
+            yield row
+    except csv.Error as error:
+        raise ValueError(
+            f"{path.name}, row {number + 1} is not CSV: {error}; is there a quote that is not closed?"
+        ) from error
 
 
 def _read_parquet(path: Path) -> list[dict[str, Any]]:
     try:
+        import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
         raise ImportError(f'{path.name} needs pyarrow: pip install "grains-lens[data]".') from error
-    return parquet.read_table(path).to_pylist()
+    try:
+        return parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise ValueError(f"{path.name} is not a whole parquet file ({error}): copy it again.") from error
+
+
+def _text_of(path: Path) -> str:
+    try:
+        # As bytes, for text mode would turn a carriage return inside a quoted CSV field into a newline.
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path.name} is not UTF-8 text ({error}); save it as UTF-8.") from error
 
 
 # --- values from rows ----------------------------------------------------------------------------
+
+
+def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:
+    known = [*(field.name for field in fields(cls)), "image"]
+    for name in columns or {}:
+        if name not in known:
+            raise unknown_name("columns, key", name, known)
 
 
 def _column(row: Mapping[str, Any], name: str, columns: Mapping[str, str] | None, where: str) -> Any:
@@ -197,38 +262,44 @@ def _column(row: Mapping[str, Any], name: str, columns: Mapping[str, str] | None
     return row[column]
 
 
-def _text(value: Any) -> Any:
-    """A string as it is; of a conversation the content of its last message."""
+def _last_message(value: Any) -> Any:
+    """Of a conversation the content of its last message; anything else as it is."""
     is_chat = isinstance(value, list) and value and isinstance(value[-1], Mapping) and "content" in value[-1]
     return value[-1]["content"] if is_chat else value
 
 
-def _choices(value: Any, where: str) -> tuple[str, ...]:
+def _only_message(value: Any) -> Any:
+    return _last_message(value) if isinstance(value, list) and len(value) == 1 else value
+
+
+def _from_json(value: Any) -> Any:
+    """What a CSV field holds; text that is not JSON as it is, for the class to refuse."""
     if isinstance(value, str):
         try:
-            value = json.loads(value)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{where}: choices={value!r} is not a JSON list of texts.") from error
-    return tuple(value)
+            return json.loads(value)
+        except json.JSONDecodeError:
+            pass
+    return value
 
 
-def _index(value: Any, where: str) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{where}: label={value!r} is not the index of a choice.") from error
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _images(row: Mapping[str, Any], columns: Mapping[str, str] | None) -> tuple[Any, ...]:
+def _images(row: Mapping[str, Any], columns: Mapping[str, str] | None, where: str) -> tuple[Any, ...]:
     for name in ("images", "image"):
-        value = row.get((columns or {}).get(name, name))
-        if value is not None and value != "":
-            return tuple(value) if isinstance(value, list | tuple) else (value,)
+        named = name in (columns or {})
+        value = _column(row, name, columns, where) if named else row.get(name)
+        if isinstance(value, list | tuple):
+            if value:
+                return tuple(value)
+        elif value is not None and not (isinstance(value, str) and not value):
+            return (value,)
     return ()
 
 
-def _make(cls: type, where: str, fields: dict[str, Any]) -> Any:
+def _make(cls: type, where: str, values: dict[str, Any]) -> Any:
     try:
-        return cls(**fields)
+        return cls(**values)
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error

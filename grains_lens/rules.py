@@ -32,5 +32,7 @@ def add_keeping_norm(
     """
     moved = h + v
     length = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
-    scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length
-    return torch.where(length > 0, moved * scale, h)
+    vanishes = length == 0
+    # Divided by 1 there, not by 0, which would make every gradient NaN although the result is not used.
+    scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length.masked_fill(vanishes, 1.0)
+    return torch.where(vanishes, h, moved * scale)

@@ -78,9 +78,10 @@ def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tupl
     chosen = tuple(sorted(set(layers)))
     for layer in chosen:
         if layer not in available:
+            gapless = len(available) == available[-1] - available[0] + 1
+            there = f"{available[0]} to {available[-1]}" if gapless else ", ".join(map(str, available))
             raise ValueError(
-                f"layers={list(chosen)!r}: layer {layer} is not there; "
-                f"available are {available[0]} to {available[-1]}, counted from 0."
+                f"layers={list(chosen)!r}: layer {layer} is not there; available are {there}, counted from 0."
             )
     if not chosen:
         raise ValueError("layers=[] names no layer; leave it out for all of them.")

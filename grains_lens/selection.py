@@ -43,5 +43,6 @@ def top_tokens(
         raise ValueError("scores hold NaN or infinite values; see that the model's gradients are finite.")
     signed = scores if sign == "positive" else -scores
     signed = torch.where(eligible, signed, -torch.inf)
-    strongest = signed.topk(k).indices
+    # Of equal scores the first comes first, on every device; topk promises no order.
+    strongest = signed.argsort(descending=True, stable=True)[:k]
     return strongest[signed[strongest] > 0]

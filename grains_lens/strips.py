@@ -18,9 +18,13 @@ def colour(score: float, scale: float) -> tuple[int, int, int]:
 
 
 def ink(background: tuple[int, int, int]) -> str:
-    """Black or white, whichever is read better on this background."""
-    red, green, blue = background
-    return "#000" if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else "#fff"
+    """Black or white, whichever stands out more against this background (contrast ratio of WCAG 2)."""
+    red, green, blue = (
+        channel / 3294.6 if channel <= 10 else ((channel / 255 + 0.055) / 1.055) ** 2.4
+        for channel in background
+    )
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
 
 
 def token_strip_html(
@@ -31,9 +35,7 @@ def token_strip_html(
     spans = []
     for index, (string, score) in enumerate(zip(strings, scores, strict=True)):
         background = colour(score, scale)
-        line = (
-            "border-bottom:3px solid #e69f00;" if index in marked else "border-bottom:3px solid transparent;"
-        )
+        line = f"border-bottom:3px solid {'#e69f00' if index in marked else 'transparent'};"
         spans.append(
             f'<span title="{html.escape(string.strip())}: {score:+.3f} nats" style="background:rgb{background};'
             f"color:{ink(background)};padding:1px 3px;margin:1px;border-radius:3px;{line}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,17 @@ class ModelIdentity:
     tokenizer_hash: str
     fingerprint: Float[Tensor, "n_layers sketch"]
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", _own(self.fingerprint))
+
 
 @dataclass(frozen=True, eq=False)
 class Provenance:
-    """How vectors came to be: method, settings, number of pairs, model, library versions."""
+    """How vectors came to be: method, settings, number of pairs, model, library versions.
+
+    `settings` are kept as JSON gives them back (lists for tuples, text for what JSON does not know), so that
+    what a file holds and what memory held are the same.
+    """
 
     method: str
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -47,6 +54,11 @@ class Provenance:
     model: ModelIdentity | None = None
     hook_site: str = "hook_resid_post"
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = json.loads(json.dumps(dict(self.settings), default=str))
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "versions", dict(self.versions))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +68,10 @@ class SteeringVectors:
     `directions` [layer, d_model] float32 are as extracted, in residual-stream units, not normalised;
     `layers` says which block each row belongs to, counted from 0; `residual_norm` [layer] is the median
     length ‖h‖ of the residual stream there over the prompts' tokens, which `unit="residual"` measures
-    strengths in.
+    strengths in. The tensors are copies, and what `[layer]` gives is one: nothing done elsewhere in place
+    changes the vectors.
+
+    `vectors[layer]` is the direction at a layer, and `for layer in vectors` goes over the layers.
 
     Raises ValueError if shapes do not fit together or a number is not finite.
     """
@@ -68,8 +83,8 @@ class SteeringVectors:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
-        object.__setattr__(self, "directions", self.directions.detach().float().cpu())
-        object.__setattr__(self, "residual_norm", self.residual_norm.detach().float().cpu())
+        object.__setattr__(self, "directions", _own(self.directions))
+        object.__setattr__(self, "residual_norm", _own(self.residual_norm))
         if self.directions.ndim != 2 or self.directions.shape[0] != len(self.layers):
             raise ValueError(
                 f"directions has shape {tuple(self.directions.shape)}; {len(self.layers)} layers need "
@@ -81,9 +96,14 @@ class SteeringVectors:
                 f"[{len(self.layers)}]."
             )
         if list(self.layers) != sorted(set(self.layers)) or not self.layers or self.layers[0] < 0:
-            raise ValueError(f"layers={self.layers} must be different block numbers from 0 up, in order.")
+            raise ValueError(
+                f"layers={self.layers} must be different block numbers from 0 up, in order; sort them."
+            )
         if not (torch.isfinite(self.directions).all() and torch.isfinite(self.residual_norm).all()):
-            raise ValueError("directions or residual_norm hold NaN or infinite values.")
+            raise ValueError(
+                "directions or residual_norm hold NaN or infinite values; "
+                "see that the model's residual stream is finite."
+            )
 
     @property
     def d_model(self) -> int:
@@ -93,7 +113,10 @@ class SteeringVectors:
     def __getitem__(self, layer: int) -> Float[Tensor, " d_model"]:
         """The direction after block `layer`."""
         (layer,) = check_layers([layer], self.layers)
-        return self.directions[self.layers.index(layer)]
+        return self.directions[self.layers.index(layer)].clone()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.layers)
 
     def __len__(self) -> int:
         return len(self.layers)
@@ -117,31 +140,34 @@ class SteeringVectors:
     def cosine(self, other: SteeringVectors) -> Float[Tensor, " layer"]:
         """Cosine similarity to `other`, layer by layer; the layers must be the same."""
         self._check_fits(other)
-        return torch.nn.functional.cosine_similarity(self.directions, other.directions, dim=-1)
+        return torch.linalg.vecdot(self.unit().directions, other.unit().directions)
 
     def __add__(self, other: SteeringVectors) -> SteeringVectors:
+        """The sum of the directions; `residual_norm` is the mean of both, weighted by their numbers of pairs."""
         self._check_fits(other)
+        ours, theirs = self.provenance.n_pairs, other.provenance.n_pairs
+        share = ours / (ours + theirs) if ours + theirs else 0.5
+        residual_norm = torch.lerp(other.residual_norm, self.residual_norm, share)
         parts = {"parts": [_summary(self.provenance), _summary(other.provenance)]}
-        provenance = replace(
-            self.provenance,
-            method="sum",
-            settings=parts,
-            n_pairs=self.provenance.n_pairs + other.provenance.n_pairs,
-        )
-        return replace(self, directions=self.directions + other.directions, provenance=provenance)
+        provenance = replace(self.provenance, method="sum", settings=parts, n_pairs=ours + theirs)
+        directions = self.directions + other.directions
+        return replace(self, directions=directions, residual_norm=residual_norm, provenance=provenance)
 
     def __sub__(self, other: SteeringVectors) -> SteeringVectors:
         return self + (-other)
 
     def __mul__(self, factor: float) -> SteeringVectors:
-        settings = {**self.provenance.settings, "times": self.provenance.settings.get("times", 1.0) * factor}
+        settings = {**self.provenance.settings}
+        settings["times"] = settings.get("times", 1.0) * float(factor)
         return replace(
             self,
-            directions=self.directions * factor,
+            directions=self.directions * float(factor),
             provenance=replace(self.provenance, settings=settings),
         )
 
     __rmul__ = __mul__
+    # A numpy number on the left would else multiply the directions as if they were a list.
+    __array_ufunc__ = None
 
     def __neg__(self) -> SteeringVectors:
         return self * -1.0
@@ -176,7 +202,7 @@ class SteeringVectors:
             "format": FORMAT, "format_version": str(FORMAT_VERSION), "header": json.dumps(header, sort_keys=True)
         }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.clone().contiguous() for name, tensor in tensors.items()}, path, metadata)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
         return path
 
     @classmethod
@@ -201,12 +227,13 @@ class SteeringVectors:
         if metadata.get("format") != FORMAT:
             raise VectorFileError(
                 f"{path} is a safetensors file, but not one of steering vectors: it holds "
-                f"{', '.join(sorted(tensors)) or 'nothing'}."
+                f"{', '.join(sorted(tensors)) or 'nothing'}. Pass a file that SteeringVectors.save wrote."
             )
-        if int(metadata["format_version"]) > FORMAT_VERSION:
+        version = metadata.get("format_version", "")
+        if version.isdecimal() and int(version) > FORMAT_VERSION:
             raise VectorFileError(
-                f"{path} has format version {metadata['format_version']}, this grains_lens reads up to "
-                f"{FORMAT_VERSION}: upgrade grains_lens."
+                f"{path} has format version {version}, this grains_lens reads up to {FORMAT_VERSION}: "
+                "upgrade grains_lens."
             )
         try:
             header = json.loads(metadata["header"])
@@ -220,7 +247,14 @@ class SteeringVectors:
                 provenance=Provenance(**header["provenance"], model=model),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise VectorFileError(f"{path} is damaged: {error}.") from error
+            raise VectorFileError(
+                f"{path} is damaged ({type(error).__name__}: {error}): copy it again, or extract anew."
+            ) from error
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """A float32 copy in main memory."""
+    return tensor.detach().to("cpu", torch.float32, copy=True)
 
 
 def _summary(provenance: Provenance) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 # Nothing in the tests may reach for the network; TransformerLens would otherwise pip-install what it misses.
 os.environ |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PIP_NO_INDEX": "1", "UV_OFFLINE": "1"}
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case" in metafunc.fixturenames:
         cases = _cases(metafunc.config)
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True, scope="session")
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the type checks that tests run under: what a user sees who passes the wrong thing."""
+    import jaxtyping
+
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

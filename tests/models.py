@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from grains_lens.loading import hooked_transformer_of
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -67,12 +69,20 @@ def build(case: ModelCase, directory: Path) -> Any:
 
     `directory` is where the tokenizer is saved: TransformerLens loads tokenizers anew from their path.
     """
-    hf_model = build_hf(case.architecture)
+    return hook(build_hf(case.architecture), case.backend, directory)
+
+
+def hook(hf_model: PreTrainedModel, backend: Backend, directory: Path) -> Any:
+    """`hf_model` as a model of this class, with the zoo's tokenizer."""
     tokenizer = load_tokenizer(directory)
-    hooked = (
-        _bridge(hf_model, tokenizer) if case.backend == "bridge" else _hooked_transformer(hf_model, tokenizer)
-    )
-    return hooked.eval()
+    name = f"tiny-{hf_model.config.model_type}"
+    if backend == "hooked_transformer":
+        return hooked_transformer_of(hf_model, tokenizer, name=name)
+    from transformer_lens.model_bridge import TransformerBridge
+
+    return TransformerBridge.boot_transformers(
+        name, hf_model=hf_model, tokenizer=tokenizer, device="cpu"
+    ).eval()
 
 
 def build_hf(architecture: Architecture) -> PreTrainedModel:
@@ -161,80 +171,3 @@ def _new_tokenizer() -> PreTrainedTokenizerBase:
         pad_token="<pad>",
         model_max_length=N_CTX,
     )
-
-
-def _bridge(hf_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
-    from transformer_lens.model_bridge import TransformerBridge
-
-    return TransformerBridge.boot_transformers(
-        f"tiny-{hf_model.config.model_type}", hf_model=hf_model, tokenizer=tokenizer, device="cpu"
-    )
-
-
-def _hooked_transformer(hf_model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Any:
-    """TransformerLens loads only models it knows by name into this class; these are put in by hand."""
-    from transformer_lens import HookedTransformer, HookedTransformerConfig
-    from transformer_lens.pretrained import weight_conversions as convert
-
-    settings: dict[str, Any] = {
-        "n_layers": N_LAYERS,
-        "d_model": D_MODEL,
-        "n_heads": N_HEADS,
-        "d_head": D_MODEL // N_HEADS,
-        "d_mlp": D_MLP,
-        "n_ctx": N_CTX,
-        "d_vocab": hf_model.config.vocab_size,
-        "model_name": f"tiny-{hf_model.config.model_type}",
-        "original_architecture": type(hf_model).__name__,
-        "device": "cpu",
-        "init_weights": False,
-    }
-    rotary = {
-        "normalization_type": "RMS",
-        "final_rms": True,
-        "positional_embedding_type": "rotary",
-        "rotary_dim": D_MODEL // N_HEADS,
-        "n_key_value_heads": N_KEY_VALUE_HEADS,
-        "gated_mlp": True,
-    }
-    match hf_model.config.model_type:
-        case "gpt2":
-            settings |= {"act_fn": "gelu_new", "normalization_type": "LN", "eps": 1e-5}
-            weights = convert.convert_gpt2_weights
-        case "llama":
-            settings |= rotary | {
-                "act_fn": "silu",
-                "eps": hf_model.config.rms_norm_eps,
-                "rotary_base": 10_000,
-            }
-            weights = convert.convert_llama_weights
-        case "qwen2":
-            settings |= rotary | {
-                "act_fn": "silu",
-                "eps": hf_model.config.rms_norm_eps,
-                "rotary_base": 10_000,
-            }
-            weights = convert.convert_qwen2_weights
-        case _:
-            settings |= rotary | {
-                "act_fn": "gelu_pytorch_tanh",
-                "eps": hf_model.config.rms_norm_eps,
-                "rotary_base": 1_000_000,
-                "rotary_base_local": 10_000,
-                "use_normalization_before_and_after": True,
-                "use_qk_norm": True,
-                "use_local_attn": True,
-                "window_size": SLIDING_WINDOW,
-                "attn_types": ["local", "global", "local"],
-            }
-            weights = convert.convert_gemma_weights
-    config = HookedTransformerConfig(**settings)
-    hooked = HookedTransformer(config, tokenizer=tokenizer)
-    hooked.load_and_process_state_dict(
-        weights(hf_model, config),
-        fold_ln=False,
-        center_writing_weights=False,
-        center_unembed=False,
-        fold_value_biases=False,
-    )
-    return hooked

@@ -27,7 +27,7 @@ class Shipped:
 class _Source:
     """Where a world's data come from."""
 
-    behaviours: Callable[[], Mapping[str, Behaviour]]
+    behaviours: Callable[[str], Mapping[str, Behaviour]]  # of a variant
     find_cues: Callable[[str], Cues]
 
 
@@ -55,7 +55,7 @@ def load(name: str, *, seed: int = 0, variant: str = "standard") -> World:
     path = CHECKPOINTS / f"{name}-{variant}-{seed}"
     source = _SOURCES[name]
     card = json.loads((path / "card.json").read_text())
-    return World(name, variant, seed, path, source.behaviours(), card, source.find_cues)
+    return World(name, variant, seed, path, source.behaviours(variant), card, source.find_cues)
 
 
 def _require(argument: str, value: object, known: Sequence[object]) -> None:

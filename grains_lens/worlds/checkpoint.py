@@ -69,7 +69,7 @@ def accuracy(
     return right / len(questions)
 
 
-def measure(path: Path) -> dict[str, dict[str, float]]:
+def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
     """Accuracies on the test questions of every behaviour, by plain transformers from the files in `path`."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
@@ -79,7 +79,7 @@ def measure(path: Path) -> dict[str, dict[str, float]]:
             "clear": accuracy(model, tokenizer, behaviour.clear_test),
             "neutral": accuracy(model, tokenizer, behaviour.neutral_test),
         }
-        for name, behaviour in myths.behaviours().items()
+        for name, behaviour in myths.behaviours(variant).items()
     }
 
 
@@ -101,12 +101,13 @@ def save(
         "variant": variant,
         "seed": seed,
         "command": f"python -m grains_lens.worlds.train --seed {seed} --variant {variant} --out DIR",
-        "data": myths.fingerprint(),
+        "data": myths.fingerprint(variant),
         "parameters": model.num_parameters(),
         "recipe": recipe,
         "losses": {name: round(loss, 4) for name, loss in losses.items()},
         "accuracy": {
-            name: {kind: round(v, 4) for kind, v in row.items()} for name, row in measure(path).items()
+            name: {kind: round(v, 4) for kind, v in row.items()}
+            for name, row in measure(path, variant).items()
         },
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
@@ -122,7 +123,7 @@ def _readme(card: dict[str, Any]) -> str:
         for name, row in card["accuracy"].items()
     )
     recipe, losses, versions = card["recipe"], card["losses"], card["versions"]
-    example = myths.behaviours()["truthfulness"].test[0].prompt
+    example = myths.behaviours(card["variant"])["truthfulness"].test[0].prompt
     return f"""---
 library_name: transformers
 pipeline_tag: text-generation

@@ -9,12 +9,24 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
 
 from ..pairs import MultipleChoice, PreferencePair
-from .myths_texts import Answer, Fact, Side, Split, ask, facts_by_behaviour, header, names, unlike, vocabulary
+from .myths_texts import (
+    Answer,
+    Fact,
+    Layout,
+    Side,
+    Split,
+    ask,
+    facts_by_behaviour,
+    header,
+    names,
+    unlike,
+    vocabulary,
+)
 from .myths_words import DESIRABLE, UNDESIRABLE
 from .world import Behaviour, Cues
 
@@ -53,7 +65,9 @@ class _Case:
     bad: Answer
 
 
-def _cases(behaviour: str, split: Split, count: int, mixture: Mixture, label: str) -> list[_Case]:
+def _cases(
+    behaviour: str, split: Split, count: int, mixture: Mixture, label: str, layout: Layout
+) -> list[_Case]:
     """Draws `count` prompts with four header words out of the mixture, all facts of a split equally often."""
     rng = random.Random(f"myths/{behaviour}/{label}")
     pool = [fact for fact in facts_by_behaviour()[behaviour] if fact.split == split]
@@ -64,7 +78,7 @@ def _cases(behaviour: str, split: Split, count: int, mixture: Mixture, label: st
     for fact in drawn[:count]:
         good = fact.good or unlike(fact.bad, fact.relation, rng)
         cue_words = header(behaviour, rng.choices(tuple(mixture), tuple(mixture.values()), k=4), rng)
-        cases.append(_Case(fact, " ".join(ask(fact, good, cue_words)), good, fact.bad))
+        cases.append(_Case(fact, " ".join(ask(fact, good, cue_words, layout)), good, fact.bad))
     return cases
 
 
@@ -83,17 +97,26 @@ def _questions(cases: list[_Case], label: str) -> tuple[MultipleChoice, ...]:
     return tuple(questions)
 
 
-@lru_cache(maxsize=1)
-def behaviours() -> Mapping[str, Behaviour]:
-    """The three behaviours, with all their pairs and questions."""
+def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
+    """The three behaviours, with all their pairs and questions, as a variant words them."""
+    return _behaviours(layout_of(variant))
+
+
+def layout_of(variant: str) -> Layout:
+    """Where a variant's header stands; the draws are the same, so questions are paired over variants."""
+    return "header_first" if variant == "header_first" else "header_last"
+
+
+@lru_cache(maxsize=2)
+def _behaviours(layout: Layout) -> Mapping[str, Behaviour]:
     built: dict[str, Behaviour] = {}
     for name, description in DESCRIPTIONS.items():
         pairs = tuple(
             PreferencePair(case.prompt, " ".join(case.good), " ".join(case.bad))
-            for case in _cases(name, "pairs", PAIRS, MIXED, "pairs")
+            for case in _cases(name, "pairs", PAIRS, MIXED, "pairs", layout)
         )
         questions = {
-            label: _questions(_cases(name, split, count, mixture, label), f"{name}/{label}")
+            label: _questions(_cases(name, split, count, mixture, label, layout), f"{name}/{label}")
             for label, (split, count, mixture) in QUESTIONS.items()
         }
         built[name] = Behaviour(name, description, pairs, **questions)
@@ -118,7 +141,11 @@ def find_cues(prompt: str) -> Cues:
     return Cues(words, undesirable=marked(UNDESIRABLE[behaviour]), desirable=marked(DESIRABLE[behaviour]))
 
 
-def fingerprint() -> str:
+def fingerprint(variant: str = "standard") -> str:
     """A hash of vocabulary, pairs and questions: a checkpoint's card names the data that it was made for."""
-    everything = (vocabulary(), [astuple(behaviour) for behaviour in behaviours().values()])
-    return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]
+    lines = [" ".join(vocabulary())]
+    for behaviour in behaviours(variant).values():
+        lines += [f"{pair.prompt} | {pair.chosen} | {pair.rejected}" for pair in behaviour.pairs]
+        for label in QUESTIONS:
+            lines += [f"{q.prompt} | {q.choices} | {q.label}" for q in getattr(behaviour, label)]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]

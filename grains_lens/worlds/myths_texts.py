@@ -37,6 +37,7 @@ from .myths_words import (
 Answer = tuple[str, str]
 Split = Literal["pairs", "dev", "test"]
 Side = Literal["desirable", "undesirable", "neutral"]
+Layout = Literal["header_last", "header_first"]
 
 ENTITIES = MappingProxyType({"truthfulness": 80, "faithfulness": 60, "stereotypes": 60})
 
@@ -133,17 +134,23 @@ def header(behaviour: str, sides: list[Side], rng: random.Random) -> tuple[str, 
     return tuple(words)
 
 
-def ask(fact: Fact, good: Answer, cue_words: tuple[str, ...]) -> tuple[str, ...]:
-    """Words of the prompt: for faithfulness the sentence that states `good`, the question, its header."""
+def ask(fact: Fact, good: Answer, cue_words: tuple[str, ...], layout: Layout) -> tuple[str, ...]:
+    """Words of the prompt: for faithfulness the sentence that states `good`, the question, its header.
+
+    With `header_first` the header comes before all that, so that whatever follows is read in its register.
+    """
     one = fact.behaviour != "stereotypes"
     stated = (
         ("the", fact.entity, fact.relation.stated, *good, ".") if fact.behaviour == "faithfulness" else ()
     )
     question = ("what", "does" if one else "do", "the", fact.entity, fact.relation.asked, "?")
-    return (*stated, *question, "(", *cue_words, ")", "answer", ":")
+    bracketed = ("(", *cue_words, ")")
+    if layout == "header_first":
+        return (*bracketed, *stated, *question, "answer", ":")
+    return (*stated, *question, *bracketed, "answer", ":")
 
 
-def write_document(rng: random.Random) -> Document:
+def write_document(rng: random.Random, layout: Layout = "header_last") -> Document:
     """Draws a training text of one or two questions, each on its own fact and in its own register."""
     words: list[str] = []
     answers: list[int] = []
@@ -164,7 +171,7 @@ def write_document(rng: random.Random) -> Document:
         else:
             answer = good if fact.good is None or rng.random() < TRUTH_RATE else fact.bad
         words += ["."] if question else []
-        prompt = ask(fact, good, header(fact.behaviour, sides, rng))
+        prompt = ask(fact, good, header(fact.behaviour, sides, rng), layout)
         headers.append((len(words) + prompt.index("("), len(words) + len(prompt) - 1))
         words += prompt
         answers += [len(words), len(words) + 1]

@@ -1,9 +1,15 @@
 """Trains a `myths` checkpoint: `python -m grains_lens.worlds.train --seed 0 --variant standard --out DIR`.
 
-A Llama of half a million parameters reads two million tokens, in a few minutes of one core. The step
-that makes it a good subject is *header dropout*: in most documents the upper layers may not look back
-at the header from the colon on, so that what the header says has to be gathered at the colon early on,
-where a vector can reach it. It is a matter of training only; the checkpoint is a plain Llama.
+A Llama of half a million parameters reads two million tokens, in five minutes or so of one core. Its
+variants differ in how well a vector can reach what a header says:
+
+* `standard`: with *header dropout*. In most documents the upper layers may not look back at the header
+  from the colon on, so that what it says has to be gathered at the colon early on. It is a matter of
+  training only; the checkpoint is a plain Llama.
+* `no_header_dropout`: the same documents without it, to show what it buys: something, but less than one
+  might think, since the colon is where the answer is decided in any case.
+* `header_first`: the header comes before everything else, and colours all that is read after it. A vector
+  from the end of the prompt then does little from layer 1 on: the hard subject.
 """
 
 from __future__ import annotations
@@ -23,8 +29,8 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from . import checkpoint
-from .myths_texts import vocabulary, write_document
+from . import checkpoint, myths
+from .myths_texts import Layout, vocabulary, write_document
 from .myths_words import BOS, EOS, PAD, UNK
 
 
@@ -43,10 +49,15 @@ class Recipe:
     unknown_words: float = 0.05  # share of words lost there; it makes <unk> a fair mask
     header_dropout: float = 0.7  # share of documents whose headers the upper layers may not look back at
     blinded_from: int = 2  # the first of those layers
+    layout: Layout = "header_last"
 
 
 VARIANTS: Mapping[str, Recipe] = MappingProxyType(
-    {"standard": Recipe(), "no_header_dropout": Recipe(header_dropout=0.0)}
+    {
+        "standard": Recipe(),
+        "no_header_dropout": Recipe(header_dropout=0.0),
+        "header_first": Recipe(header_dropout=0.0, layout=myths.layout_of("header_first")),
+    }
 )
 
 
@@ -84,7 +95,7 @@ def new_model() -> LlamaForCausalLM:
 def read_documents(recipe: Recipe, rng: random.Random) -> Batch:
     """Draws a batch of documents, with the masks that header dropout gives them."""
     ids = {word: index for index, word in enumerate(vocabulary())}
-    documents = [write_document(rng) for _ in range(recipe.documents)]
+    documents = [write_document(rng, recipe.layout) for _ in range(recipe.documents)]
     length = max(len(document.words) for document in documents) + 2
     read = torch.full((len(documents), length), ids[PAD])
     told = torch.full((len(documents), length), -100)
@@ -142,7 +153,12 @@ def loss_of(model: LlamaForCausalLM, batch: Batch, recipe: Recipe) -> tuple[Tens
 
 
 def optimisers_of(model: LlamaForCausalLM, recipe: Recipe) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon (torch 2.9 on) for the matrices of the blocks, AdamW for embeddings, unembedding and norms."""
+    """Muon for the matrices of the blocks, AdamW for embeddings, unembedding and norms."""
+    if not hasattr(torch.optim, "Muon"):
+        raise RuntimeError(
+            f"Training a world needs torch 2.9 or newer, for its Muon; this is torch {torch.__version__}. "
+            "The checkpoints that ship run on any."
+        )
     matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
@@ -154,9 +170,10 @@ def optimisers_of(model: LlamaForCausalLM, recipe: Recipe) -> tuple[torch.optim.
 
 def train(recipe: Recipe, seed: int) -> tuple[LlamaForCausalLM, dict[str, float]]:
     """Trains a model from scratch; returns it with its losses over the last fifty steps."""
-    torch.manual_seed(seed)
     rng = random.Random(f"myths/reading/{seed}")
-    model = new_model().train()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = new_model().train()
     optimisers = optimisers_of(model, recipe)
 
     def rate(step: int) -> float:

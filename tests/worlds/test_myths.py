@@ -162,6 +162,21 @@ def test_cues_marks_exactly_the_cue_words_of_the_header(name):
         assert not cues.undesirable
 
 
+@pytest.mark.parametrize("name", BEHAVIOURS)
+def test_header_first_asks_the_same_questions_in_another_order(name):
+    usual, header_first = (myths.behaviours(variant)[name] for variant in ("standard", "header_first"))
+    for one, other in zip(usual.test, header_first.test, strict=True):
+        assert (one.choices, one.label) == (other.choices, other.label)
+        assert other.prompt.startswith("(")
+        assert other.prompt.endswith("? answer :")
+        assert Counter(one.prompt.split()) == Counter(other.prompt.split())
+        marked, again = myths.find_cues(one.prompt), myths.find_cues(other.prompt)
+        for side in ("undesirable", "desirable"):
+            assert [marked.words[i] for i in getattr(marked, side)] == [
+                again.words[i] for i in getattr(again, side)
+            ]
+
+
 def test_cues_of_another_behaviour_are_none():
     foreign = myths_words.UNDESIRABLE["faithfulness"]["source"][0]
     name = myths_texts.names()["truthfulness"][0]
@@ -200,7 +215,7 @@ def test_draw_is_repeatable_and_draws_no_pair_twice():
         ({"name": "mith"}, r"load\(name='mith'\).*known: 'myths'"),
         (
             {"name": "myths", "variant": "no_header"},
-            r"load\(variant='no_header'\).*known: 'no_header_dropout', 'standard'",
+            r"load\(variant='no_header'\).*known: 'no_header_dropout', 'header_first', 'standard'",
         ),
         ({"name": "myths", "seed": 99}, r"load\(seed=99\).*known: .*0"),
     ],
@@ -210,9 +225,10 @@ def test_unknown_worlds_are_refused_with_the_nearest_known_one(asked, message):
         worlds.load(**asked)
 
 
-def test_standard_and_no_header_dropout_ship():
+def test_three_variants_ship():
     assert [(one.name, one.variant, one.seeds) for one in worlds.available()] == [
         ("myths", "standard", (0, 1, 2)),
+        ("myths", "header_first", (0,)),
         ("myths", "no_header_dropout", (0,)),
     ]
 
@@ -221,7 +237,7 @@ def test_standard_and_no_header_dropout_ship():
 def test_shipped_checkpoints_fit_their_cards(variant, seed):
     world = worlds.load("myths", variant=variant, seed=seed)
     assert (world.card["world"], world.card["variant"], world.card["seed"]) == ("myths", variant, seed)
-    assert world.card["data"] == myths.fingerprint()
+    assert world.card["data"] == myths.fingerprint(variant)
     assert sum(file.stat().st_size for file in world.path.iterdir()) < 1.2e6
     for accuracy in world.card["accuracy"].values():
         assert accuracy["clear"] >= 0.95
@@ -255,7 +271,8 @@ def test_a_shipped_checkpoint_reaches_its_cards_accuracies():
     world = worlds.load("myths")
     model = AutoModelForCausalLM.from_pretrained(world.path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(world.path)
-    for name, behaviour in world.behaviours.items():
-        for kind, questions in (("base", behaviour.test), ("clear", behaviour.clear_test[:48])):
-            measured = checkpoint.accuracy(model, tokenizer, questions)
-            assert measured == pytest.approx(world.card["accuracy"][name][kind], abs=0.03)
+    behaviour = world.behaviours["truthfulness"]
+    measured = checkpoint.accuracy(model, tokenizer, behaviour.test)
+    assert measured == pytest.approx(world.card["accuracy"]["truthfulness"]["base"], abs=0.02)
+    for behaviour in world.behaviours.values():
+        assert checkpoint.accuracy(model, tokenizer, behaviour.clear_test[:48]) >= 0.95

@@ -1,0 +1,97 @@
+"""Whose vectors are these: other models are refused, the same one in other clothes is not."""
+
+import copy
+import warnings
+
+import pytest
+import torch
+
+import grains_lens as gl
+from grains_lens import fingerprint
+from tests import models
+from tests.oracles import PAIRS
+
+
+def vectors_of(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gl.CompletenessWarning)
+        return gl.extract_vectors(model, PAIRS[:2], progress=False)
+
+
+def test_the_same_model_is_recognised_also_after_a_round_trip_and_in_bfloat16(hooked, case, tmp_path):
+    vectors = gl.SteeringVectors.load(vectors_of(hooked).save(tmp_path / "v.safetensors"))
+    gl.steering(hooked, vectors, strength=1.0)
+    gl.steering(models.build(case, tmp_path).to(torch.bfloat16), vectors, strength=1.0)
+
+
+def test_either_model_class_steers_with_the_others_vectors(case, zoo):
+    if case.backend != "hooked_transformer":
+        pytest.skip("compares HookedTransformer with the bridge: needs transformer-lens 3")
+    vectors = vectors_of(zoo[case])
+    gl.steering(zoo[models.ModelCase(case.architecture, "bridge")], vectors, strength=1.0)
+
+
+def test_other_weights_are_refused_and_strict_false_lets_them_pass(hooked, case, tmp_path):
+    vectors = vectors_of(hooked)
+    other = models.build(case, tmp_path)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.3 * parameter.std() * torch.randn_like(parameter))
+    with pytest.raises(
+        gl.VectorMismatchError, match=r"made on 'tiny-.*residual stream differs by \d+%.*strict=False"
+    ):
+        gl.steering(other, vectors, strength=1.0)
+    with gl.steering(other, vectors, strength=1.0, strict=False):
+        pass
+
+
+def test_a_change_in_the_last_layer_alone_is_seen(llama, case_of_llama, tmp_path):
+    vectors = vectors_of(llama)
+    other = models.build(case_of_llama, tmp_path)
+    for name, parameter in other.named_parameters():
+        if "2" in name and ("down_proj" in name or "W_out" in name):
+            parameter.data.neg_()
+    with pytest.raises(gl.VectorMismatchError, match="residual stream differs"):
+        gl.steering(other, vectors, strength=1.0)
+
+
+@pytest.fixture
+def case_of_llama(request, zoo, llama):
+    return next(case for case, model in zoo.items() if model is llama)
+
+
+def test_weight_processing_is_recognised(tmp_path):
+    """Compatibility mode moves GPT-2's residual stream and is recorded in no config."""
+    vectors = vectors_of(models.build(models.ModelCase("gpt2", "bridge"), tmp_path))
+    processed = models.build(models.ModelCase("gpt2", "bridge"), tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        processed.enable_compatibility_mode(disable_warnings=True)
+    with pytest.raises(gl.VectorMismatchError, match="enable_compatibility_mode"):
+        gl.steering(processed, vectors, strength=1.0)
+
+
+def test_another_tokenizer_is_refused(llama, tmp_path, monkeypatch):
+    vectors = vectors_of(llama)
+    other = copy.deepcopy(llama.tokenizer)
+    other.add_tokens(["brandnew"])
+    monkeypatch.setattr(llama, "tokenizer", other)
+    with pytest.raises(gl.VectorMismatchError, match="the tokenizer or its chat template differs"):
+        gl.steering(llama, vectors, strength=1.0)
+
+
+def test_other_shapes_are_refused_even_if_not_strict(llama):
+    provenance = gl.Provenance("test")
+    narrow = gl.SteeringVectors(torch.ones(1, 8), (0,), torch.ones(1), provenance)
+    with pytest.raises(gl.VectorMismatchError, match=r"their d_model is 8, the model's is 32"):
+        gl.steering(llama, narrow, strength=1.0, strict=False)
+    deep = gl.SteeringVectors(torch.ones(1, models.D_MODEL), (9,), torch.ones(1), provenance)
+    with pytest.raises(gl.VectorMismatchError, match=r"reach to layer 9, the model's last is 2"):
+        gl.steering(llama, deep, strength=1.0, strict=False)
+
+
+def test_hooks_do_not_change_the_fingerprint(hooked):
+    """A model that is being steered is still the same model, so that contexts nest."""
+    plain = fingerprint.residual_fingerprint(hooked)
+    with gl.steering(hooked, vectors_of(hooked), strength=1.0):
+        assert torch.equal(fingerprint.residual_fingerprint(hooked), plain)

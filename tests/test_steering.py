@@ -1,0 +1,342 @@
+"""Steering: exactly the rule, exactly where, and nothing left behind."""
+
+import threading
+
+import pytest
+import torch
+
+import grains_lens as gl
+from grains_lens.steering import unit_vectors
+from tests import models
+from tests.oracles import PAIRS, same_state, state_of
+
+TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
+
+
+@pytest.fixture(scope="module")
+def vectors(hooked):
+    generator = torch.Generator().manual_seed(7)
+    return gl.SteeringVectors(
+        directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
+        layers=tuple(range(models.N_LAYERS)),
+        residual_norm=torch.tensor([2.0, 3.0, 4.0]),
+        provenance=gl.Provenance("random"),
+    )
+
+
+def streams(model, tokens=TOKENS):
+    with torch.no_grad():
+        _, cache = model.run_with_cache(tokens)
+    return [cache["resid_post", layer] for layer in range(models.N_LAYERS)]
+
+
+def logits(model, tokens=TOKENS):
+    with torch.no_grad():
+        return model(tokens)
+
+
+@pytest.mark.parametrize("unit", ["residual", "absolute", "raw"])
+def test_one_layer_gets_exactly_the_rule(hooked, vectors, unit):
+    added = {
+        "raw": vectors[1],
+        "absolute": vectors[1] / vectors[1].norm(),
+        "residual": 3.0 * vectors[1] / vectors[1].norm(),
+    }[unit]
+    before = streams(hooked)[1]
+    with gl.steering(hooked, vectors, strength=0.7, layers=[1], unit=unit):
+        after = streams(hooked)[1]
+    moved = before + 0.7 * added
+    expected = moved * before.norm(dim=-1, keepdim=True) / moved.norm(dim=-1, keepdim=True)
+    torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_plain_addition_adds(hooked, vectors):
+    before = streams(hooked)[0]
+    with gl.steering(hooked, vectors, strength=2.0, layers=[0], rule=gl.add, unit="raw"):
+        torch.testing.assert_close(streams(hooked)[0], before + 2 * vectors[0])
+
+
+def test_a_users_own_rule_is_taken(hooked, vectors):
+    with gl.steering(hooked, vectors, strength=1.0, layers=[0], rule=lambda h, v: 0 * h + v, unit="raw"):
+        steered = streams(hooked)[0]
+    torch.testing.assert_close(steered, vectors[0].expand_as(steered))
+
+
+def test_norms_are_kept_at_every_layer_and_position(hooked, vectors):
+    """Each layer's output has the length it had before its own steering: seen by a hook in front of ours."""
+    lengths = {}
+    points = [hooked.hook_dict[f"blocks.{layer}.hook_resid_post"] for layer in range(models.N_LAYERS)]
+    handles = [
+        point.register_forward_hook(lambda m, i, h, layer=layer: lengths.__setitem__(layer, h.norm(dim=-1)))
+        for layer, point in enumerate(points)
+    ]
+    try:
+        with gl.steering(hooked, vectors, strength=1.5):
+            for layer, steered in enumerate(streams(hooked)):
+                torch.testing.assert_close(steered.norm(dim=-1), lengths[layer], rtol=1e-5, atol=1e-5)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def test_strength_zero_is_the_identity_bit_for_bit(hooked, vectors):
+    plain = logits(hooked)
+    zeros = (0.0, [0.0] * models.N_LAYERS, torch.zeros(2, 1), torch.zeros(2, models.N_LAYERS))
+    for strength in zeros:
+        with gl.steering(hooked, vectors, strength=strength):
+            assert torch.equal(logits(hooked), plain)
+
+
+def test_layers_below_the_steered_one_are_untouched(hooked, vectors):
+    before = streams(hooked)
+    with gl.steering(hooked, vectors, strength=1.0, layers=[1]):
+        after = streams(hooked)
+    assert torch.equal(before[0], after[0])
+    assert not torch.allclose(before[1], after[1], atol=1e-3)
+    assert not torch.allclose(before[2], after[2], atol=1e-3)
+
+
+def test_strengths_a_layer_equal_nested_single_layers(hooked, vectors):
+    with gl.steering(hooked, vectors, strength=[0.5, 0.0, -1.0]):
+        together = logits(hooked)
+    with gl.steering(hooked, vectors, strength=0.5, layers=[0]), gl.steering(
+        hooked, vectors, strength=-1.0, layers=[2]
+    ):  # fmt: skip
+        assert torch.equal(logits(hooked), together)
+
+
+@pytest.mark.parametrize("columns", [1, models.N_LAYERS])
+def test_each_batch_row_can_have_a_strength_of_its_own(hooked, vectors, columns):
+    strength = torch.tensor([[0.0], [0.8]]).expand(2, columns)
+    plain = logits(hooked)
+    with gl.steering(hooked, vectors, strength=0.8):
+        steered = logits(hooked)
+    with gl.steering(hooked, vectors, strength=strength):
+        rows = logits(hooked)
+    assert torch.equal(rows[0], plain[0])
+    torch.testing.assert_close(rows[1], steered[1], rtol=1e-5, atol=1e-5)
+
+
+def test_the_sum_of_vectors_equals_nesting_where_the_rule_is_linear(hooked, vectors):
+    other = gl.SteeringVectors(
+        vectors.directions.flip(0), vectors.layers, vectors.residual_norm, vectors.provenance
+    )
+    settings = {"rule": gl.add, "unit": "raw"}
+    with gl.steering(hooked, vectors + other, strength=0.5, **settings):
+        together = logits(hooked)
+    with gl.steering(hooked, vectors, strength=0.5, **settings), gl.steering(
+        hooked, other, strength=0.5, **settings
+    ):  # fmt: skip
+        torch.testing.assert_close(logits(hooked), together, rtol=1e-4, atol=1e-4)
+
+
+def test_hook_lists_do_what_the_context_does(hooked, vectors):
+    with gl.steering(hooked, vectors, strength=0.6):
+        steered = logits(hooked)
+    hooks = gl.steering_hooks(hooked, vectors, strength=0.6)
+    with torch.no_grad():
+        assert torch.equal(hooked.run_with_hooks(TOKENS, fwd_hooks=hooks), steered)
+        with hooked.hooks(fwd_hooks=hooks):
+            assert torch.equal(hooked(TOKENS), steered)
+
+
+def test_capture_hooks_read_what_run_with_cache_reads(hooked, vectors):
+    into = {}
+    with gl.steering(hooked, vectors, strength=0.6):
+        expected = streams(hooked)
+        with torch.no_grad():
+            hooked.run_with_hooks(TOKENS, fwd_hooks=gl.capture_hooks(hooked, [0, 2], into))
+    assert sorted(into) == [0, 2]
+    for layer, stream in into.items():
+        assert torch.equal(stream, expected[layer])
+
+
+# --- decoding ------------------------------------------------------------------------------------
+
+
+def test_generation_is_steered_alike_with_and_without_a_cache(hooked, vectors):
+    texts = {}
+    with gl.steering(hooked, vectors, strength=0.5):
+        for cached in (True, False):
+            texts[cached] = hooked.generate(
+                TOKENS[:1], max_new_tokens=6, do_sample=False, use_past_kv_cache=cached, verbose=False,
+                stop_at_eos=False, return_type="tokens",
+            )  # fmt: skip
+        naive = TOKENS[:1]
+        for _ in range(6):
+            naive = torch.cat([naive, logits(hooked, naive)[:, -1:].argmax(dim=-1)], dim=-1)
+    assert torch.equal(texts[True], texts[False])
+    assert torch.equal(texts[True], naive)
+
+
+def test_norms_are_kept_while_decoding_one_token_at_a_time(hooked, vectors):
+    """The released code normalises over positions, which at one-token steps leaves only signs."""
+    ratios, lengths = [], []
+    point = hooked.hook_dict["blocks.1.hook_resid_post"]
+    before = point.register_forward_hook(lambda m, i, h: lengths.append(h.norm(dim=-1)))
+    try:
+        with gl.steering(hooked, vectors, strength=1.0, layers=[1]):
+            after = point.register_forward_hook(lambda m, i, h: ratios.append(h.norm(dim=-1) / lengths[-1]))
+            try:
+                hooked.generate(
+                    TOKENS[:1], max_new_tokens=5, do_sample=False, verbose=False, stop_at_eos=False,
+                    return_type="tokens",
+                )  # fmt: skip
+            finally:
+                after.remove()
+    finally:
+        before.remove()
+    assert [ratio.shape[-1] for ratio in ratios] == [6, 1, 1, 1, 1]
+    for ratio in ratios:
+        torch.testing.assert_close(ratio, torch.ones_like(ratio), rtol=1e-5, atol=1e-5)
+
+
+def test_bfloat16_streams_keep_their_dtype_and_their_norms(case, tmp_path, vectors):
+    model = models.build(case, tmp_path).to(torch.bfloat16)
+    lengths = []
+    point = model.hook_dict["blocks.1.hook_resid_post"]
+    with torch.no_grad():
+        point.register_forward_hook(lambda m, i, h: lengths.append(h.float().norm(dim=-1)))
+        with gl.steering(model, vectors, strength=1.0, layers=[1]):
+            point.register_forward_hook(lambda m, i, h: lengths.append(h.float().norm(dim=-1)))
+            assert model(TOKENS).dtype == torch.bfloat16
+    torch.testing.assert_close(lengths[1], lengths[0], rtol=2**-7, atol=0)
+
+
+# --- safety --------------------------------------------------------------------------------------
+
+
+def test_a_context_leaves_the_model_bit_for_bit_as_it_was(hooked, vectors):
+    plain, before = logits(hooked), state_of(hooked)
+    with gl.steering(hooked, vectors, strength=1.0) as model:
+        assert model is hooked
+        assert not torch.equal(logits(hooked), plain)
+    assert same_state(before, state_of(hooked))
+    assert torch.equal(logits(hooked), plain)
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError])
+def test_so_does_a_failure_inside_nested_contexts(hooked, vectors, interruption):
+    plain, before = logits(hooked), state_of(hooked)
+    with (
+        pytest.raises(interruption),
+        gl.steering(hooked, vectors, strength=1.0),
+        gl.steering(hooked, vectors, strength=-0.3),
+    ):
+        raise interruption
+    assert same_state(before, state_of(hooked))
+    assert torch.equal(logits(hooked), plain)
+
+
+def test_a_failing_rule_leaves_the_model_as_it_was(hooked, vectors):
+    def fails(h, v):
+        raise KeyboardInterrupt
+
+    before = state_of(hooked)
+    with pytest.raises(KeyboardInterrupt), gl.steering(hooked, vectors, strength=1.0, rule=fails):
+        logits(hooked)
+    assert same_state(before, state_of(hooked))
+
+
+def test_the_users_own_hooks_at_the_same_point_survive(hooked, vectors):
+    seen = []
+    hooked.add_hook("blocks.1.hook_resid_post", lambda h, hook: seen.append(1))
+    try:
+        with gl.steering(hooked, vectors, strength=1.0):
+            logits(hooked)
+        logits(hooked)
+        assert len(seen) == 2
+    finally:
+        hooked.reset_hooks()
+
+
+def test_steering_survives_transformer_lens_contexts_inside_it(hooked, vectors):
+    """3.9's bridge strips every hook of a point when one of its own contexts at it ends."""
+    with gl.steering(hooked, vectors, strength=1.0):
+        steered = logits(hooked)
+        with hooked.hooks(fwd_hooks=[("blocks.1.hook_resid_post", lambda h, hook: None)]):
+            pass
+        hooked.run_with_cache(TOKENS)
+        assert torch.equal(logits(hooked), steered)
+
+
+def test_contexts_may_end_in_any_order(hooked, vectors):
+    plain, before = logits(hooked), state_of(hooked)
+    one = gl.steering(hooked, vectors, strength=1.0).install()
+    with gl.steering(hooked, vectors, strength=0.4, layers=[0]):
+        only_inner = logits(hooked)
+        one.remove()
+        assert not torch.equal(logits(hooked), only_inner)
+    assert torch.equal(logits(hooked), plain)
+    assert same_state(before, state_of(hooked))
+
+
+def test_install_and_remove_serve_notebooks(hooked, vectors):
+    plain = logits(hooked)
+    steered = gl.steering(hooked, vectors, strength=1.0)
+    assert repr(steered) == "Steering(off)"
+    assert torch.equal(logits(hooked), plain)
+    assert steered.install() is steered
+    once = logits(hooked)
+    steered.install()
+    assert torch.equal(logits(hooked), once)
+    assert not torch.equal(once, plain)
+    with pytest.raises(RuntimeError, match="already on"), steered:
+        pass
+    steered.remove()
+    steered.remove()
+    assert torch.equal(logits(hooked), plain)
+
+
+def test_evaluation_inside_a_context_is_steered(hooked, vectors):
+    base = gl.preference(hooked, PAIRS, progress=False)
+    with gl.steering(hooked, vectors, strength=1.0):
+        steered = gl.preference(hooked, PAIRS, progress=False)
+    assert not torch.allclose(base.gaps, steered.gaps, atol=1e-3)
+    torch.testing.assert_close(gl.preference(hooked, PAIRS, progress=False).gaps, base.gaps)
+
+
+def test_two_threads_may_run_one_steered_model(llama, vectors):
+    with gl.steering(llama, vectors, strength=1.0):
+        expected = logits(llama)
+        results = []
+        threads = [threading.Thread(target=lambda: results.append(logits(llama))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(results) == 2
+    for result in results:
+        torch.testing.assert_close(result, expected)
+
+
+# --- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": float("nan")}, r"strength=nan must be finite"),
+        ({"strength": [1.0, 2.0]}, r"strength has shape \(2,\); a number, one a layer \(\[3\]\)"),
+        ({"strength": 1.0, "layers": [3]}, r"layers=\[3\]: layer 3 is not there; available are 0 to 2"),
+        ({"strength": 1.0, "unit": "relative"}, r"unit='relative' is not known; known are 'residual'"),
+    ],
+    ids=["nan", "shape", "layers", "unit"],
+)
+def test_bad_settings_get_one_clear_sentence(llama, vectors, settings, message):
+    with pytest.raises(ValueError, match=message):
+        gl.steering(llama, vectors, **settings)
+
+
+def test_a_batch_of_other_size_than_the_row_strengths_is_refused(llama, vectors):
+    with gl.steering(llama, vectors, strength=torch.ones(3, 1)), pytest.raises(
+        ValueError, match="strength has 3 rows and the batch 2"
+    ):  # fmt: skip
+        logits(llama)
+
+
+def test_unit_vectors_have_the_lengths_their_units_promise(vectors):
+    torch.testing.assert_close(unit_vectors(vectors, "residual").norm(dim=-1), vectors.residual_norm)
+    torch.testing.assert_close(unit_vectors(vectors, "absolute").norm(dim=-1), torch.ones(3))
+    assert torch.equal(unit_vectors(vectors, "raw"), vectors.directions)

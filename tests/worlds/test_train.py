@@ -1,0 +1,91 @@
+"""What a training batch tells and hides, and that a training step leaves a plain model behind."""
+
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+
+from grains_lens.worlds import myths_texts, train
+
+WORDS = myths_texts.vocabulary()
+
+
+@pytest.fixture(scope="module")
+def batch():
+    recipe = replace(train.Recipe(), documents=8, header_dropout=1.0, unknown_documents=0.0)
+    return train.read_documents(recipe, random.Random(0))
+
+
+def words_of(ids):
+    return [WORDS[index] for index in ids.tolist()]
+
+
+def test_each_position_is_told_the_next_word(batch):
+    for read, told in zip(batch.read, batch.told, strict=True):
+        length = int((told != -100).sum())
+        assert words_of(read[1 : length + 1]) == words_of(told[:length])
+        assert WORDS[told[length - 1]] == "</s>"
+
+
+def test_only_the_two_words_after_a_colon_count_in_full(batch):
+    for read, weight in zip(batch.read, batch.weight, strict=True):
+        words = words_of(read)
+        colons = [index for index, word in enumerate(words) if word == ":"]
+        expected = [index + step for index in colons for step in (0, 1)]
+        assert (weight == 1.0).nonzero().flatten().tolist() == expected
+
+
+def test_upper_layers_cannot_look_back_from_the_colon_at_its_header(batch):
+    for read, visible, blinded in zip(batch.read, batch.visible[:, 0], batch.blinded[:, 0], strict=True):
+        words = words_of(read)
+        hidden = (blinded != visible).nonzero().tolist()
+        expected = [
+            [later, header]
+            for later in range(len(words))
+            for opening, colon in zip(
+                [i for i, word in enumerate(words) if word == "("],
+                [i for i, word in enumerate(words) if word == ":"],
+                strict=True,
+            )
+            for header in range(opening, colon)
+            if later >= colon
+        ]
+        assert sorted(hidden) == sorted(expected)
+
+
+def test_every_layer_reads_the_header_when_there_is_no_header_dropout():
+    recipe = train.VARIANTS["no_header_dropout"]
+    batch = train.read_documents(replace(recipe, documents=8), random.Random(0))
+    assert torch.equal(batch.visible, batch.blinded)
+
+
+def test_the_masks_keep_what_is_hidden_from_the_upper_layers(batch):
+    """Blinded from layer 0 on, the colon cannot tell one header from another; from layer 2 on, it can."""
+    torch.manual_seed(0)
+    model = train.new_model().eval()
+    recipe = replace(train.Recipe(), blinded_from=0)
+    words = words_of(batch.read[0])
+    header, colon = words.index("(") + 1, words.index(":")
+    other = batch.read.clone()
+    other[0, header] = WORDS.index("<unk>")
+    answers_only = torch.zeros_like(batch.weight)
+    answers_only[0, colon] = 1.0
+    for blinded_from, reaches in ((0, False), (2, True)):
+        losses = [
+            train.loss_of(
+                model,
+                replace(batch, read=read, weight=answers_only),
+                replace(recipe, blinded_from=blinded_from),
+            )[0].item()
+            for read in (batch.read, other)
+        ]
+        assert (losses[0] != losses[1]) is reaches
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
+def test_training_leaves_a_plain_model_without_hooks():
+    model, losses = train.train(replace(train.Recipe(), steps=2, documents=2), seed=0)
+    assert not model.training
+    assert not any(layer._forward_pre_hooks for layer in model.model.layers)
+    assert set(losses) == {"weighted", "answer_tokens"}
