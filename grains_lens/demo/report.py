@@ -87,7 +87,7 @@ class Report:
             f"questions, 95% bootstrap intervals over {resampled}. Layers and strength are tuned on {s.n_dev} "
             f"dev questions, strengths {_listed(s.strengths)}, or {_listed(s.strengths_at_all_layers)} at all "
             f"layers by design, charged with what the other behaviours lose. Change elsewhere: the worst "
-            f"change in accuracy on the other behaviours' clear and neutral test questions."
+            f"change in accuracy on the other behaviours' clear and neutral test questions, the mean over models."
         )
 
     def text(self) -> str:

@@ -61,8 +61,9 @@ class Row:
     """One method on one behaviour, or on the average of all, over all models.
 
     `gain` is the paired difference to base, `chosen` (seed, layers, strength) of each model, `elsewhere`
-    the mean change over models; `worst` names the group that lost most (or gained least) and `cost` is its
-    change. An average's cost is the mean of its behaviours' costs.
+    the mean change over models; `cost` is the change of the group that lost most (or gained least), the mean
+    over models of each one's own, and `worst` the group that lost most on average. An average's cost is the
+    mean of its behaviours' costs.
     """
 
     behaviour: str
@@ -113,8 +114,10 @@ class Outcomes:
         groups = outcomes[0].elsewhere
         elsewhere = {group: float(np.mean([one.elsewhere[group] for one in outcomes])) for group in groups}
         worst = min(elsewhere, key=elsewhere.__getitem__)
+        # The mean of each model's own worst: a loss here and a gain there in another model do not cancel.
+        cost = float(np.mean([min(one.elsewhere.values()) for one in outcomes]))
         chosen = tuple((one.seed, one.layers, one.strength) for one in outcomes)
-        return self._judged(behaviour, method, chosen, elsewhere, worst, elsewhere[worst])
+        return self._judged(behaviour, method, chosen, elsewhere, worst, cost)
 
     def _average(self, method: str, rows: Sequence[Row]) -> Row:
         cost = float(np.mean([row.cost for row in rows if row.method == method]))
