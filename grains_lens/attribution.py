@@ -115,7 +115,7 @@ def attribute(
         rows = method.evaluations(max(len(item.prompt) for item in encoded))
         for chosen in buckets(lengths, batch_tokens, rows):
             items = [encoded[index] for index in chosen]
-            f = _gap_function(model, items, filler, objective, batch_tokens, include_special)
+            f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             scores = method(f).float().cpu()
             gaps, baseline_gaps = f.values(torch.stack([f.x, f.baseline])).double().cpu()
             _check_finite(chosen, scores, gaps, baseline_gaps)
@@ -130,7 +130,7 @@ def attribute(
     return attributions
 
 
-def _gap_function(
+def gap_function(
     model: HookedModel,
     items: Sequence[Encoded],
     filler: Tensor,
@@ -138,6 +138,7 @@ def _gap_function(
     batch_tokens: int,
     include_special: bool,
 ) -> GapFunction:
+    """f for a few encoded pairs, its baseline the prompt with `filler` in its content tokens' places."""
     batch = collate(items, seam.device_of(model))
     embeddings = prompt_embeddings(model, batch.prompts)
     movable = batch.prompts.mask

@@ -150,7 +150,7 @@ def masked_contrasts(
         raise unknown_name("position", position, get_args(Position))
     chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
     encoded = encode_for(model, pairs, prompt_format)
-    _check_attributions(encoded, attributions)
+    check_attributions(encoded, attributions)
     masked = {
         sign: [_masked(index, one, k, sign, include_special) for index, one in enumerate(attributions)]
         for sign in get_args(Sign)
@@ -233,7 +233,8 @@ def _marks(items: Sequence[Encoded], positions: Sequence[Tensor], width: int) ->
     return marks
 
 
-def _check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
+def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
+    """Raise ValueError unless there is one attribution of each prompt, in order."""
     if len(attributions) != len(encoded):
         raise ValueError(
             f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted."

@@ -38,6 +38,7 @@ LAYERS = {
             "embeddings",
             "evaluation",
             "extraction",
+            "faithfulness",
             "fingerprint",
             "loading",
             "methods",

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..attribution import TokenAttribution
+from ..faithfulness import precision_at_k
 from ..pairs import PreferencePair
 from ..selection import Sign
 from ..worlds.world import Cues, World
@@ -57,13 +58,16 @@ def cue_precision(
     """Precision at k of negative tokens as undesirable cues, and of positive ones as desirable cues."""
     rows = []
     for sign, side in SIDES.items():
-        hits, chances, ceilings = [], [], []
-        for pair, one in zip(pairs, attributions, strict=True):
-            cues = set(getattr(cue_positions(world, pair, one), side))
-            hits.append(len(cues & set(one.top(k, sign).tolist())) / k)
+        chances, ceilings = [], []
+        truth = [
+            getattr(cue_positions(world, pair, one), side)
+            for pair, one in zip(pairs, attributions, strict=True)
+        ]
+        hits = precision_at_k(attributions, truth, k=k, sign=sign)
+        for cues, one in zip(truth, attributions, strict=True):
             chances.append(len(cues) / int((~one.is_special).sum()))
             ceilings.append(min(k, len(cues)) / k)
-        means = (float(np.mean(values)) for values in (hits, chances, ceilings))
+        means = (float(np.mean(values)) for values in (hits.numpy(), chances, ceilings))
         rows.append(CuePrecision(world.seed, behaviour, sign, k, *means))
     return rows
 
