@@ -7,7 +7,7 @@ import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from grains_lens import TokenAttribution, show
+from grains_lens import FaithfulnessCurves, TokenAttribution, show
 
 WORDS = ("<s>", " the", " price", " is", " $x_1$", "\n")
 SCORES = (0.0, 0.1, 2.0, -0.5, -2.0, 0.0)
@@ -136,3 +136,51 @@ def test_figures_are_saved_without_pyplot(tmp_path):
     path = show.save(show.gains(BARS, base={"truth": 0.5, "faith": 0.4}), tmp_path / "new" / "gains.png")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+# --- maps and curves -----------------------------------------------------------------------------
+
+
+def test_a_layer_token_map_shows_every_score_on_one_signed_scale():
+    scores = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    figure = show.layer_token_map(scores, list("abcde"), response=torch.tensor([1.0, -9.0, 0.5]))
+    (image,) = figure.axes[0].images
+    shown = torch.as_tensor(image.get_array().data)
+    torch.testing.assert_close(shown[:, :5].float(), scores)
+    assert shown[:, 5].tolist() == [1.0, -9.0, 0.5]
+    assert image.norm.vmin == -image.norm.vmax == -9.0
+    red, green, blue, _ = image.cmap(image.norm(-9.0))
+    assert red > max(green, blue)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [*"abcde", "answers"]
+    assert "nats" in figure.axes[-1].get_xlabel()
+
+
+def test_a_long_map_goes_on_in_further_panels_with_nothing_lost():
+    strings = [f"t{index}" for index in range(70)]
+    figure = show.layer_token_map(torch.randn(2, 70), strings)
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+    assert [label for label in labels if label in strings] == strings
+    assert len([axes for axes in figure.axes if axes.images]) > 1
+
+
+def test_a_map_refuses_scores_and_strings_that_do_not_fit():
+    with pytest.raises(ValueError, match="scores has 3 positions and there are 2 strings"):
+        show.layer_token_map(torch.zeros(2, 3), ["a", "b"])
+
+
+def test_faithfulness_curves_are_drawn_with_their_gains():
+    down = torch.tensor([4.0, 0.0, 0.0])
+    curves = [
+        FaithfulnessCurves(
+            down, down.flip(0), torch.tensor([[4.0, 2.0, 0.0]]), torch.tensor([[0.0, 2.0, 4.0]])
+        )
+    ]
+    deletion, insertion = show.faithfulness_curves(curves * 3).axes
+    by_score, random = deletion.get_lines()[:2]
+    assert by_score.get_ydata()[[0, -1]].tolist() == [4.0, 0.0]
+    assert (random.get_ydata() >= by_score.get_ydata()).all()
+    assert f"{curves[0].deletion_gain:+.2f}" in deletion.get_title()
+    assert "nats" in deletion.get_ylabel()
+    assert insertion.get_xlabel() == "share of tokens revealed"
+    with pytest.raises(ValueError, match="there are no curves"):
+        show.faithfulness_curves([])

@@ -1,28 +1,20 @@
-"""Figures: prompts as heat strips, and gains as bars. Pure functions that return matplotlib figures."""
+"""Prompts token by token, on the colours of their scores."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from .attribution import TokenAttribution
-from .strips import colour, ink
-
-OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
-"""Colours that colour-blind readers tell apart (Okabe and Ito 2008)."""
-
-SMALL, BODY = 7.0, 8.0
-"""Font sizes in points: what a paper's column can carry."""
+from ..attribution import TokenAttribution
+from ..strips import colour, ink
+from .style import BODY, SMALL, signed_colours
 
 _ADVANCE = 0.602
 """Width of a DejaVu Sans Mono character, in ems: what is laid out needs no renderer to be measured."""
@@ -31,17 +23,6 @@ LineStyle = Literal["-"] | tuple[int, tuple[float, ...]]
 
 _LINES: tuple[LineStyle, ...] = ("-", (0, (1.2, 1.0)), (0, (4, 1)), (0, (4, 1, 1, 1)))
 """How kinds of marks differ: by line style, for colour is already spoken for."""
-
-
-def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
-    """Write a figure, in the format that the file's ending names; makes its directory."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    return path
-
-
-# --- token strips --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -192,11 +173,8 @@ def _draw_keys(
     bar = figure.add_axes(
         ((margin + size) / width, 2.9 * size / height, bar_width / width, 0.8 * size / height)
     )
-    ends = [tuple(channel / 255 for channel in colour(sign, 1.0)) for sign in (-1.0, 1.0)]
-    cmap = LinearSegmentedColormap.from_list("gap", [ends[0], (1, 1, 1), ends[1]])
     scale = scale or 1.0
-    colours = ScalarMappable(Normalize(-scale, scale), cmap)
-    figure.colorbar(colours, cax=bar, orientation="horizontal", ticks=[-scale, 0, scale])
+    figure.colorbar(signed_colours(scale), cax=bar, orientation="horizontal", ticks=[-scale, 0, scale])
     bar.set_xticks([-scale, 0, scale], [f"−{scale:.2g}", "0", f"+{scale:.2g}"])
     bar.tick_params(labelsize=SMALL, length=2, pad=1.5)
     bar.set_xlabel("score (nats), + for chosen", size=SMALL, labelpad=1)
@@ -204,69 +182,3 @@ def _draw_keys(
         x, y = margin + bar_width + 3.4 * size, height - (3.4 - 1.5 * row) * size
         axes.add_line(_underline(x, x + 2.4 * size, y, style))
         axes.text(x + 3 * size, y, kind, size=SMALL, va="center", parse_math=False)
-
-
-# --- bars ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bar:
-    """One bar of `gains`: a group (a behaviour), what it is (a method), its height and 95% interval."""
-
-    group: str
-    label: str
-    value: float
-    low: float
-    high: float
-
-
-def gains(
-    bars: Sequence[Bar],
-    *,
-    base: Mapping[str, float],
-    quantity: str = "accuracy",
-    title: str | None = None,
-    width: float = 3.35,
-) -> Figure:
-    """Bars with interval whiskers, grouped, and in each group the base's value as a line.
-
-    Groups and labels stand in the order in which they first come. `width` is in inches; the default is a
-    paper's column.
-
-    Raises ValueError if there are no bars, or a group has no base.
-    """
-    groups = list(dict.fromkeys(bar.group for bar in bars))
-    labels = list(dict.fromkeys(bar.label for bar in bars))
-    if not bars:
-        raise ValueError("there are no bars to draw.")
-    if missing := [group for group in groups if group not in base]:
-        raise ValueError(f"base has no value for {', '.join(missing)}.")
-    legend_height = 0.16 * (len(labels) + 1) + 0.1
-    figure = Figure(figsize=(width, 1.9 + legend_height + (0.25 if title else 0)), layout="constrained")
-    axes = figure.add_subplot()
-    each = 0.8 / len(labels)
-    for index, label in enumerate(labels):
-        mine = [bar for bar in bars if bar.label == label]
-        at = [groups.index(bar.group) + (index - (len(labels) - 1) / 2) * each for bar in mine]
-        whiskers = [[bar.value - bar.low for bar in mine], [bar.high - bar.value for bar in mine]]
-        axes.bar(
-            at, [bar.value for bar in mine], 0.9 * each, yerr=whiskers, label=label,
-            color=OKABE_ITO[index % len(OKABE_ITO)], error_kw={"elinewidth": 0.8, "ecolor": "#222"},
-        )  # fmt: skip
-    for index, group in enumerate(groups):
-        axes.hlines(
-            base[group], index - 0.45, index + 0.45, colors="black", linestyles=(0, (3, 1.5)), linewidth=1.2,
-            label="base" if index == 0 else "_", zorder=3,
-        )  # fmt: skip
-    axes.set_xticks(range(len(groups)), groups, size=SMALL)
-    axes.set_ylabel(f"{quantity} (95% interval)", size=BODY)
-    axes.set_ylim(0, max(1.0, *(bar.high for bar in bars)))
-    axes.tick_params(axis="y", labelsize=SMALL)
-    axes.tick_params(axis="x", length=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    if title:
-        axes.set_title(title, size=BODY)
-    figure.legend(
-        loc="outside lower left", fontsize=SMALL, frameon=False, borderaxespad=0.1, labelspacing=0.25
-    )
-    return figure
