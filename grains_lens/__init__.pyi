@@ -1,4 +1,5 @@
 from . import baselines as baselines
+from . import show as show
 from . import worlds as worlds
 from .attribution import CompletenessWarning as CompletenessWarning
 from .attribution import TokenAttribution as TokenAttribution
@@ -18,6 +19,9 @@ from .evaluation import preference as preference
 from .extraction import Contrasts as Contrasts
 from .extraction import extract_vectors as extract_vectors
 from .extraction import masked_contrasts as masked_contrasts
+from .faithfulness import FaithfulnessCurves as FaithfulnessCurves
+from .faithfulness import faithfulness as faithfulness
+from .faithfulness import precision_at_k as precision_at_k
 from .intervals import bootstrap_interval as bootstrap_interval
 from .loading import load_model as load_model
 from .methods import GradientShap as GradientShap

@@ -115,10 +115,7 @@ def attribute(
         rows = method.evaluations(max(len(item.prompt) for item in encoded))
         for chosen in buckets(lengths, batch_tokens, rows):
             items = [encoded[index] for index in chosen]
-            f = gap_function(
-                model, items, filler, objective=objective, batch_tokens=batch_tokens,
-                include_special=include_special,
-            )  # fmt: skip
+            f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             scores = method(f).float().cpu()
             gaps, baseline_gaps = f.ends.double().cpu()
             check_finite(chosen, scores, gaps, baseline_gaps)
@@ -141,12 +138,11 @@ def gap_function(
     model: HookedModel,
     items: Sequence[Encoded],
     filler: Float[Tensor, " d_model"],
-    *,
     objective: Objective,
     batch_tokens: int,
     include_special: bool,
 ) -> GapFunction:
-    """f over a batch of these items; special tokens do not move unless `include_special`."""
+    """f for a few encoded pairs, its baseline the prompt with `filler` in its content tokens' places."""
     batch = collate(items, seam.device_of(model))
     movable = batch.prompts.mask
     if not include_special:

@@ -117,10 +117,7 @@ def layer_conductance(
         filler = filler_embedding(model, baseline, argument="baseline")
         for chosen in buckets([item.longest for item in encoded], batch_tokens, method.steps):
             items = [encoded[index] for index in chosen]
-            f = gap_function(
-                model, items, filler, objective=objective, batch_tokens=batch_tokens,
-                include_special=include_special,
-            )  # fmt: skip
+            f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             # What a component carries need not add up, so there is nothing to refine it by.
             run = _Conductance(method, names)
             parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)

@@ -150,7 +150,7 @@ def masked_contrasts(
         raise unknown_name("position", position, get_args(Position))
     chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
     encoded = encode_for(model, pairs, prompt_format)
-    _check_attributions(encoded, attributions)
+    check_attributions(encoded, attributions)
     masked = {
         sign: [_masked(index, one, k, sign, include_special) for index, one in enumerate(attributions)]
         for sign in get_args(Sign)
@@ -159,8 +159,7 @@ def masked_contrasts(
         raise ValueError(
             "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
         )
-    shape = (len(encoded), len(chosen_layers), int(model.cfg.d_model))
-    deltas = {sign: torch.zeros(shape) for sign in masked}
+    deltas = {sign: torch.zeros(len(encoded), len(chosen_layers), int(model.cfg.d_model)) for sign in masked}
     norms: list[Tensor] = []
     with seam.frozen(model), tqdm(
         total=len(encoded), desc="extract", unit="pair", disable=not progress, leave=False, delay=1.0
@@ -168,25 +167,11 @@ def masked_contrasts(
         filler = filler_embedding(model, mask, argument="mask")
         for bucket in buckets([item.longest for item in encoded], batch_tokens, rows=3):
             items = [encoded[index] for index in bucket]
-            batch = collate(items, seam.device_of(model))
-            embeddings = prompt_embeddings(model, batch.prompts)
-            width = batch.prompts.tokens.shape[1]
-            variants = [embeddings.stream] + [
-                embeddings.replaced(filler, _marks(items, [side[index] for index in bucket], width))
-                for side in masked.values()
-            ]
-            reading = read_residuals(
-                model,
-                batch.prompts.repeat(3),
-                layers=chosen_layers,
-                embeddings=torch.cat(variants),
-                answers=batch.answers[0].repeat(3) if position == "response_end" else None,
-            )
-            whole, *without = reading.at_end.unflatten(0, (3, -1))
+            sides = [[side[index] for index in bucket] for side in masked.values()]
+            (whole, *without), lengths = _read_variants(model, items, sides, filler, chosen_layers, position)
             for sign, h in zip(masked, without, strict=True):
                 deltas[sign][bucket] = whole - h
-            content = batch.prompts.mask.cpu() & ~special_positions(items, width)
-            norms += [row[:, where] for row, where in zip(reading.norms[: len(items)], content, strict=True)]
+            norms += lengths
             bar.update(len(bucket))
     weights = {
         sign: torch.stack([one.scores[at].abs().sum() for one, at in zip(attributions, side, strict=True)])
@@ -200,6 +185,33 @@ def masked_contrasts(
         layers=chosen_layers,
         residual_norm=typical_norm(norms),
     )
+
+
+def _read_variants(
+    model: HookedModel,
+    items: Sequence[Encoded],
+    sides: Sequence[Sequence[Tensor]],
+    filler: Tensor,
+    layers: Sequence[int],
+    position: Position,
+) -> tuple[Float[Tensor, "variant pair layer d_model"], list[Tensor]]:
+    """The stream of each prompt as it is and with each side's tokens masked, in one batch; and ‖h‖ over the
+    content tokens of the prompts as they are, [layer, pos] of each."""
+    batch = collate(items, seam.device_of(model))
+    embeddings = prompt_embeddings(model, batch.prompts)
+    width = batch.prompts.tokens.shape[1]
+    masked = [embeddings.replaced(filler, _marks(items, side, width)) for side in sides]
+    copies = 1 + len(masked)
+    reading = read_residuals(
+        model,
+        batch.prompts.repeat(copies),
+        layers=layers,
+        embeddings=torch.cat([embeddings.stream, *masked]),
+        answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
+    )
+    content = batch.prompts.mask.cpu() & ~special_positions(items, width)
+    norms = [row[:, where] for row, where in zip(reading.norms[: len(items)], content, strict=True)]
+    return reading.at_end.unflatten(0, (copies, -1)), norms
 
 
 def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " layer"]:
@@ -221,7 +233,8 @@ def _marks(items: Sequence[Encoded], positions: Sequence[Tensor], width: int) ->
     return marks
 
 
-def _check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
+def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
+    """Raise ValueError unless there is one attribution of each prompt, in order."""
     if len(attributions) != len(encoded):
         raise ValueError(
             f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ def identify(model: HookedModel) -> ModelIdentity:
     """The identity of a hooked model, from its config, its tokenizer and one forward pass of 12 tokens."""
     cfg = model.cfg
     return ModelIdentity(
-        name=str(cfg.model_name),
+        # A local checkpoint is known by its folder: where it lies on this machine is nobody's business.
+        name=Path(cfg.model_name).name if Path(cfg.model_name).is_dir() else str(cfg.model_name),
         architecture=str(getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None)),
         n_layers=seam.n_layers(model),
         d_model=int(cfg.d_model),

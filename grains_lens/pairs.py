@@ -142,6 +142,13 @@ def load_questions(
     ]  # fmt: skip
 
 
+def columns_of(path: str | Path) -> tuple[str, ...]:
+    """The columns of a file's first row, which tell pairs from questions."""
+    for _, row in _rows(path):
+        return tuple(row)
+    return ()
+
+
 # --- rows from files -----------------------------------------------------------------------------
 
 

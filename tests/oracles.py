@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import grains_lens as gl
 from grains_lens import PreferencePair
+from tests import models
 
 PAIRS = [
     PreferencePair(
@@ -18,6 +20,18 @@ PAIRS = [
     PreferencePair("when she sleeps in the warm house , what do they see ?", "two white dog .", "a tree"),
     PreferencePair("where does the bird move ? answer :", "to the root", "on the road"),
 ]
+
+
+def random_vectors(seed: int) -> gl.SteeringVectors:
+    """Random directions at every layer of the zoo's models, belonging to none."""
+    return gl.SteeringVectors(
+        directions=torch.randn(
+            models.N_LAYERS, models.D_MODEL, generator=torch.Generator().manual_seed(seed)
+        ),
+        layers=tuple(range(models.N_LAYERS)),
+        residual_norm=torch.tensor([2.0, 3.0, 4.0]),
+        provenance=gl.Provenance("random"),
+    )
 
 
 def full_ids(tokenizer: Any, prompt: str, answer: str, bos: bool) -> tuple[list[int], int]:

@@ -20,15 +20,16 @@ def vectors_of(model):
 
 def test_the_same_model_is_recognised_also_after_a_round_trip_and_in_bfloat16(hooked, case, tmp_path):
     vectors = gl.SteeringVectors.load(vectors_of(hooked).save(tmp_path / "v.safetensors"))
-    gl.steering(hooked, vectors, strength=1.0)
-    gl.steering(models.build(case, tmp_path).to(torch.bfloat16), vectors, strength=1.0)
+    for model in (hooked, models.build(case, tmp_path).to(torch.bfloat16)):
+        assert isinstance(gl.steering(model, vectors, strength=1.0), gl.Steering)
 
 
 def test_either_model_class_steers_with_the_others_vectors(case, zoo):
     if case.backend != "hooked_transformer":
         pytest.skip("compares HookedTransformer with the bridge: needs transformer-lens 3")
     vectors = vectors_of(zoo[case])
-    gl.steering(zoo[models.ModelCase(case.architecture, "bridge")], vectors, strength=1.0)
+    bridge = zoo[models.ModelCase(case.architecture, "bridge")]
+    assert isinstance(gl.steering(bridge, vectors, strength=1.0), gl.Steering)
 
 
 def test_other_weights_are_refused_and_strict_false_lets_them_pass(hooked, case, tmp_path):

@@ -39,6 +39,7 @@ LAYERS = {
             "embeddings",
             "evaluation",
             "extraction",
+            "faithfulness",
             "fingerprint",
             "loading",
             "methods",

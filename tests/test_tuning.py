@@ -4,8 +4,7 @@ import pytest
 import torch
 
 import grains_lens as gl
-from tests import models
-from tests.oracles import PAIRS, same_state, state_of
+from tests.oracles import PAIRS, random_vectors, same_state, state_of
 from tests.test_evaluation import QUESTIONS
 
 KEEP = {
@@ -15,14 +14,8 @@ KEEP = {
 
 
 @pytest.fixture(scope="module")
-def vectors(hooked):
-    generator = torch.Generator().manual_seed(11)
-    return gl.SteeringVectors(
-        directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
-        layers=tuple(range(models.N_LAYERS)),
-        residual_norm=torch.tensor([2.0, 3.0, 4.0]),
-        provenance=gl.Provenance("random"),
-    )
+def vectors():
+    return random_vectors(11)
 
 
 @pytest.mark.parametrize("rule", [gl.add_keeping_norm, gl.add])

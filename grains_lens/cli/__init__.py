@@ -1,0 +1,43 @@
+"""The command line: `grains-lens demo | attribute | extract | generate | evaluate | inspect`.
+
+Strings become objects here and nowhere else. Whatever is heavy is imported when a command needs it, so that
+`--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+from tyro.conf import OmitArgPrefixes
+
+from .commands import attribute, demo, evaluate, extract, generate, inspect
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status: 0, 2 after an error that a user can mend, 130 after Ctrl-C."""
+    commands = {one.__name__: one for one in (demo, attribute, extract, generate, evaluate, inspect)}
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            tyro.extras.subcommand_cli_from_dict(
+                commands, prog="grains-lens", args=argv, config=(OmitArgPrefixes,),
+                description="Which input tokens drive a behaviour of a language model, and steering along what "
+                "they do.",
+            )  # fmt: skip
+    except (ValueError, OSError, ImportError) as error:
+        print(f"grains-lens: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("grains-lens: interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Ours in one line; what libraries warn their developers of is not for a user's terminal."""
+    if category.__module__.startswith("grains_lens"):
+        print(f"grains-lens: {message}", file=sys.stderr)

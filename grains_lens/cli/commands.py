@@ -1,0 +1,231 @@
+"""The commands: each a function over the library's, its docstring the command's help."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from .objects import (
+    format_of,
+    items_of,
+    load,
+    method_of,
+    pairs_of,
+    prompt_ids,
+    steering_of,
+    without_loading_bars,
+)
+from .options import (
+    AggregateName,
+    Backend,
+    Filler,
+    Loading,
+    Model,
+    Objective,
+    Pairs,
+    Prompting,
+    Scoring,
+    Steered,
+)
+from .output import as_json, estimate, judge, say, top_tokens, write
+
+
+def demo(
+    variant: str = "standard",
+    seeds: tuple[int, ...] = (0,),
+    behaviours: tuple[str, ...] = ("truthfulness", "faithfulness", "stereotypes"),
+    backend: Backend = "auto",
+    out: Path = Path("out/demo"),
+) -> None:
+    """GrAInS and its rivals on a small model that ships, judged on held-out questions.
+
+    Args:
+        variant: Variant of the world "myths".
+        seeds: Model seeds; several give one table over all.
+        behaviours: Which to steer.
+        backend: TransformerBridge, or HookedTransformer (transformer-lens 3.9 only).
+        out: Directory for tables, figures and vectors.
+    """
+    from ..demo import Settings, run
+
+    without_loading_bars()
+    run(Settings(variant=variant, seeds=seeds, behaviours=behaviours, backend=backend, out=out), say=say)
+
+
+def attribute(
+    model: Model,
+    pairs: Pairs,
+    scoring: Annotated[Scoring, arg(name="")] = Scoring(),
+    top: int = 3,
+    limit: int | None = None,
+    out: Path | None = None,
+    png: Path | None = None,
+    prompting: Annotated[Prompting, arg(name="")] = Prompting(),
+    loading: Annotated[Loading, arg(name="")] = Loading(),
+) -> None:
+    """Score every prompt token by what it does to log p(chosen) − log p(rejected), in nats.
+
+    Args:
+        top: How many tokens of either sign to print.
+        limit: Take the first so many pairs.
+        out: Write all scores, one JSON object a pair and line.
+        png: Draw the prompts as heat strips.
+    """
+    import grains_lens as gl
+
+    items = pairs_of(model, pairs, limit)
+    attributions = gl.attribute(
+        load(model, loading), items, method=method_of(scoring), baseline=scoring.baseline,
+        objective=scoring.objective, prompt_format=format_of(prompting),
+    )  # fmt: skip
+    for index, one in enumerate(attributions):
+        say(
+            f"{index}  f(x) = {one.gap:+.2f} nats  for: {top_tokens(one, top, 1)}  against: {top_tokens(one, top, -1)}"
+        )
+    if out:
+        lines = [as_json(pair, one) for pair, one in zip(items, attributions, strict=True)]
+        write(out, "".join(line + "\n" for line in lines))
+    if png:
+        from .. import show
+
+        titles = [f"chosen: {pair.chosen}, rejected: {pair.rejected}" for pair in items]
+        say(f"wrote {show.save(show.token_strip(attributions, titles=titles), png)}")
+
+
+def extract(
+    model: Model,
+    pairs: Pairs,
+    out: Path,
+    scoring: Annotated[Scoring, arg(name="")] = Scoring(),
+    k: int = 3,
+    mask: Filler = "mask",
+    contrast: Literal["two_sided", "difference"] = "two_sided",
+    aggregate: AggregateName = "pca",
+    position: Literal["prompt_end", "response_end"] = "prompt_end",
+    layers: tuple[int, ...] | None = None,
+    limit: int | None = None,
+    prompting: Annotated[Prompting, arg(name="")] = Prompting(),
+    loading: Annotated[Loading, arg(name="")] = Loading(),
+) -> None:
+    """Make steering vectors from preference pairs; the defaults are the paper's.
+
+    Args:
+        out: File to write, .safetensors.
+        k: Tokens of either sign to mask.
+        mask: What takes a masked token's place.
+        contrast: Aggregate either side by itself, or the differences of both.
+        aggregate: From one difference a pair to one direction.
+        position: Where the residual stream is read.
+        layers: Layers to make vectors for; all if not given.
+        limit: Take the first so many pairs.
+    """
+    import grains_lens as gl
+
+    aggregates = {
+        "pca": gl.pca_direction, "mean": gl.mean_direction, "weighted_mean": gl.weighted_mean_direction,
+    }  # fmt: skip
+    items = pairs_of(model, pairs, limit)
+    vectors = gl.extract_vectors(
+        load(model, loading), items, method=method_of(scoring), baseline=scoring.baseline,
+        objective=scoring.objective, k=k, mask=mask, contrast=contrast, aggregate=aggregates[aggregate],
+        position=position, layers=layers, prompt_format=format_of(prompting),
+    )  # fmt: skip
+    say(f"{vectors!r}\nwrote {vectors.save(out)}")
+
+
+def generate(
+    model: Model,
+    prompt: str,
+    steered: Annotated[Steered, arg(name="")] = Steered(),
+    max_new_tokens: int = 40,
+    temperature: float = 0.0,
+    seed: int = 0,
+    prompting: Annotated[Prompting, arg(name="")] = Prompting(),
+    loading: Annotated[Loading, arg(name="")] = Loading(),
+) -> None:
+    """Continue a prompt, unsteered and (with --vectors) steered.
+
+    Args:
+        prompt: Text to continue.
+        max_new_tokens: At most so many tokens.
+        temperature: 0 is greedy.
+        seed: For sampling, the same for both texts.
+    """
+    hooked = load(model, loading)
+    steer = steering_of(hooked, steered)
+    ids = prompt_ids(hooked, prompt, prompting)
+
+    def continued() -> str:
+        import torch
+
+        torch.manual_seed(seed)
+        sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+        whole = hooked.generate(
+            ids, max_new_tokens=max_new_tokens, verbose=False, return_type="tokens", **sampling
+        )
+        return hooked.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
+
+    say(f"unsteered: {continued()}")
+    if steer:
+        with steer:
+            say(f"steered:   {continued()}")
+
+
+def evaluate(
+    model: Model,
+    items: Annotated[
+        Positional[str],
+        arg(
+            metavar="QUESTIONS_OR_PAIRS",
+            help="JSONL, JSON, CSV or parquet with prompt, choices, label or with prompt, chosen, rejected; for a "
+            "world also a behaviour's test questions, or others: truthfulness, truthfulness:clear_test.",
+        ),
+    ],
+    steered: Annotated[Steered, arg(name="")] = Steered(),
+    objective: Objective = "sum",
+    limit: int | None = None,
+    prompting: Annotated[Prompting, arg(name="")] = Prompting(),
+    loading: Annotated[Loading, arg(name="")] = Loading(),
+) -> None:
+    """Multiple-choice accuracy, or how often the chosen answer is preferred; base and (with --vectors) steered.
+
+    Args:
+        objective: An answer's log-probability: summed over tokens, their mean, or the last token's.
+        limit: Take the first so many.
+    """
+    import numpy as np
+
+    from ..intervals import bootstrap_interval
+
+    asked = items_of(model, items, limit)
+    hooked = load(model, loading)
+    steer = steering_of(hooked, steered)
+    base = judge(hooked, asked, objective, prompting)
+    say(f"base     {estimate(base)}")
+    if steer:
+        with steer:
+            now = judge(hooked, asked, objective, prompting)
+        low, high = bootstrap_interval(np.subtract(now, base))
+        change = float(np.mean(np.subtract(now, base)))
+        say(f"steered  {estimate(now)}\nchange   {change:+.3f} [{low:+.3f}, {high:+.3f}]")
+
+
+def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> None:
+    """What a vector file holds: layers, lengths, what they were made from, and which model they belong to."""
+    from ..vectors import SteeringVectors
+
+    held = SteeringVectors.load(vectors)
+    made, model = held.provenance, held.provenance.model
+    say(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}")
+    if model:
+        say(f"model: {model.name} ({model.architecture}, {model.n_layers} layers, {model.dtype})")
+    say("settings: " + json.dumps(dict(made.settings)))
+    say("versions: " + ", ".join(f"{name} {version}" for name, version in made.versions.items()))
+    say(f"{'layer':>5} {'length':>9} {'residual norm':>14}")
+    for layer, length, norm in zip(
+        held.layers, held.norms().tolist(), held.residual_norm.tolist(), strict=True
+    ):
+        say(f"{layer:>5} {length:>9.4f} {norm:>14.4f}")

@@ -1,0 +1,83 @@
+"""What the commands take: positional arguments, and groups of options that several share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+Backend = Literal["auto", "bridge", "hooked_transformer"]
+Filler = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
+Objective = Literal["sum", "mean", "last"]
+Unit = Literal["residual", "absolute", "raw"]
+MethodName = Literal["integrated_gradients", "gradient_times_input", "occlusion", "random"]
+AggregateName = Literal["pca", "mean", "weighted_mean"]
+
+Model = Annotated[
+    Positional[str],
+    arg(
+        metavar="MODEL",
+        help="A saved model's directory, a Hugging Face hub name, or a world that ships: myths, myths:1 (seed), "
+        "myths:0:no_header_dropout (seed, variant).",
+    ),
+]
+Pairs = Annotated[
+    Positional[str],
+    arg(
+        metavar="PAIRS",
+        help="JSONL, JSON, CSV or parquet with prompt, chosen, rejected; for a world also a behaviour of it: "
+        "truthfulness.",
+    ),
+]
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How the model is loaded."""
+
+    backend: Backend = "auto"
+    """TransformerBridge, or HookedTransformer (transformer-lens 3.9 only)."""
+    device: str | None = None
+    """Torch device; a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Of weights and residual stream."""
+
+
+@dataclass(frozen=True)
+class Prompting:
+    """How prompts become tokens."""
+
+    chat: bool = False
+    """Put prompts into the tokenizer's chat template."""
+    system: str | None = None
+    """System turn before each prompt, with --chat."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How tokens are scored."""
+
+    method: MethodName = "integrated_gradients"
+    """What scores tokens."""
+    steps: int = 10
+    """Points on the path, for integrated gradients."""
+    baseline: Filler = "mask"
+    """What stands in for a token at the start of the path, or where it is left out."""
+    objective: Objective = "sum"
+    """An answer's log-probability: summed over tokens, their mean, or the last token's."""
+
+
+@dataclass(frozen=True)
+class Steered:
+    """What steers the model."""
+
+    vectors: Path | None = None
+    """File that `extract` wrote."""
+    strength: float = 0.5
+    """How much of the vectors is added."""
+    layers: tuple[int, ...] | None = None
+    """Steer at these layers alone."""
+    unit: Unit = "residual"
+    """What strength 1 means: as long as the residual stream, length 1, or as extracted."""

@@ -1,0 +1,64 @@
+"""Objects become strings: numbers with their intervals, scores as text and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .objects import format_of
+from .options import Objective, Prompting
+
+if TYPE_CHECKING:
+    from ..attribution import TokenAttribution
+    from ..pairs import PreferencePair
+
+
+def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:
+    """One number an item: 1 where the right choice, or the chosen answer, is the most probable."""
+    from ..evaluation import multiple_choice, preference
+    from ..pairs import PreferencePair
+
+    prompt_format = format_of(prompting)
+    if isinstance(items[0], PreferencePair):
+        gaps = preference(model, items, objective=objective, prompt_format=prompt_format).gaps
+        return ((gaps > 0).float() + 0.5 * (gaps == 0).float()).tolist()
+    return (
+        multiple_choice(model, items, objective=objective, prompt_format=prompt_format)
+        .correct.float()
+        .tolist()
+    )
+
+
+def estimate(values: Sequence[float]) -> str:
+    import numpy as np
+
+    from ..intervals import bootstrap_interval
+
+    low, high = bootstrap_interval(np.array(values))
+    return f"{float(np.mean(values)):.3f} [{low:.3f}, {high:.3f}]  ({len(values)} items)"
+
+
+def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:
+    chosen = one.top(k, "positive" if sign > 0 else "negative").tolist() if k else []
+    return ", ".join(f"{one.strings[at].strip()} {float(one.scores[at]):+.2f}" for at in chosen) or "none"
+
+
+def as_json(pair: PreferencePair, one: TokenAttribution) -> str:
+    fields = {
+        "prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "tokens": one.tokens.tolist(),
+        "strings": list(one.strings), "scores": one.scores.tolist(), "gap": one.gap,
+        "baseline_gap": one.baseline_gap, "completeness_error": one.completeness_error,
+    }  # fmt: skip
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    say(f"wrote {path}")
+
+
+def say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,144 @@
+"""What the demo prints and writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import show
+from ..loading import Backend
+from ..vectors import SteeringVectors
+from ..worlds.world import World
+from .cues import CuePrecision, cue_cells, has_both, marked_strip
+from .methods import ATTRIBUTION, OURS, RIVALS, Lesson
+from .table import BASE, Outcomes, as_markdown, as_text, cells, sentences
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run of the demo does.
+
+    `n_pairs` are learnt from. Layer and strength (`unit="residual"`) are tuned on the first `n_dev` dev
+    questions, charged with the worse of two drops: on the other behaviours' `clear_dev` questions and on
+    their `neutral_dev` ones, the first `n_keep` of each behaviour, pooled. Methods that tune a layer try `strengths`
+    at each layer and at all together; one that steers at all layers by design tries
+    `strengths_at_all_layers`, where less does more. `n_test` bounds the test questions of each kind; None
+    takes all.
+    """
+
+    variant: str = "standard"
+    seeds: tuple[int, ...] = (0,)
+    behaviours: tuple[str, ...] = ("truthfulness", "faithfulness", "stereotypes")
+    backend: Backend = "auto"
+    out: Path = Path("out/demo")
+    n_pairs: int = 50
+    n_dev: int = 96
+    n_keep: int = 16
+    n_test: int | None = None
+    strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
+    strengths_at_all_layers: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.25, 0.5)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that a run found. `vectors` are those of `OURS`, `lessons` what was learnt from, both of the first
+    seed."""
+
+    outcomes: Outcomes
+    cues: tuple[CuePrecision, ...]
+    vectors: Mapping[str, SteeringVectors]
+    lessons: Mapping[str, Lesson]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What is printed and written: how it was done, two tables, and what they say."""
+
+    settings: Settings
+    table: list[tuple[str, ...]]
+    cue_table: list[tuple[str, ...]]
+    said: list[str]
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, findings: Findings, settings: Settings) -> Report:
+        """Put findings into tables and words."""
+        rows = findings.outcomes.rows
+        said = sentences(findings.outcomes, ours=OURS.name, rivals=[one.name for one in RIVALS])
+        data = {
+            "settings": {**asdict(settings), "out": str(settings.out), "attribution": asdict(ATTRIBUTION)},
+            "rows": [asdict(row) for row in rows],
+            "cues": [asdict(row) for row in findings.cues],
+            "sentences": said,
+        }
+        return cls(settings, cells(rows), cue_cells(findings.cues), said, data)
+
+    def how(self) -> str:
+        """How the numbers came to be."""
+        s = self.settings
+        questions = "all" if s.n_test is None else f"the first {s.n_test}"
+        resampled = "questions" if len(s.seeds) == 1 else "questions and models"
+        return (
+            f"World myths, variant {s.variant}, model seed{'s' * (len(s.seeds) > 1)} "
+            f"{', '.join(map(str, s.seeds))}; {s.n_pairs} pairs a behaviour. Accuracy over {questions} test "
+            f"questions, 95% bootstrap intervals over {resampled}. Layers and strength are tuned on {s.n_dev} "
+            f"dev questions, strengths {_listed(s.strengths)}, or {_listed(s.strengths_at_all_layers)} at all "
+            f"layers by design, charged with what the other behaviours lose. Change elsewhere: the worst "
+            f"change in accuracy on the other behaviours' clear and neutral test questions, the mean over models."
+        )
+
+    def text(self) -> str:
+        """For a terminal."""
+        found = "Does attribution find the words that truly drive the answers?"
+        return "\n".join(
+            [self.how(), "", as_text(self.table), "", *self.said, "", found, as_text(self.cue_table)]
+        )
+
+    def markdown(self) -> str:
+        """The same in Markdown."""
+        said = "\n".join(f"- {one}" for one in self.said)
+        return "\n\n".join([self.how(), as_markdown(self.table), said, as_markdown(self.cue_table)]) + "\n"
+
+
+def _listed(strengths: Sequence[float]) -> str:
+    return ", ".join(f"{strength:g}" for strength in strengths)
+
+
+def write(report: Report, findings: Findings, world: World, settings: Settings) -> dict[Path, str]:
+    """Write tables, figures and vectors; returns what each file is."""
+    out = settings.out
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text(report.markdown(), encoding="utf-8")
+    (out / "table.json").write_text(json.dumps(report.data, indent=1) + "\n", encoding="utf-8")
+    files = {out / "table.md": "the tables", out / "table.json": "the same, with every setting"}
+    files[show.save(_gains(findings.outcomes), out / "gains.png")] = "accuracy by method"
+    files[show.save(_strip(findings, world), out / "attribution.png")] = "attributed prompts"
+    for name, vectors in findings.vectors.items():
+        files[vectors.save(out / f"vectors-{name}.safetensors")] = f"vectors ({OURS.name}, seed {world.seed})"
+    if len(findings.vectors) == 1:
+        (vectors,) = findings.vectors.values()
+        files[vectors.save(out / "vectors.safetensors")] = "the same vectors"
+    return files
+
+
+def _gains(outcomes: Outcomes) -> Any:
+    rows = outcomes.rows
+    bars = [
+        show.Bar(row.behaviour, row.method, row.accuracy.value, row.accuracy.low, row.accuracy.high)
+        for row in rows
+        if row.method != BASE
+    ]
+    base = {row.behaviour: row.accuracy.value for row in rows if row.method == BASE}
+    return show.gains(bars, base=base, quantity="test accuracy")
+
+
+def _strip(findings: Findings, world: World) -> Any:
+    """The first two prompts of each behaviour that hold cues of both sides (or the first, if none does)."""
+    samples = []
+    for lesson in findings.lessons.values():
+        both = list(zip(lesson.pairs, lesson.attributions, strict=True))
+        samples += [one for one in both if has_both(world, one[0])][:2] or both[:1]
+    return show.token_strip(**marked_strip(world, samples))

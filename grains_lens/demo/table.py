@@ -1,0 +1,229 @@
+"""What the demo found, as rows: accuracy on test questions with intervals, and what it costs elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..intervals import bootstrap_interval
+
+AVERAGE = "average"
+BASE = "base"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One method on one behaviour of one model.
+
+    `layers` and `strength` are what tuning chose, `correct` which test questions are then answered right,
+    `elsewhere` the change in accuracy on each group of the other behaviours' test questions.
+    """
+
+    seed: int
+    behaviour: str
+    method: str
+    layers: tuple[int, ...]
+    strength: float
+    correct: tuple[bool, ...]
+    elsewhere: Mapping[str, float]
+
+    def chosen(self) -> str:
+        """Layers and strength in words."""
+        return _choice(self.layers, self.strength)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95% bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether 0 lies outside the interval."""
+        return self.low > 0 or self.high < 0
+
+    def signed(self) -> str:
+        """With its sign, as a difference is written."""
+        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method on one behaviour, or on the average of all, over all models.
+
+    `gain` is the paired difference to base, `chosen` (seed, layers, strength) of each model, `elsewhere`
+    the mean change over models; `cost` is the change of the group that lost most (or gained least), the mean
+    over models of each one's own, and `worst` the group that lost most on average. An average's cost is the
+    mean of its behaviours' costs.
+    """
+
+    behaviour: str
+    method: str
+    accuracy: Estimate
+    gain: Estimate
+    chosen: tuple[tuple[int, tuple[int, ...], float], ...]
+    elsewhere: Mapping[str, float]
+    worst: str
+    cost: float
+    n_questions: int
+    n_seeds: int
+
+
+class Outcomes:
+    """All outcomes of a run, to be asked for estimates."""
+
+    def __init__(self, outcomes: Iterable[Outcome]) -> None:
+        self._all = tuple(outcomes)
+        self.seeds = tuple(dict.fromkeys(one.seed for one in self._all))
+        self.behaviours = tuple(dict.fromkeys(one.behaviour for one in self._all))
+        self.methods = tuple(dict.fromkeys(one.method for one in self._all))
+
+    def of(self, behaviour: str, method: str) -> list[Outcome]:
+        """One outcome a model."""
+        return [one for one in self._all if (one.behaviour, one.method) == (behaviour, method)]
+
+    def correct(self, behaviour: str, method: str) -> np.ndarray:
+        """Which questions are answered right, [model, question]; the average has every behaviour's."""
+        names = self.behaviours if behaviour == AVERAGE else (behaviour,)
+        parts = [np.array([one.correct for one in self.of(name, method)], dtype=float) for name in names]
+        return np.concatenate(parts, axis=1)
+
+    def difference(self, behaviour: str, method: str, other: str) -> Estimate:
+        """Accuracy of `method` − accuracy of `other`, paired by model and question."""
+        return _estimate(self.correct(behaviour, method) - self.correct(behaviour, other))
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The table, behaviour by behaviour; the average last, where there is more than one."""
+        rows = [self._row(behaviour, method) for behaviour in self.behaviours for method in self.methods]
+        if len(self.behaviours) > 1:
+            rows += [self._average(method, rows) for method in self.methods]
+        return rows
+
+    def _row(self, behaviour: str, method: str) -> Row:
+        outcomes = self.of(behaviour, method)
+        groups = outcomes[0].elsewhere
+        elsewhere = {group: float(np.mean([one.elsewhere[group] for one in outcomes])) for group in groups}
+        worst = min(elsewhere, key=elsewhere.__getitem__)
+        # The mean of each model's own worst: a loss here and a gain there in another model do not cancel.
+        cost = float(np.mean([min(one.elsewhere.values()) for one in outcomes]))
+        chosen = tuple((one.seed, one.layers, one.strength) for one in outcomes)
+        return self._judged(behaviour, method, chosen, elsewhere, worst, cost)
+
+    def _average(self, method: str, rows: Sequence[Row]) -> Row:
+        cost = float(np.mean([row.cost for row in rows if row.method == method]))
+        return self._judged(AVERAGE, method, (), {}, "mean of the worst", cost)
+
+    def _judged(
+        self,
+        behaviour: str,
+        method: str,
+        chosen: tuple[tuple[int, tuple[int, ...], float], ...],
+        elsewhere: Mapping[str, float],
+        worst: str,
+        cost: float,
+    ) -> Row:
+        correct = self.correct(behaviour, method)
+        return Row(
+            behaviour=behaviour,
+            method=method,
+            accuracy=_estimate(correct),
+            gain=self.difference(behaviour, method, BASE),
+            chosen=chosen,
+            elsewhere=elsewhere,
+            worst=worst,
+            cost=cost,
+            n_questions=correct.shape[1],
+            n_seeds=correct.shape[0],
+        )
+
+
+def _estimate(values: np.ndarray) -> Estimate:
+    low, high = bootstrap_interval(values)
+    return Estimate(float(values.mean()), low, high)
+
+
+# --- the table as text ---------------------------------------------------------------------------
+
+HEAD: tuple[str, ...] = (
+    "behaviour",
+    "method",
+    "test accuracy",
+    "over base",
+    "layers @ strength",
+    "change elsewhere",
+)
+
+
+def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """The table's cells, its head first."""
+    table: list[tuple[str, ...]] = [HEAD]
+    for row in rows:
+        base = row.method == BASE
+        chosen = "; ".join(_choice(layers, strength) for _, layers, strength in row.chosen)
+        table.append((
+            row.behaviour, row.method, str(row.accuracy), "" if base else row.gain.signed(),
+            "" if base else chosen, "" if base else f"{row.cost:+.3f} {row.worst}",
+        ))  # fmt: skip
+    return table
+
+
+def _choice(layers: Sequence[int], strength: float) -> str:
+    return f"{','.join(map(str, layers))} @ {strength:g}" if strength else "none"
+
+
+def as_text(table: Sequence[Sequence[str]]) -> str:
+    """Columns aligned, a line between behaviours."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for above, row in zip([table[0], *table], table, strict=False):
+        if row[0] != above[0]:
+            lines.append("-" * (sum(widths) + 2 * len(widths) - 2))
+        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return "\n".join(lines)
+
+
+def as_markdown(table: Sequence[Sequence[str]]) -> str:
+    """The same cells as a Markdown table."""
+    head, *rows = ["| " + " | ".join(row) + " |" for row in table]
+    return "\n".join([head, "|" + " --- |" * len(table[0]), *rows])
+
+
+# --- the table in words --------------------------------------------------------------------------
+
+
+def sentences(outcomes: Outcomes, *, ours: str, rivals: Sequence[str]) -> list[str]:
+    """What the numbers say: the best method, who beats base, where rivals win, and `ours` against each."""
+    rows = outcomes.rows
+    overall = rows[-1].behaviour
+    found = {row.method: row for row in rows if row.behaviour == overall}
+    best = max(found.values(), key=lambda row: row.accuracy.value)
+    what = f"on average over {len(outcomes.behaviours)} behaviours" if overall == AVERAGE else f"on {overall}"
+    said = [f"Best {what}: {best.method}, accuracy {best.accuracy}; base {found[BASE].accuracy}."]
+    for method, row in found.items():
+        if method != BASE:
+            verdict = "excludes" if row.gain.excludes_zero else "includes"
+            said.append(f"{method}: {row.gain.signed()} over base {what}; the interval {verdict} 0.")
+    for rival in rivals:
+        won = [name for name in outcomes.behaviours if _winner(rows, name) == rival]
+        gap = outcomes.difference(overall, ours, rival)
+        verdict = "excludes" if gap.excludes_zero else "includes"
+        said.append(
+            f"{rival}: best of all methods on {', '.join(won) or 'no behaviour'}; {ours} is {gap.signed()} "
+            f"against it {what}; the interval {verdict} 0."
+        )
+    return said
+
+
+def _winner(rows: Sequence[Row], behaviour: str) -> str:
+    here = [row for row in rows if row.behaviour == behaviour]
+    return max(here, key=lambda row: row.accuracy.value).method

@@ -1,0 +1,32 @@
+"""What all figures share: sizes, colours, and writing them to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
+
+from ..strips import colour
+
+OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
+"""Colours that colour-blind readers tell apart (Okabe and Ito 2008)."""
+
+SMALL, BODY = 7.0, 8.0
+"""Font sizes in points: what a paper's column can carry."""
+
+
+def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
+    """Write a figure, in the format that the file's ending names; makes its directory."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi)
+    return path
+
+
+def signed_colours(scale: float) -> ScalarMappable:
+    """Red at −scale, white at 0, blue at +scale: the colours of token strips."""
+    ends = [tuple(channel / 255 for channel in colour(sign, 1.0)) for sign in (-1.0, 1.0)]
+    cmap = LinearSegmentedColormap.from_list("gap", [ends[0], (1, 1, 1), ends[1]])
+    return ScalarMappable(Normalize(-scale, scale), cmap)

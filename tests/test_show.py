@@ -1,0 +1,186 @@
+"""Figures show what they are given: signs as colours, units, marks, intervals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Rectangle
+
+from grains_lens import FaithfulnessCurves, TokenAttribution, show
+
+WORDS = ("<s>", " the", " price", " is", " $x_1$", "\n")
+SCORES = (0.0, 0.1, 2.0, -0.5, -2.0, 0.0)
+
+
+def attribution(strings=WORDS, scores=SCORES) -> TokenAttribution:
+    n_pos = len(strings)
+    special = torch.arange(n_pos) == 0
+    return TokenAttribution(
+        torch.arange(n_pos),
+        tuple(strings),
+        torch.tensor(scores),
+        torch.zeros_like(special),
+        special,
+        1.0,
+        0.0,
+    )
+
+
+def cells(figure) -> list[Rectangle]:
+    return [patch for patch in figure.axes[0].patches if patch.get_gid() == "token"]
+
+
+def marks(figure) -> list:
+    return [line for line in figure.axes[0].lines if line.get_gid() == "mark"]
+
+
+def texts(figure) -> list[str]:
+    return [text.get_text() for text in figure.axes[0].texts if text.get_gid() == "token"]
+
+
+def test_a_strip_has_one_cell_a_token_and_shows_its_text_as_it_is():
+    figure = show.token_strip([attribution(), attribution()])
+    assert len(cells(figure)) == 2 * len(WORDS)
+    assert texts(figure) == 2 * ["<s>", "the", "price", "is", "$x_1$", "\\n"]
+
+
+def test_positive_scores_are_blue_negative_ones_red_and_zero_white():
+    for score, cell in zip(SCORES, cells(show.token_strip([attribution()])), strict=True):
+        red, _, blue = to_rgb(cell.get_facecolor())
+        assert (blue > red) == (score > 0)
+        assert (red > blue) == (score < 0)
+
+
+def test_prompts_share_one_colour_scale():
+    weak = attribution(scores=tuple(score / 4 for score in SCORES))
+    figure = show.token_strip([attribution(), weak])
+    strong_cell, weak_cell = cells(figure)[2], cells(figure)[2 + len(WORDS)]
+    assert sum(to_rgb(strong_cell.get_facecolor())) < sum(to_rgb(weak_cell.get_facecolor()))
+
+
+def test_the_colour_bar_says_nats_and_spans_the_scores_both_ways():
+    bar = show.token_strip([attribution()]).axes[1]
+    assert "nats" in bar.get_xlabel()
+    assert bar.get_xlim() == pytest.approx((-2.0, 2.0))
+
+
+def test_marked_tokens_are_underlined_each_kind_in_its_own_style():
+    figure = show.token_strip([attribution()], marked={"for": [[2]], "against": [[3, 4]]})
+    keys = 2
+    assert len(marks(figure)) == 3 + keys
+    under, *_ = marks(figure)
+    cell = cells(figure)[2]
+    assert list(under.get_xdata()) == pytest.approx([cell.get_x(), cell.get_x() + cell.get_width()])
+    assert {line.get_linestyle() for line in marks(figure)} == {"-", "--"}
+    assert {"for", "against"} <= {text.get_text() for text in figure.axes[0].texts}
+
+
+@pytest.mark.parametrize("width", [2.5, 3.3, 7.0])
+def test_long_prompts_wrap_and_nothing_leaves_the_page(width):
+    long = attribution(strings=[f"word{i}" for i in range(60)] + ["x" * 200], scores=[0.1] * 61)
+    figure = show.token_strip([long], titles=["t" * 300], width=width)
+    right = [cell.get_x() + cell.get_width() for cell in cells(figure)]
+    assert max(right) <= width * 72
+    assert len({cell.get_y() for cell in cells(figure)}) > 1
+    assert max(cell.get_y() + cell.get_height() for cell in cells(figure)) < figure.get_figheight() * 72
+
+
+def test_scores_that_are_all_zero_can_be_drawn():
+    assert len(cells(show.token_strip([attribution(scores=[0.0] * len(WORDS))]))) == len(WORDS)
+
+
+def test_what_does_not_fit_the_prompts_is_refused():
+    with pytest.raises(ValueError, match="no attributions"):
+        show.token_strip([])
+    with pytest.raises(ValueError, match="titles has 2 entries; one for each of 1 prompts"):
+        show.token_strip([attribution()], titles=["a", "b"])
+    with pytest.raises(ValueError, match=r"marked\['cue'\] has 0 entries"):
+        show.token_strip([attribution()], marked={"cue": []})
+
+
+BARS = [
+    show.Bar(group, label, value, value - 0.1, value + 0.05)
+    for group, value in {"truth": 0.6, "faith": 0.7}.items()
+    for label in ("ours", "theirs")
+]
+
+
+def test_bars_stand_at_their_values_with_their_intervals_and_the_base_is_a_line():
+    axes = show.gains(BARS, base={"truth": 0.5, "faith": 0.4}).axes[0]
+    ours, theirs = (container for container in axes.containers if hasattr(container, "patches"))
+    assert [bar.get_height() for bar in ours.patches] == [0.6, 0.7]
+    assert [bar.get_height() for bar in theirs.patches] == [0.6, 0.7]
+    assert ours.patches[0].get_facecolor() != theirs.patches[0].get_facecolor()
+    (whiskers,) = ours.errorbar[2]
+    assert [sorted(end[1] for end in segment) for segment in whiskers.get_segments()] == [
+        pytest.approx([0.5, 0.65]),
+        pytest.approx([0.6, 0.75]),
+    ]
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["truth", "faith"]
+    assert "95%" in axes.get_ylabel()
+    assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["base", "ours", "theirs"]
+
+
+def test_bars_without_a_base_or_without_bars_are_refused():
+    with pytest.raises(ValueError, match="base has no value for faith"):
+        show.gains(BARS, base={"truth": 0.5})
+    with pytest.raises(ValueError, match="no bars"):
+        show.gains([], base={})
+
+
+def test_figures_are_saved_without_pyplot(tmp_path):
+    import sys
+
+    before = "matplotlib.pyplot" in sys.modules
+    path = show.save(show.gains(BARS, base={"truth": 0.5, "faith": 0.4}), tmp_path / "new" / "gains.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+# --- maps and curves -----------------------------------------------------------------------------
+
+
+def test_a_layer_token_map_shows_every_score_on_one_signed_scale():
+    scores = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
+    figure = show.layer_token_map(scores, list("abcde"), response=torch.tensor([1.0, -9.0, 0.5]))
+    (image,) = figure.axes[0].images
+    shown = torch.as_tensor(image.get_array().data)
+    torch.testing.assert_close(shown[:, :5].float(), scores)
+    assert shown[:, 5].tolist() == [1.0, -9.0, 0.5]
+    assert image.norm.vmin == -image.norm.vmax == -9.0
+    red, green, blue, _ = image.cmap(image.norm(-9.0))
+    assert red > max(green, blue)
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [*"abcde", "answers"]
+    assert "nats" in figure.axes[-1].get_xlabel()
+
+
+def test_a_long_map_goes_on_in_further_panels_with_nothing_lost():
+    strings = [f"t{index}" for index in range(70)]
+    figure = show.layer_token_map(torch.randn(2, 70), strings)
+    labels = [label.get_text() for axes in figure.axes for label in axes.get_xticklabels()]
+    assert [label for label in labels if label in strings] == strings
+    assert len([axes for axes in figure.axes if axes.images]) > 1
+
+
+def test_a_map_refuses_scores_and_strings_that_do_not_fit():
+    with pytest.raises(ValueError, match="scores has 3 positions and there are 2 strings"):
+        show.layer_token_map(torch.zeros(2, 3), ["a", "b"])
+
+
+def test_faithfulness_curves_are_drawn_with_their_gains():
+    down = torch.tensor([4.0, 0.0, 0.0])
+    curves = [
+        FaithfulnessCurves(
+            down, down.flip(0), torch.tensor([[4.0, 2.0, 0.0]]), torch.tensor([[0.0, 2.0, 4.0]])
+        )
+    ]
+    deletion, insertion = show.faithfulness_curves(curves * 3).axes
+    by_score, random = deletion.get_lines()[:2]
+    assert by_score.get_ydata()[[0, -1]].tolist() == [4.0, 0.0]
+    assert (random.get_ydata() >= by_score.get_ydata()).all()
+    assert f"{curves[0].deletion_gain:+.2f}" in deletion.get_title()
+    assert "nats" in deletion.get_ylabel()
+    assert insertion.get_xlabel() == "share of tokens revealed"
+    with pytest.raises(ValueError, match="there are no curves"):
+        show.faithfulness_curves([])
