@@ -2,6 +2,7 @@
 
 import dataclasses
 import warnings
+import weakref
 
 import captum.attr
 import pytest
@@ -10,7 +11,7 @@ import torch
 import grains_lens as gl
 from grains_lens import methods
 from grains_lens.embeddings import PromptEmbeddings
-from grains_lens.objective import AnswerBatch
+from grains_lens.objective import AnswerBatch, GapFunction
 from grains_lens.seam import TokenBatch
 from tests.oracles import PAIRS, block_input, same_state, state_of, uncached_gap
 
@@ -184,6 +185,156 @@ def test_a_linear_function_is_attributed_exactly(method):
     torch.testing.assert_close(scores, ((x - baseline) * weight).sum(dim=-1), rtol=1e-4, atol=1e-4)
 
 
+@dataclasses.dataclass(frozen=True)
+class Spy:
+    """A method that keeps the gap functions it is called with."""
+
+    method: methods.AttributionMethod
+    seen: list = dataclasses.field(default_factory=list)
+    is_complete = False
+
+    def evaluations(self, n_pos):
+        return self.method.evaluations(n_pos)
+
+    def __call__(self, f):
+        self.seen.append(f)
+        return self.method(f)
+
+
+def points_of(method, f):
+    """Where a method asks f for gradients."""
+    asked = []
+
+    class Watched(GapFunction):
+        def gradients(self, points):
+            asked.append(points)
+            yield torch.zeros_like(points)
+
+    method(Watched(*(getattr(f, field.name) for field in dataclasses.fields(f))))
+    return asked
+
+
+def test_smoothgrad_is_captums_saliency_averaged_over_its_noisy_prompts(hooked):
+    pair, spy = PAIRS[1], Spy(gl.SmoothGrad(samples=4, noise=0.2, seed=7))
+    (result,) = attribute(hooked, [pair], method=spy)
+    (f,) = spy.seen
+    ((points,),) = (points_of(spy.method, f),)
+    gradients = torch.cat(
+        [captum.attr.Saliency(uncached_gap(hooked, pair)).attribute(one, abs=False) for one in points]
+    )
+    expected = ((f.x - f.baseline)[0] * gradients.mean(dim=0)).sum(dim=-1)
+    assert close(result.scores, expected.detach())
+    noise = (points - f.x)[:, f.movable]
+    assert torch.equal((points - f.x)[:, ~f.movable], torch.zeros_like((points - f.x)[:, ~f.movable]))
+    size = f.embeddings.tokens[f.movable].square().mean().sqrt()
+    assert 0.15 < float(noise.std() / size) < 0.25
+
+
+def test_smoothgrad_without_noise_is_gradient_times_input(llama):
+    plain = attribute(llama, method=gl.GradientTimesInput())
+    for one, other in zip(attribute(llama, method=gl.SmoothGrad(3, noise=0)), plain, strict=True):
+        assert close(one.scores, other.scores)
+
+
+def test_gradient_shap_is_captums_with_the_same_draws(hooked, monkeypatch):
+    """captum's InputBaselineXGradient, its coefficient drawn at random, put where our method sampled."""
+    pair, spy = PAIRS[1], Spy(gl.GradientShap(samples=3, fillers=("mask", "zero"), seed=7))
+    (result,) = attribute(hooked, [pair], method=spy)
+    (f,) = spy.seen
+    expected = torch.zeros_like(result.scores)
+    for filler, points in zip(("mask", "zero"), points_of(spy.method, f), strict=True):
+        baseline = f.baseline_of(filler)
+        for index, point in enumerate(points):
+            way = f.x - baseline
+            alpha = float(((point - baseline) * way).sum() / (way * way).sum())
+            assert index / 3 <= alpha + 1e-6
+            assert alpha - 1e-6 <= (index + 1) / 3
+            monkeypatch.setattr("numpy.random.uniform", lambda *_, alpha=alpha: torch.tensor([alpha]).numpy())
+            scores = captum.attr._core.gradient_shap.InputBaselineXGradient(
+                uncached_gap(hooked, pair)
+            ).attribute(f.x, baseline)
+            expected += scores[0].sum(dim=-1).detach() / 6
+    assert close(result.scores, expected, rtol=1e-3)
+
+
+def test_gradient_shap_converges_to_integrated_gradients_averaged_over_its_baselines(llama):
+    fillers = ("mask", "mean")
+    sampled = attribute(llama, method=gl.GradientShap(samples=400, fillers=fillers))
+    exact = [attribute(llama, method=gl.IntegratedGradients(200), baseline=filler) for filler in fillers]
+    for one, *others in zip(sampled, *exact, strict=True):
+        assert close(one.scores, sum(other.scores for other in others) / len(others), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [gl.SmoothGrad(4), gl.GradientShap(4, noise=0.1), gl.IntegratedGradients(4, tolerance=0.05)],
+    ids=repr,
+)
+def test_sampled_and_adaptive_scores_do_not_depend_on_batching_or_order(hooked, method):
+    one = attribute(hooked, method=method)
+    other = attribute(hooked, PAIRS[::-1], method=method, batch_tokens=50)[::-1]
+    for a, b in zip(one, other, strict=True):
+        assert close(a.scores, b.scores, rtol=1e-3)
+    if hasattr(method, "seed"):
+        third = attribute(hooked, method=dataclasses.replace(method, seed=1))
+        assert not close(one[0].scores, third[0].scores, rtol=1e-3)
+
+
+def test_tolerance_gives_more_steps_to_the_pairs_that_need_them_and_to_no_other(llama):
+    calls = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Counting(gl.IntegratedGradients):
+        def _integrate(self, f, steps):
+            calls.append((len(f.x), steps))
+            return super()._integrate(f, steps)
+
+    rough = attribute(llama, method=gl.IntegratedGradients(4))
+    refined = attribute(llama, method=Counting(4, tolerance=0.05))
+
+    def error(one):
+        return abs(one.completeness_error) / max(1, abs(one.gap - one.baseline_gap))
+
+    bad = [error(one) > 0.05 for one in rough]
+    assert any(bad)
+    assert not all(bad)
+    for before, after, was_bad in zip(rough, refined, bad, strict=True):
+        assert error(after) <= 0.05
+        assert was_bad or torch.equal(before.scores, after.scores)
+    assert sum(n for n, steps in calls if steps == 8) == sum(bad)
+
+
+def test_tolerance_stops_at_max_steps(llama):
+    capped = attribute(llama, method=gl.IntegratedGradients(2, tolerance=1e-9, max_steps=8))
+    plain = attribute(llama, method=gl.IntegratedGradients(8))
+    for one, other in zip(capped, plain, strict=True):
+        assert close(one.scores, other.scores)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 60, 4096])
+def test_only_one_chunks_graph_is_alive_at_a_time(llama, batch_tokens):
+    """Blocks' outputs hold a graph: when one is computed, those of the chunk before must be gone."""
+    alive = set()
+    most = 0
+
+    def watch(module, inputs, h):
+        nonlocal most
+        if h.requires_grad:
+            # A node of the graph can have no weak reference, but the tensor that it saves can.
+            alive.add(reference := weakref.ref(saved := h.clone()))
+            weakref.finalize(saved, alive.discard, reference)
+            most = max(most, len(alive))
+            return saved.square().sqrt() * saved.sign()  # saves its input, and leaves it as it was
+        return None
+
+    handle = llama.hook_dict["blocks.1.hook_resid_post"].register_forward_hook(watch)
+    try:
+        attribute(llama, batch_tokens=batch_tokens)
+    finally:
+        handle.remove()
+    assert 1 <= most <= 3  # the prompt and either answer
+
+
 def test_special_tokens_score_nothing_unless_asked_for(llama):
     plain, asked = attribute(llama)[0], attribute(llama, include_special=True)[0]
     assert plain.is_special.tolist() == [True] + [False] * (len(plain.tokens) - 1)
@@ -272,10 +423,23 @@ def test_settings_are_checked_when_a_method_is_made():
         gl.IntegratedGradients(steps=0)
     with pytest.raises(ValueError, match=r"rule='gauss' is not known"):
         gl.IntegratedGradients(rule="gauss")
+    with pytest.raises(ValueError, match=r"tolerance=0 must be above 0"):
+        gl.IntegratedGradients(tolerance=0)
+    with pytest.raises(ValueError, match=r"max_steps=5 is less than steps=10"):
+        gl.IntegratedGradients(tolerance=0.1, max_steps=5)
+    with pytest.raises(ValueError, match=r"samples=0 must be at least 1"):
+        gl.SmoothGrad(samples=0)
+    with pytest.raises(ValueError, match=r"noise=-1 must be 0 or more"):
+        gl.GradientShap(noise=-1)
+    with pytest.raises(ValueError, match=r"fillers='mask' must be a tuple"):
+        gl.GradientShap(fillers="mask")
 
 
 def test_methods_satisfy_the_protocol():
-    for method in (gl.IntegratedGradients(), gl.GradientTimesInput(), gl.Occlusion(), gl.RandomScores()):
+    for method in (
+        gl.IntegratedGradients(), gl.GradientTimesInput(), gl.SmoothGrad(), gl.GradientShap(), gl.Occlusion(),
+        gl.RandomScores(),
+    ):  # fmt: skip
         assert isinstance(method, methods.AttributionMethod)
 
 

@@ -132,3 +132,15 @@ def test_incomplete_layers_bring_a_warning(llama):
 def test_an_unknown_site_is_refused(llama):
     with pytest.raises(ValueError, match=r"site='attn' is not known"):
         conductance(llama, site="attn")
+
+
+def test_bfloat16_agrees_with_float32(case, tmp_path):
+    """As a cosine over positions: bf16 keeps three digits."""
+    from tests import models
+
+    single = conductance(models.build(case, tmp_path), PAIRS[:2])
+    half = conductance(models.build(case, tmp_path).to(torch.bfloat16), PAIRS[:2])
+    for one, other in zip(single, half, strict=True):
+        assert other.scores.dtype == torch.float32
+        cosine = torch.nn.functional.cosine_similarity(one.scores.flatten(), other.scores.flatten(), dim=0)
+        assert cosine > 0.97

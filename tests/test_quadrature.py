@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from grains_lens.quadrature import quadrature
+from grains_lens.quadrature import path_derivative, quadrature
 
 RULES = ["gauss_legendre", "trapezoid", "midpoint"]
 
@@ -85,3 +85,41 @@ def test_too_few_steps_are_refused(rule, steps):
 def test_an_unknown_rule_is_refused_with_the_nearest_known_one(unchecked):
     with pytest.raises(ValueError, match=r"rule='gauss' is not known.*Did you mean 'gauss_legendre'"):
         quadrature("gauss", 10)  # type: ignore[arg-type]
+
+
+def derivative(rule, steps, function):
+    """The derivative at the rule's nodes, from the function's values at the nodes and the ends."""
+    nodes, _ = quadrature(rule, steps)
+    points = torch.cat([torch.zeros(1), nodes, torch.ones(1)]).double()
+    return path_derivative(rule, steps) @ function(points)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 300])
+def test_gauss_legendre_differentiates_polynomials_exactly(steps):
+    nodes, _ = quadrature("gauss_legendre", steps)
+    for degree in {0, 1, 2, steps // 2, min(steps + 1, 30)}:
+        expected = degree * nodes ** max(degree - 1, 0)
+        actual = derivative("gauss_legendre", steps, lambda at, degree=degree: at**degree)
+        torch.testing.assert_close(actual, expected, rtol=1e-8, atol=1e-7)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("steps", [2, 3, 9, 60])
+def test_every_rule_differentiates_a_straight_line_exactly(rule, steps):
+    torch.testing.assert_close(
+        derivative(rule, steps, lambda at: 3 * at - 1), torch.full((steps,), 3.0).double()
+    )
+
+
+@pytest.mark.parametrize("rule", ["trapezoid", "midpoint"])
+def test_evenly_spaced_rules_differentiate_with_a_quadratic_error(rule):
+    """Also a function that makes polynomials through evenly spaced points swing (Runge's)."""
+
+    def error(steps):
+        nodes, _ = quadrature(rule, steps)
+        at = 10 * (nodes - 0.5)
+        expected = -20 * at / (1 + at**2) ** 2
+        actual = derivative(rule, steps, lambda x: 1 / (1 + (10 * (x - 0.5)) ** 2))
+        return float((actual - expected).abs().max())
+
+    assert error(400) < 0.3 * error(200) < 0.09 * error(100)
