@@ -28,6 +28,9 @@ from .pairs import load_pairs as load_pairs
 from .pairs import load_questions as load_questions
 from .rules import add as add
 from .rules import add_keeping_norm as add_keeping_norm
+from .rules import of_direction as of_direction
+from .rules import project_out as project_out
+from .rules import rotate_toward as rotate_toward
 from .steering import Steering as Steering
 from .steering import capture_hooks as capture_hooks
 from .steering import steering as steering

@@ -39,7 +39,8 @@ def steering(
     With `add_keeping_norm`, the default, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
     strengths compare across layers and models; `"absolute"` the direction with length 1 (the paper's λ);
-    `"raw"` the vector as extracted (CAA's convention). Strength 0 leaves h bit for bit as it is. The rule
+    `"raw"` the vector as extracted (CAA's convention). With `project_out` and `rotate_toward` strength is the
+    share removed and the angle in radians, in every unit. Strength 0 leaves h bit for bit as it is. The rule
     computes in float32; h keeps its dtype and device.
 
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
@@ -100,7 +101,7 @@ def steering_hooks(
     check_belongs(vectors, model, strict=strict)
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
-    added = unit_vectors(vectors, unit)
+    added = unit_vectors(vectors, unit_for(rule, unit))
     return [
         (seam.resid_post(layer), _steer(added[row], per_layer[..., row], rule))
         for row, layer in enumerate(vectors.layers)
@@ -135,6 +136,11 @@ def unit_vectors(vectors: SteeringVectors, unit: Unit) -> Float[Tensor, "layer d
     if unit == "residual":
         return vectors.unit().directions * vectors.residual_norm[:, None]
     raise unknown_name("unit", unit, get_args(Unit))
+
+
+def unit_for(rule: SteeringRule, unit: Unit) -> Unit:
+    """The unit a rule's strength is taken in: a share or an angle goes with the direction alone."""
+    return "absolute" if getattr(rule, "of_direction", False) and unit in get_args(Unit) else unit
 
 
 def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]:

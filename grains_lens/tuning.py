@@ -151,7 +151,15 @@ def first_order_gain(
 
     g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at every position, all layers
     in one backward pass. It picks a layer without a dev set.
+
+    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`): as functions of λv̂ they have
+    a kink at 0.
     """
+    if getattr(rule, "of_direction", False):
+        raise ValueError(
+            f"rule={getattr(rule, '__name__', rule)} has no derivative at strength 0: "
+            'take add or add_keeping_norm, or choose the layer by layers="each".'
+        )
     check_belongs(vectors, model)
     encoded = encode_for(model, pairs, prompt_format)
     total = torch.zeros(len(vectors))
