@@ -11,6 +11,7 @@ people's hooks when one of its contexts ends.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
         cfg: Any
         tokenizer: Any
         unembed: nn.Module
+        blocks: Any
+        original_model: nn.Module
         W_E: Tensor
 
         @property
@@ -108,11 +111,17 @@ class Hooks:
     """A set of edits at named hook points, to be put on and taken off together.
 
     Every name is looked up before the first hook goes on, and what is on comes off by its own handle,
-    so a failure half-way leaves nothing behind.
+    so a failure half-way leaves nothing behind. `begin` is told of every forward pass before it runs.
     """
 
-    def __init__(self, model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> None:
+    def __init__(
+        self,
+        model: HookedModel,
+        edits: Sequence[tuple[str, Edit]],
+        begin: Callable[[Pass], None] | None = None,
+    ) -> None:
         self._points = [(hook_point(model, name), edit) for name, edit in edits]
+        self._begin = None if begin is None else (_entrance(model), begin)
         self._handles: list[Any] = []
 
     @property
@@ -125,6 +134,13 @@ class Hooks:
         if self.installed:
             return
         try:
+            if self._begin is not None:
+                (module, read), begin = self._begin
+                self._handles.append(
+                    module.register_forward_pre_hook(
+                        lambda module, args, kwargs: begin(read(module, args, kwargs)), with_kwargs=True
+                    )
+                )
             for point, edit in self._points:
                 self._handles.append(point.register_forward_hook(_as_forward_hook(edit)))
         except BaseException:
@@ -139,6 +155,58 @@ class Hooks:
 
 def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
     return lambda module, inputs, output: edit(output)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a forward pass is run on: `content` [batch, new, ...], the new tokens' ids or embeddings; `mask`
+    [batch, past + new], True at real tokens, None if there is none and left as it came if it has another form;
+    `past`, how many positions come from a cache; `caching`, whether this pass fills one."""
+
+    content: Tensor
+    mask: Tensor | None
+    past: int
+    caching: bool
+
+
+def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
+    """The module that every pass enters by, and how its arguments are read there."""
+    if is_hooked_transformer(model):
+        # Its generate() calls forward() itself, which no hook of the model's own sees.
+        return model.blocks[0], _pass_into_block
+    return model.original_model, _pass_into_model
+
+
+def _pass_into_block(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
+    stream = args[0] if args else kwargs["resid_pre"]
+    entry = kwargs.get("past_kv_cache_entry")
+    past = 0 if entry is None else entry.past_keys.shape[1]
+    return _pass(stream, kwargs.get("attention_mask"), past, entry is not None)
+
+
+def _pass_into_model(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
+    if args:
+        kwargs = {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
+    content = kwargs.get("input_ids")
+    content = kwargs.get("inputs_embeds") if content is None else content
+    if content is None:
+        raise ValueError(
+            "the model was called without input_ids or inputs_embeds: steering needs one of them."
+        )
+    cache = kwargs.get("past_key_values")
+    past = 0 if cache is None else int(cache.get_seq_length())
+    return _pass(
+        content, kwargs.get("attention_mask"), past, cache is not None or bool(kwargs.get("use_cache"))
+    )
+
+
+def _pass(content: Tensor, mask: Tensor | None, past: int, caching: bool) -> Pass:
+    if mask is not None and mask.ndim == 2:
+        mask, new = mask.bool(), content.shape[1]
+        if mask.shape[1] == new:  # of the new tokens alone
+            mask = torch.cat([mask.new_ones(mask.shape[0], past), mask], dim=-1)
+        mask = mask[:, : past + new]
+    return Pass(content, mask, past, caching)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from torch import Tensor
 from . import seam
 from .errors import unknown_name
 from .fingerprint import check_belongs
+from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
 from .vectors import SteeringVectors
@@ -31,10 +32,11 @@ def steering(
     strength: Strength,
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
     unit: Unit = "residual",
     strict: bool = True,
 ) -> Steering:
-    """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l), at every position.
+    """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l), position by position.
 
     With `add_keeping_norm`, the default, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
@@ -43,41 +45,50 @@ def steering(
     share removed and the angle in radians, in every unit. Strength 0 leaves h bit for bit as it is. The rule
     computes in float32; h keeps its dtype and device.
 
+    `positions` says where: `"all"`, the `"prompt"`'s tokens, the `"new"` ones that follow it, from the
+    prompt's `"last"` token on, or numbers of tokens, counted from 0, and from −1 backwards in the prompt.
+    Pads are left alone wherever the model is given an attention mask. The text is the same with a cache and
+    without.
+
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
     outer at the same layer; or over several notebook cells with `.install()` and `.remove()`.
 
     Raises ValueError for layers out of range and strengths of a wrong shape or not finite, and
     VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
     """
-    return Steering(model, steering_hooks(
-        model, vectors, strength=strength, layers=layers, rule=rule, unit=unit, strict=strict
-    ))  # fmt: skip
+    check_belongs(vectors, model, strict=strict)
+    scope = Scope(positions)
+    return Steering(model, _edits(vectors, strength, layers, rule, unit, scope), scope)
 
 
 class Steering:
     """Steering that is ready to be switched on: a context manager, or `install()` and `remove()`."""
 
-    def __init__(self, model: HookedModel, hooks: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, model: HookedModel, edits: Sequence[tuple[str, seam.Edit]], scope: Scope) -> None:
         self._model = model
-        self._hooks = seam.Hooks(model, [(name, _as_edit(hook)) for name, hook in hooks])
+        self._hooks = seam.Hooks(model, edits, scope.begin)
+        self._scope = scope
 
     def install(self) -> Steering:
         """Switch steering on until `remove()`; a second call while it is on changes nothing."""
-        self._hooks.install()
+        if not self._hooks.installed:
+            self._scope.forget()
+            self._hooks.install()
         return self
 
     def remove(self) -> None:
         """Switch steering off."""
         self._hooks.remove()
+        self._scope.forget()
 
     def __enter__(self) -> HookedModel:
         if self._hooks.installed:
             raise RuntimeError("this steering is already on: call steering(...) anew to steer twice over.")
-        self._hooks.install()
+        self.install()
         return self._model
 
     def __exit__(self, *exception: object) -> None:
-        self._hooks.remove()
+        self.remove()
 
     def __repr__(self) -> str:
         return f"Steering({'on' if self._hooks.installed else 'off'})"
@@ -90,23 +101,24 @@ def steering_hooks(
     strength: Strength,
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
     unit: Unit = "residual",
     strict: bool = True,
 ) -> list[tuple[str, Any]]:
     """The same intervention as transformer-lens hooks, `[(hook_name, hook_fn), ...]`.
 
     For `model.run_with_hooks(..., fwd_hooks=...)`, `model.hooks(...)` and `run_with_cache` inside it.
-    Arguments and errors are those of `steering`.
+    Arguments and errors are those of `steering`, but only `positions="all"` can be had: a hook sees neither
+    the attention mask nor how much of a text is in the cache. Pads, which nothing attends to, are steered too.
     """
+    if check_positions(positions) != "all":
+        raise ValueError(
+            f"positions={positions!r} cannot be had from hooks alone, which see neither the attention mask nor "
+            "the cache: use the context, with steering(...), around the call."
+        )
     check_belongs(vectors, model, strict=strict)
-    vectors = vectors if layers is None else vectors.at(layers)
-    per_layer = _strengths(strength, len(vectors))
-    added = unit_vectors(vectors, unit_for(rule, unit))
-    return [
-        (seam.resid_post(layer), _steer(added[row], per_layer[..., row], rule))
-        for row, layer in enumerate(vectors.layers)
-        if per_layer[..., row].any() or per_layer.requires_grad
-    ]
+    edits = _edits(vectors, strength, layers, rule, unit, Scope("all"))
+    return [(name, _as_hook_fn(edit)) for name, edit in edits]
 
 
 def capture_hooks(
@@ -157,20 +169,48 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
     )
 
 
-def _steer(direction: Float[Tensor, " d_model"], strength: Float[Tensor, "*row"], rule: SteeringRule) -> Any:
+def _edits(
+    vectors: SteeringVectors,
+    strength: Strength,
+    layers: Sequence[int] | None,
+    rule: SteeringRule,
+    unit: Unit,
+    scope: Scope,
+) -> list[tuple[str, seam.Edit]]:
+    vectors = vectors if layers is None else vectors.at(layers)
+    per_layer = _strengths(strength, len(vectors))
+    added = unit_vectors(vectors, unit_for(rule, unit))
+    return [
+        (seam.resid_post(layer), _steer(added[row], per_layer[..., row], rule, scope))
+        for row, layer in enumerate(vectors.layers)
+        if per_layer[..., row].any() or per_layer.requires_grad
+    ]
+
+
+def _steer(
+    direction: Float[Tensor, " d_model"], strength: Float[Tensor, "*row"], rule: SteeringRule, scope: Scope
+) -> seam.Edit:
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
     # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
     # a gradient is steered by at 0 too: there its derivative is what is wanted.
     idle = None if strength.all() or strength.requires_grad else (strength == 0)[:, None, None]
 
-    def hook_fn(h: Tensor, hook: Any = None) -> Tensor:
+    def edit(h: Tensor) -> Tensor | None:
         if added.ndim == 3 and len(added) != len(h):
             raise ValueError(f"strength has {len(added)} rows and the batch {len(h)}: give one for each.")
+        where = scope.here(h)
+        if scope.nowhere:
+            return None
         steered = rule(h.float(), added.to(h.device)).to(h.dtype)
+        if where is not None:
+            steered = torch.where(where[..., None], steered, h)
         return steered if idle is None else torch.where(idle.to(h.device), h, steered)
 
+    return edit
+
+
+def _as_hook_fn(edit: seam.Edit) -> Any:
+    def hook_fn(h: Tensor, hook: Any = None) -> Tensor | None:
+        return edit(h)
+
     return hook_fn
-
-
-def _as_edit(hook_fn: Any) -> seam.Edit:
-    return lambda activation: hook_fn(activation)

@@ -23,6 +23,7 @@ LAYERS = {
             "encoding",
             "intervals",
             "pairs",
+            "positions",
             "quadrature",
             "rules",
             "selection",
