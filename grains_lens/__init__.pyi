@@ -6,6 +6,9 @@ from .attribution import attribute as attribute
 from .directions import mean_direction as mean_direction
 from .directions import pca_direction as pca_direction
 from .directions import weighted_mean_direction as weighted_mean_direction
+from .disturbance import calibrate as calibrate
+from .disturbance import kl_from_base as kl_from_base
+from .disturbance import perplexity as perplexity
 from .encoding import PromptFormat as PromptFormat
 from .errors import VectorFileError as VectorFileError
 from .errors import VectorMismatchError as VectorMismatchError

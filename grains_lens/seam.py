@@ -317,10 +317,13 @@ class Prefix:
     mask: Bool[Tensor, "batch pos"]
 
 
-def prefill(model: HookedModel, prompts: TokenBatch) -> tuple[Float[Tensor, "batch 1 d_vocab"], Prefix]:
-    """Run left-padded prompts once: the logits after their last token, and what later tokens attend to."""
+def prefill(
+    model: HookedModel, prompts: TokenBatch, *, logits_at: slice = slice(-1, None)
+) -> tuple[Float[Tensor, "batch pos d_vocab"], Prefix]:
+    """Run left-padded prompts once: the logits after their last token (or those asked for), and what later
+    tokens attend to."""
     mask = prompts.mask.long()
-    with _unembed_only(model, slice(-1, None)):
+    with _unembed_only(model, logits_at):
         if is_hooked_transformer(model):
             cache = _hooked_transformer_cache(model, len(prompts))
             logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)

@@ -36,6 +36,7 @@ LAYERS = {
         [
             "attribution",
             "baselines",
+            "disturbance",
             "embeddings",
             "evaluation",
             "extraction",

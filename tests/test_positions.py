@@ -30,7 +30,7 @@ everywhere = pytest.mark.parametrize("positions", NUMBERS, ids=str)
 
 
 @pytest.fixture(scope="module")
-def vectors(hooked):
+def vectors():
     generator = torch.Generator().manual_seed(7)
     return gl.SteeringVectors(
         directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),

@@ -14,7 +14,7 @@ TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
 
 
 @pytest.fixture(scope="module")
-def vectors(hooked):
+def vectors():
     generator = torch.Generator().manual_seed(7)
     return gl.SteeringVectors(
         directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),

@@ -15,7 +15,7 @@ KEEP = {
 
 
 @pytest.fixture(scope="module")
-def vectors(hooked):
+def vectors():
     generator = torch.Generator().manual_seed(11)
     return gl.SteeringVectors(
         directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
