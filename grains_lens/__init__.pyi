@@ -19,6 +19,8 @@ from .evaluation import preference as preference
 from .extraction import Contrasts as Contrasts
 from .extraction import extract_vectors as extract_vectors
 from .extraction import masked_contrasts as masked_contrasts
+from .gates import ProjectionGate as ProjectionGate
+from .gates import fit_gate as fit_gate
 from .intervals import bootstrap_interval as bootstrap_interval
 from .loading import load_model as load_model
 from .methods import GradientTimesInput as GradientTimesInput

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from . import seam
 from .encoding import Encoded, PromptFormat, encode_prompts
+from .gates import Gate
 from .objective import buckets, collate, encode_for
 from .pairs import PreferencePair
 from .positions import Positions
@@ -65,6 +66,7 @@ def calibrate(
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
     positions: Positions = "all",
+    gate: Gate | None = None,
     unit: Unit = "residual",
     tolerance: float = 0.01,
     prompt_format: PromptFormat = PromptFormat(),
@@ -84,7 +86,14 @@ def calibrate(
 
     def divergence(strength: float) -> float:
         steered = steering(
-            model, vectors, strength=strength, layers=layers, rule=rule, positions=positions, unit=unit
+            model,
+            vectors,
+            strength=strength,
+            layers=layers,
+            rule=rule,
+            positions=positions,
+            gate=gate,
+            unit=unit,
         )
         return kl_from_base(model, items, steered, prompt_format=prompt_format, batch_tokens=batch_tokens)
 

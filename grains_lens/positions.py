@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .errors import unknown_name
@@ -60,6 +60,8 @@ class Scope(threading.local):
         self._begun = False
         self._where: Bool[Tensor, "batch pos"] | None = None
         self.nowhere = False
+        self.openness: Float[Tensor, "batch pos"] | None = None
+        """What a gate has decided on in this pass."""
 
     def begin(self, this: Pass) -> None:
         """Take notice of a pass that begins."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from . import seam
 from .errors import unknown_name
 from .fingerprint import check_belongs
+from .gates import Gate
 from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
@@ -33,6 +34,7 @@ def steering(
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
     positions: Positions = "all",
+    gate: Gate | None = None,
     unit: Unit = "residual",
     strict: bool = True,
 ) -> Steering:
@@ -50,15 +52,18 @@ def steering(
     Pads are left alone wherever the model is given an attention mask. The text is the same with a cache and
     without.
 
+    `gate` says when: a callable of h that gives 0 where h is to stay and up to 1 where it is to be steered,
+    such as `ProjectionGate`; strength is multiplied by it.
+
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
     outer at the same layer; or over several notebook cells with `.install()` and `.remove()`.
 
-    Raises ValueError for layers out of range and strengths of a wrong shape or not finite, and
-    VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
+    Raises ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
+    not finite, and VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
     """
     check_belongs(vectors, model, strict=strict)
     scope = Scope(positions)
-    return Steering(model, _edits(vectors, strength, layers, rule, unit, scope), scope)
+    return Steering(model, _edits(model, vectors, strength, layers, rule, unit, gate, scope), scope)
 
 
 class Steering:
@@ -102,6 +107,7 @@ def steering_hooks(
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
     positions: Positions = "all",
+    gate: Gate | None = None,
     unit: Unit = "residual",
     strict: bool = True,
 ) -> list[tuple[str, Any]]:
@@ -117,7 +123,7 @@ def steering_hooks(
             "the cache: use the context, with steering(...), around the call."
         )
     check_belongs(vectors, model, strict=strict)
-    edits = _edits(vectors, strength, layers, rule, unit, Scope("all"))
+    edits = _edits(model, vectors, strength, layers, rule, unit, gate, Scope("all"))
     return [(name, _as_hook_fn(edit)) for name, edit in edits]
 
 
@@ -170,25 +176,61 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
 
 
 def _edits(
+    model: HookedModel,
     vectors: SteeringVectors,
     strength: Strength,
     layers: Sequence[int] | None,
     rule: SteeringRule,
     unit: Unit,
+    gate: Gate | None,
     scope: Scope,
 ) -> list[tuple[str, seam.Edit]]:
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
     added = unit_vectors(vectors, unit_for(rule, unit))
-    return [
-        (seam.resid_post(layer), _steer(added[row], per_layer[..., row], rule, scope))
+    edits = []
+    at = getattr(gate, "layer", None)
+    if gate is not None and at is not None:
+        seam.check_layers([at], range(seam.n_layers(model)))
+        if vectors.layers[0] < at:
+            raise ValueError(
+                f"gate reads the stream after layer {at}, when layer {vectors.layers[0]} has been run: give "
+                f"layers={at} and later, or a gate at an earlier layer."
+            )
+        edits.append((seam.resid_post(at), _decide(gate, scope)))
+    return edits + [
+        (
+            seam.resid_post(layer),
+            _steer(added[row], per_layer[..., row], rule, gate if at is None else None, scope),
+        )
         for row, layer in enumerate(vectors.layers)
         if per_layer[..., row].any() or per_layer.requires_grad
     ]
 
 
+def _decide(gate: Gate, scope: Scope) -> seam.Edit:
+    def edit(h: Tensor) -> None:
+        scope.openness = _openness(gate, h)
+
+    return edit
+
+
+def _openness(gate: Gate, h: Tensor) -> Float[Tensor, "batch pos"]:
+    openness = gate(h).float()
+    if openness.shape != h.shape[:2] or not bool(((openness >= 0) & (openness <= 1)).all()):
+        raise ValueError(
+            f"gate must give numbers from 0 to 1 of shape [batch, pos] = {tuple(h.shape[:2])}; it gave shape "
+            f"{tuple(openness.shape)}, from {float(openness.min()):g} to {float(openness.max()):g}."
+        )
+    return openness
+
+
 def _steer(
-    direction: Float[Tensor, " d_model"], strength: Float[Tensor, "*row"], rule: SteeringRule, scope: Scope
+    direction: Float[Tensor, " d_model"],
+    strength: Float[Tensor, "*row"],
+    rule: SteeringRule,
+    gate: Gate | None,
+    scope: Scope,
 ) -> seam.Edit:
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
     # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
@@ -201,7 +243,13 @@ def _steer(
         where = scope.here(h)
         if scope.nowhere:
             return None
-        steered = rule(h.float(), added.to(h.device)).to(h.dtype)
+        v = added.to(h.device)
+        openness = scope.openness if gate is None else _openness(gate, h)
+        if openness is not None:
+            openness = openness.to(h.device)
+            where = openness > 0 if where is None else where & (openness > 0)
+            v = openness[..., None] * v
+        steered = rule(h.float(), v).to(h.dtype)
         if where is not None:
             steered = torch.where(where[..., None], steered, h)
         return steered if idle is None else torch.where(idle.to(h.device), h, steered)

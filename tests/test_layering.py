@@ -41,6 +41,7 @@ LAYERS = {
             "evaluation",
             "extraction",
             "fingerprint",
+            "gates",
             "loading",
             "methods",
             "objective",
