@@ -27,13 +27,13 @@ GPT-2 by a quarter and more, another model by about 1.4.
 
 def identify(model: HookedModel) -> ModelIdentity:
     """The identity of a hooked model, from its config, its tokenizer and one forward pass of 12 tokens."""
-    cfg = model.cfg
+    shape = seam.shape_of(model)
     return ModelIdentity(
-        name=str(cfg.model_name),
-        architecture=str(getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None)),
+        name=shape.name,
+        architecture=shape.architecture,
         n_layers=seam.n_layers(model),
-        d_model=int(cfg.d_model),
-        dtype=str(cfg.dtype).removeprefix("torch."),
+        d_model=shape.d_model,
+        dtype=shape.dtype,
         tokenizer_hash=_tokenizer_hash(model),
         fingerprint=residual_fingerprint(model),
     )
@@ -45,10 +45,11 @@ def residual_fingerprint(model: HookedModel) -> Float[Tensor, "n_layers sketch"]
     The relative distance of two sketches estimates that of the residual streams themselves.
     """
     index = torch.arange(_POSITIONS)
-    tokens = ((7 * index**2 + 3 * index + 11) % int(model.cfg.d_vocab))[None]
+    shape = seam.shape_of(model)
+    tokens = ((7 * index**2 + 3 * index + 11) % shape.d_vocab)[None]
     # RandomState's stream is guaranteed never to change.
     projection = torch.from_numpy(
-        np.random.RandomState(0).standard_normal((int(model.cfg.d_model), _PROJECTIONS))
+        np.random.RandomState(0).standard_normal((shape.d_model, _PROJECTIONS))
     ).float()
     streams: dict[int, Tensor] = {}
 
@@ -67,10 +68,11 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
 
     Layers and d_model must always fit; weights and tokenizer only if `strict`.
     """
-    if vectors.d_model != int(model.cfg.d_model):
+    shape = seam.shape_of(model)
+    if vectors.d_model != shape.d_model:
         raise VectorMismatchError(
             f"these vectors are for another model: their d_model is {vectors.d_model}, "
-            f"the model's is {model.cfg.d_model}. Extract vectors on this model."
+            f"the model's is {shape.d_model}. Extract vectors on this model."
         )
     if vectors.layers[-1] >= seam.n_layers(model):
         raise VectorMismatchError(
@@ -88,12 +90,13 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
             f"the residual stream differs by {distance:.0%} (other weights, or weights processed otherwise, "
             "as by enable_compatibility_mode)"
         )
-    if made_on.tokenizer_hash != _tokenizer_hash(model):
+    # A plain transformers model has no tokenizer to compare.
+    if not seam.is_plain(model) and made_on.tokenizer_hash != _tokenizer_hash(model):
         differences.append("the tokenizer or its chat template differs")
     if differences:
         raise VectorMismatchError(
             f"these vectors were made on {made_on.name!r} ({made_on.architecture}), and this model "
-            f"({model.cfg.model_name!r}) is another: {'; '.join(differences)}. "
+            f"({shape.name!r}) is another: {'; '.join(differences)}. "
             "Extract vectors on this model, or pass strict=False to steer it all the same."
         )
 
@@ -108,7 +111,7 @@ _PROBE = "The quick brown fox, 1 2 3: jumps! Ünïcode\n  and spaces."
 
 
 def _tokenizer_hash(model: HookedModel) -> str:
-    tokenizer = model.tokenizer
+    tokenizer = None if seam.is_plain(model) else model.tokenizer
     if tokenizer is None:
         return ""
     facts = [

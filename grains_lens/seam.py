@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
         unembed: nn.Module
         blocks: Any
         original_model: nn.Module
+        config: Any
+        device: Any
+        dtype: Any
         W_E: Tensor
 
         @property
@@ -61,17 +64,66 @@ def resid_post(layer: int) -> str:
 
 def is_hooked_transformer(model: HookedModel) -> bool:
     """Whether this is transformer-lens 3's HookedTransformer (the class is gone in 4)."""
-    return any(cls.__name__ == "HookedTransformer" for cls in type(model).__mro__)
+    return _is_a(model, "HookedTransformer")
+
+
+def is_plain(model: Any) -> bool:
+    """Whether this is a transformers model without TransformerLens: it can be steered, and no more."""
+    return _is_a(model, "PreTrainedModel")
+
+
+def _is_a(model: Any, name: str) -> bool:
+    # By name, because the class may not be there to import, or take seconds.
+    return any(cls.__name__ == name for cls in type(model).__mro__)
 
 
 def device_of(model: HookedModel) -> torch.device:
     """The device that token ids go to."""
-    return torch.device(model.cfg.device)
+    return torch.device(model.device if is_plain(model) else model.cfg.device)
 
 
 def n_layers(model: HookedModel) -> int:
     """How many blocks the model has."""
-    return int(model.cfg.n_layers)
+    return len(_decoder_blocks(model)) if is_plain(model) else int(model.cfg.n_layers)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model is, as far as vectors must fit it."""
+
+    name: str
+    architecture: str
+    dtype: str
+    d_model: int
+    d_vocab: int
+
+
+def shape_of(model: HookedModel) -> Shape:
+    """Name, architecture and widths, from whichever config the model has."""
+    if is_plain(model):
+        config, text = model.config, model.config.get_text_config()
+        name, architecture = config.name_or_path or config.model_type, type(model).__name__
+        return Shape(name, architecture, _dtype(model.dtype), text.hidden_size, text.vocab_size)
+    cfg = model.cfg
+    architecture = getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None)
+    name, widths = str(cfg.model_name), (int(cfg.d_model), int(cfg.d_vocab))
+    return Shape(name, str(architecture), _dtype(cfg.dtype), *widths)
+
+
+def _dtype(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _decoder_blocks(model: Any) -> nn.ModuleList:
+    """The blocks of a plain transformers model: the one list of modules that its decoder has for its layers."""
+    wanted = model.config.get_text_config().num_hidden_layers
+    found = [m for m in model.get_decoder().children() if isinstance(m, nn.ModuleList) and len(m) == wanted]
+    if len(found) != 1:
+        raise ValueError(
+            f"{type(model).__name__} has {len(found)} lists of {wanted} blocks in its decoder, not one: "
+            "steer it as a TransformerBridge (grains_lens.load_model)."
+        )
+    return found[0]
 
 
 def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:
@@ -94,15 +146,29 @@ def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tupl
 # --- hooks ---------------------------------------------------------------------------------------
 
 
+def hook_points(model: HookedModel) -> Mapping[str, nn.Module]:
+    """The modules whose outputs can be hooked, by name; a plain transformers model has its blocks."""
+    points = getattr(model, "hook_dict", None)
+    if points is not None:
+        return points
+    if is_plain(model):
+        return {resid_post(layer): block for layer, block in enumerate(_decoder_blocks(model))}
+    raise _not_hooked(model)
+
+
+def _not_hooked(model: Any) -> ValueError:
+    return ValueError(
+        f"model is a {type(model).__name__}, not a hooked model: pass a TransformerBridge or a "
+        "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
+    )
+
+
 def hook_point(model: HookedModel, name: str) -> nn.Module:
     """The hook point with exactly this name; a ValueError names the nearest one if there is none."""
-    points = getattr(model, "hook_dict", None)
-    if points is None:
-        raise ValueError(
-            f"model is a {type(model).__name__}, not a hooked model: pass a TransformerBridge or a "
-            "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
-        )
+    points = hook_points(model)
     if name not in points:
+        if is_plain(model) and not name.endswith("hook_resid_post"):
+            raise _not_hooked(model)
         raise unknown_name("hook name", name, points)
     return points[name]
 
@@ -154,7 +220,13 @@ class Hooks:
 
 
 def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
-    return lambda module, inputs, output: edit(output)
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return edit(output)
+        edited = edit(output[0])  # some plain blocks give their attention weights or cache along
+        return None if edited is None else (edited, *output[1:])
+
+    return hook
 
 
 @dataclass(frozen=True)
@@ -174,7 +246,8 @@ def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
     if is_hooked_transformer(model):
         # Its generate() calls forward() itself, which no hook of the model's own sees.
         return model.blocks[0], _pass_into_block
-    return model.original_model, _pass_into_model
+    module: Any = model if is_plain(model) else model.original_model
+    return module, _pass_into_model
 
 
 def _pass_into_block(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
@@ -223,7 +296,7 @@ def hooked(model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> Iterator[No
 @contextmanager
 def bare(model: HookedModel) -> Iterator[None]:
     """The model without anybody's hooks: what its weights alone compute."""
-    points = {id(point): point for point in model.hook_dict.values()}.values()
+    points = {id(point): point for point in hook_points(model).values()}.values()
     kept = [(point, point._forward_hooks) for point in points]
     try:
         for point in points:

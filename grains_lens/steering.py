@@ -5,8 +5,10 @@ The model's weights, buffers, modes and other hooks are never touched; outside t
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -58,7 +60,10 @@ def steering(
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
     outer at the same layer; or over several notebook cells with `.install()` and `.remove()`.
 
-    Raises ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
+    A plain transformers model can be steered, too. One thread at a time steers a model; several may run it.
+
+    Raises RuntimeError when it is switched on while another thread steers the model,
+    ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
     not finite, and VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
     """
     check_belongs(vectors, model, strict=strict)
@@ -77,14 +82,20 @@ class Steering:
     def install(self) -> Steering:
         """Switch steering on until `remove()`; a second call while it is on changes nothing."""
         if not self._hooks.installed:
+            _claim(self._model, self)
             self._scope.forget()
-            self._hooks.install()
+            try:
+                self._hooks.install()
+            except BaseException:
+                self.remove()
+                raise
         return self
 
     def remove(self) -> None:
         """Switch steering off."""
         self._hooks.remove()
         self._scope.forget()
+        _release(self._model, self)
 
     def __enter__(self) -> HookedModel:
         if self._hooks.installed:
@@ -97,6 +108,28 @@ class Steering:
 
     def __repr__(self) -> str:
         return f"Steering({'on' if self._hooks.installed else 'off'})"
+
+
+_steering: WeakKeyDictionary[Any, dict[int, int]] = WeakKeyDictionary()
+"""Which steerings are on, by model: the id of each, and of the thread that switched it on."""
+_lock = threading.Lock()
+
+
+def _claim(model: HookedModel, who: Steering) -> None:
+    # Hooks belong to the model, not to a thread: two threads' vectors would steer both their texts.
+    with _lock:
+        on = _steering.setdefault(model, {})
+        if any(thread != threading.get_ident() for thread in on.values()):
+            raise RuntimeError(
+                "another thread is steering this model, and its vectors would steer this thread's text too: "
+                "wait until it is done, or give each thread a model of its own."
+            )
+        on[id(who)] = threading.get_ident()
+
+
+def _release(model: HookedModel, who: Steering) -> None:
+    with _lock:
+        _steering.get(model, {}).pop(id(who), None)
 
 
 def steering_hooks(
