@@ -21,6 +21,8 @@ from .extraction import extract_vectors as extract_vectors
 from .extraction import masked_contrasts as masked_contrasts
 from .gates import ProjectionGate as ProjectionGate
 from .gates import fit_gate as fit_gate
+from .interop import from_steering_vector as from_steering_vector
+from .interop import to_steering_vector as to_steering_vector
 from .intervals import bootstrap_interval as bootstrap_interval
 from .loading import load_model as load_model
 from .methods import GradientTimesInput as GradientTimesInput

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,15 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import seam
-from .errors import unknown_name
 from .fingerprint import check_belongs
 from .gates import Gate
 from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
+from .units import Unit, in_unit
 from .vectors import SteeringVectors
 
-Unit = Literal["residual", "absolute", "raw"]
 Strength = float | Sequence[float] | Tensor
 """A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1]."""
 
@@ -180,13 +179,7 @@ def capture_hooks(
 
 def unit_vectors(vectors: SteeringVectors, unit: Unit) -> Float[Tensor, "layer d_model"]:
     """What a strength of 1 adds at each layer, in residual-stream units."""
-    if unit == "raw":
-        return vectors.directions
-    if unit == "absolute":
-        return vectors.unit().directions
-    if unit == "residual":
-        return vectors.unit().directions * vectors.residual_norm[:, None]
-    raise unknown_name("unit", unit, get_args(Unit))
+    return in_unit(vectors.directions, vectors.residual_norm, unit)
 
 
 def unit_for(rule: SteeringRule, unit: Unit) -> Unit:

@@ -19,6 +19,7 @@ LAYERS = {
     **dict.fromkeys(["errors", "seam"], 0),
     **dict.fromkeys(
         [
+            "controlvector",
             "directions",
             "encoding",
             "intervals",
@@ -28,6 +29,7 @@ LAYERS = {
             "rules",
             "selection",
             "strips",
+            "units",
             "vectors",
         ],
         1,
@@ -42,6 +44,7 @@ LAYERS = {
             "extraction",
             "fingerprint",
             "gates",
+            "interop",
             "loading",
             "methods",
             "objective",
