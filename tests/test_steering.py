@@ -310,6 +310,34 @@ def test_two_threads_may_run_one_steered_model(llama, vectors):
         torch.testing.assert_close(result, expected)
 
 
+def test_a_failure_half_way_through_switching_on_leaves_nothing(hooked, vectors, monkeypatch):
+    before = state_of(hooked)
+    last = hooked.hook_dict["blocks.2.hook_resid_post"]
+    steered = gl.steering(hooked, vectors, strength=1.0, positions="new")
+
+    def fails(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(last, "register_forward_hook", fails)
+        with pytest.raises(KeyboardInterrupt):
+            steered.install()
+    assert same_state(before, state_of(hooked))
+    refused = []
+
+    def steer():
+        try:
+            with steered:
+                pass
+        except RuntimeError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=steer)
+    thread.start()
+    thread.join()
+    assert not refused
+
+
 def test_a_second_thread_that_would_steer_is_refused_and_may_later(llama, vectors):
     refused, steered = [], []
 
