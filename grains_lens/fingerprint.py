@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import seam
+from .classes import is_plain
 from .errors import VectorMismatchError
 from .seam import HookedModel
 from .vectors import ModelIdentity, SteeringVectors
@@ -91,7 +92,7 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
             "as by enable_compatibility_mode)"
         )
     # A plain transformers model has no tokenizer to compare.
-    if not seam.is_plain(model) and made_on.tokenizer_hash != _tokenizer_hash(model):
+    if not is_plain(model) and made_on.tokenizer_hash != _tokenizer_hash(model):
         differences.append("the tokenizer or its chat template differs")
     if differences:
         raise VectorMismatchError(
@@ -111,7 +112,7 @@ _PROBE = "The quick brown fox, 1 2 3: jumps! Ünïcode\n  and spaces."
 
 
 def _tokenizer_hash(model: HookedModel) -> str:
-    tokenizer = None if seam.is_plain(model) else model.tokenizer
+    tokenizer = None if is_plain(model) else model.tokenizer
     if tokenizer is None:
         return ""
     facts = [

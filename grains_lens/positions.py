@@ -1,7 +1,7 @@
 """At which positions of a forward pass a residual stream is steered.
 
 Positions count a row's real tokens from 0, so that padding on either side, a cache and the order of beams
-change nothing. What a pass consists of (`seam.Pass`) is seen as it begins.
+change nothing. What a pass consists of (`passes.Pass`) is seen as it begins.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .errors import unknown_name
-from .seam import Pass
+from .passes import Pass
 
 Named = Literal["all", "prompt", "new", "last"]
 Positions = Named | Sequence[int]

@@ -11,7 +11,6 @@ people's hooks when one of its contexts ends.
 from __future__ import annotations
 
 import copy
-import inspect
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from .classes import decoder_blocks, is_plain
+from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
+from .passes import Pass, pass_into_block, pass_into_model
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -62,21 +64,6 @@ def resid_post(layer: int) -> str:
     return f"blocks.{layer}.hook_resid_post"
 
 
-def is_hooked_transformer(model: HookedModel) -> bool:
-    """Whether this is transformer-lens 3's HookedTransformer (the class is gone in 4)."""
-    return _is_a(model, "HookedTransformer")
-
-
-def is_plain(model: Any) -> bool:
-    """Whether this is a transformers model without TransformerLens: it can be steered, and no more."""
-    return _is_a(model, "PreTrainedModel")
-
-
-def _is_a(model: Any, name: str) -> bool:
-    # By name, because the class may not be there to import, or take seconds.
-    return any(cls.__name__ == name for cls in type(model).__mro__)
-
-
 def device_of(model: HookedModel) -> torch.device:
     """The device that token ids go to."""
     return torch.device(model.device if is_plain(model) else model.cfg.device)
@@ -84,7 +71,7 @@ def device_of(model: HookedModel) -> torch.device:
 
 def n_layers(model: HookedModel) -> int:
     """How many blocks the model has."""
-    return len(_decoder_blocks(model)) if is_plain(model) else int(model.cfg.n_layers)
+    return len(decoder_blocks(model)) if is_plain(model) else int(model.cfg.n_layers)
 
 
 @dataclass(frozen=True)
@@ -114,18 +101,6 @@ def _dtype(dtype: Any) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _decoder_blocks(model: Any) -> nn.ModuleList:
-    """The blocks of a plain transformers model: the one list of modules that its decoder has for its layers."""
-    wanted = model.config.get_text_config().num_hidden_layers
-    found = [m for m in model.get_decoder().children() if isinstance(m, nn.ModuleList) and len(m) == wanted]
-    if len(found) != 1:
-        raise ValueError(
-            f"{type(model).__name__} has {len(found)} lists of {wanted} blocks in its decoder, not one: "
-            "steer it as a TransformerBridge (grains_lens.load_model)."
-        )
-    return found[0]
-
-
 def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:
     """`layers` as a sorted tuple, each of them among `available`; None is all of them."""
     if layers is None:
@@ -152,7 +127,7 @@ def hook_points(model: HookedModel) -> Mapping[str, nn.Module]:
     if points is not None:
         return points
     if is_plain(model):
-        return {resid_post(layer): block for layer, block in enumerate(_decoder_blocks(model))}
+        return {resid_post(layer): block for layer, block in enumerate(decoder_blocks(model))}
     raise _not_hooked(model)
 
 
@@ -229,57 +204,13 @@ def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
     return hook
 
 
-@dataclass(frozen=True)
-class Pass:
-    """What a forward pass is run on: `content` [batch, new, ...], the new tokens' ids or embeddings; `mask`
-    [batch, past + new], True at real tokens, None if there is none and left as it came if it has another form;
-    `past`, how many positions come from a cache; `caching`, whether this pass fills one."""
-
-    content: Tensor
-    mask: Tensor | None
-    past: int
-    caching: bool
-
-
 def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
     """The module that every pass enters by, and how its arguments are read there."""
     if is_hooked_transformer(model):
         # Its generate() calls forward() itself, which no hook of the model's own sees.
-        return model.blocks[0], _pass_into_block
+        return model.blocks[0], pass_into_block
     module: Any = model if is_plain(model) else model.original_model
-    return module, _pass_into_model
-
-
-def _pass_into_block(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
-    stream = args[0] if args else kwargs["resid_pre"]
-    entry = kwargs.get("past_kv_cache_entry")
-    past = 0 if entry is None else entry.past_keys.shape[1]
-    return _pass(stream, kwargs.get("attention_mask"), past, entry is not None)
-
-
-def _pass_into_model(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
-    if args:
-        kwargs = {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
-    content = kwargs.get("input_ids")
-    content = kwargs.get("inputs_embeds") if content is None else content
-    if content is None:
-        raise ValueError(
-            "the model was called without input_ids or inputs_embeds: steering needs one of them."
-        )
-    cache = kwargs.get("past_key_values")
-    past = 0 if cache is None else int(cache.get_seq_length())
-    return _pass(
-        content, kwargs.get("attention_mask"), past, cache is not None or bool(kwargs.get("use_cache"))
-    )
-
-
-def _pass(content: Tensor, mask: Tensor | None, past: int, caching: bool) -> Pass:
-    if mask is not None and mask.ndim == 2:
-        mask, new = mask.bool(), content.shape[1]
-        if mask.shape[1] == new:  # of the new tokens alone
-            mask = torch.cat([mask.new_ones(mask.shape[0], past), mask], dim=-1)
-        mask = mask[:, : past + new]
-    return Pass(content, mask, past, caching)
+    return module, pass_into_model
 
 
 @contextmanager

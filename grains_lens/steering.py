@@ -5,16 +5,14 @@ The model's weights, buffers, modes and other hooks are never touched; outside t
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any, get_args
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import seam
+from . import seam, turns
 from .fingerprint import check_belongs
 from .gates import Gate
 from .positions import Positions, Scope, check_positions
@@ -81,7 +79,7 @@ class Steering:
     def install(self) -> Steering:
         """Switch steering on until `remove()`; a second call while it is on changes nothing."""
         if not self._hooks.installed:
-            _claim(self._model, self)
+            turns.claim(self._model, self)
             self._scope.forget()
             try:
                 self._hooks.install()
@@ -94,7 +92,7 @@ class Steering:
         """Switch steering off."""
         self._hooks.remove()
         self._scope.forget()
-        _release(self._model, self)
+        turns.release(self._model, self)
 
     def __enter__(self) -> HookedModel:
         if self._hooks.installed:
@@ -107,28 +105,6 @@ class Steering:
 
     def __repr__(self) -> str:
         return f"Steering({'on' if self._hooks.installed else 'off'})"
-
-
-_steering: WeakKeyDictionary[Any, dict[int, int]] = WeakKeyDictionary()
-"""Which steerings are on, by model: the id of each, and of the thread that switched it on."""
-_lock = threading.Lock()
-
-
-def _claim(model: HookedModel, who: Steering) -> None:
-    # Hooks belong to the model, not to a thread: two threads' vectors would steer both their texts.
-    with _lock:
-        on = _steering.setdefault(model, {})
-        if any(thread != threading.get_ident() for thread in on.values()):
-            raise RuntimeError(
-                "another thread is steering this model, and its vectors would steer this thread's text too: "
-                "wait until it is done, or give each thread a model of its own."
-            )
-        on[id(who)] = threading.get_ident()
-
-
-def _release(model: HookedModel, who: Steering) -> None:
-    with _lock:
-        _steering.get(model, {}).pop(id(who), None)
 
 
 def steering_hooks(

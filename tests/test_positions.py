@@ -6,8 +6,8 @@ import torch
 import grains_lens as gl
 from grains_lens import objective, seam
 from grains_lens.encoding import PromptFormat
+from grains_lens.passes import Pass
 from grains_lens.positions import Scope
-from grains_lens.seam import Pass
 from tests import models
 from tests.oracles import PAIRS, same_state, state_of
 
