@@ -5,7 +5,7 @@ The model's weights, buffers, modes and other hooks are never touched; outside t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 import torch
@@ -237,7 +237,8 @@ def _steer(
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
     # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
     # a gradient is steered by at 0 too: there its derivative is what is wanted.
-    idle = None if strength.all() or strength.requires_grad else (strength == 0)[:, None, None]
+    idle = None if strength.all() or strength.requires_grad else _kept((strength == 0)[:, None, None])
+    added_on = _kept(added)
 
     def edit(h: Tensor) -> Tensor | None:
         if added.ndim == 3 and len(added) != len(h):
@@ -245,7 +246,7 @@ def _steer(
         where = scope.here(h)
         if scope.nowhere:
             return None
-        v = added.to(h.device)
+        v = added_on(h.device)
         openness = scope.openness if gate is None else _openness(gate, h)
         if openness is not None:
             openness = openness.to(h.device)
@@ -254,9 +255,21 @@ def _steer(
         steered = rule(h.float(), v).to(h.dtype)
         if where is not None:
             steered = torch.where(where[..., None], steered, h)
-        return steered if idle is None else torch.where(idle.to(h.device), h, steered)
+        return steered if idle is None else torch.where(idle(h.device), h, steered)
 
     return edit
+
+
+def _kept(tensor: Tensor) -> Callable[[torch.device], Tensor]:
+    """The tensor on a device, copied there once and not at every token."""
+    copies = {tensor.device: tensor}
+
+    def on(device: torch.device) -> Tensor:
+        if device not in copies:
+            copies[device] = tensor.to(device)
+        return copies[device]
+
+    return on
 
 
 def _as_hook_fn(edit: seam.Edit) -> Any:
