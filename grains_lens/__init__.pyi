@@ -9,6 +9,9 @@ from .conductance import layer_conductance as layer_conductance
 from .directions import mean_direction as mean_direction
 from .directions import pca_direction as pca_direction
 from .directions import weighted_mean_direction as weighted_mean_direction
+from .disturbance import calibrate as calibrate
+from .disturbance import kl_from_base as kl_from_base
+from .disturbance import perplexity as perplexity
 from .encoding import PromptFormat as PromptFormat
 from .errors import VectorFileError as VectorFileError
 from .errors import VectorMismatchError as VectorMismatchError
@@ -22,6 +25,10 @@ from .extraction import masked_contrasts as masked_contrasts
 from .faithfulness import FaithfulnessCurves as FaithfulnessCurves
 from .faithfulness import faithfulness as faithfulness
 from .faithfulness import precision_at_k as precision_at_k
+from .gates import ProjectionGate as ProjectionGate
+from .gates import fit_gate as fit_gate
+from .interop import from_steering_vector as from_steering_vector
+from .interop import to_steering_vector as to_steering_vector
 from .intervals import bootstrap_interval as bootstrap_interval
 from .loading import load_model as load_model
 from .methods import GradientShap as GradientShap
@@ -36,6 +43,9 @@ from .pairs import load_pairs as load_pairs
 from .pairs import load_questions as load_questions
 from .rules import add as add
 from .rules import add_keeping_norm as add_keeping_norm
+from .rules import of_direction as of_direction
+from .rules import project_out as project_out
+from .rules import rotate_toward as rotate_toward
 from .steering import Steering as Steering
 from .steering import capture_hooks as capture_hooks
 from .steering import steering as steering

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,10 +18,10 @@ from .encoding import Encoded, PromptFormat
 from .intervals import bootstrap_interval
 from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
-from .seam import Edit, HookedModel
+from .seam import HookedModel
 
-RowHooks = Callable[[Int[Tensor, " row"]], Sequence[tuple[str, Edit]]]
-"""The hooks to run a batch of these rows under: how a sweep steers each row by a strength of its own."""
+RowSteering = Callable[[Int[Tensor, " row"]], AbstractContextManager[Any]]
+"""The context to run a batch of these rows in: how a sweep steers each row by a strength of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,12 +137,12 @@ def score_answers(
     *,
     objective: Objective = "sum",
     batch_tokens: int = BATCH_TOKENS,
-    row_hooks: RowHooks | None = None,
+    row_steering: RowSteering | None = None,
     progress: str | None = None,
 ) -> Float[Tensor, "item answer"]:
     """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
 
-    `row_hooks` gives the hooks for a batch of rows, so that rows can be steered by strengths of their own.
+    `row_steering` gives the context for a batch of rows, so that rows can be steered by strengths of their own.
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
@@ -149,8 +151,7 @@ def score_answers(
     ) as bar:  # fmt: skip
         for rows in buckets([item.longest for item in encoded], batch_tokens):
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
-            edits = row_hooks(torch.tensor(rows)) if row_hooks else []
-            with seam.hooked(model, edits):
+            with row_steering(torch.tensor(rows)) if row_steering else nullcontext():
                 scores = answer_logprobs(model, batch, objective=objective)
             scores = torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu()
             logprobs[torch.tensor(rows)[:, None], torch.arange(scores.shape[1])] = scores

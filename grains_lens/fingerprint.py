@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import seam
+from .classes import is_plain
 from .errors import VectorMismatchError
 from .seam import HookedModel
 from .vectors import ModelIdentity, SteeringVectors
@@ -28,14 +29,14 @@ GPT-2 by a quarter and more, another model by about 1.4.
 
 def identify(model: HookedModel) -> ModelIdentity:
     """The identity of a hooked model, from its config, its tokenizer and one forward pass of 12 tokens."""
-    cfg = model.cfg
+    shape = seam.shape_of(model)
     return ModelIdentity(
         # A local checkpoint is known by its folder: where it lies on this machine is nobody's business.
-        name=Path(cfg.model_name).name if Path(cfg.model_name).is_dir() else str(cfg.model_name),
-        architecture=str(getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None)),
+        name=Path(shape.name).name if Path(shape.name).is_dir() else shape.name,
+        architecture=shape.architecture,
         n_layers=seam.n_layers(model),
-        d_model=int(cfg.d_model),
-        dtype=str(cfg.dtype).removeprefix("torch."),
+        d_model=shape.d_model,
+        dtype=shape.dtype,
         tokenizer_hash=_tokenizer_hash(model),
         fingerprint=residual_fingerprint(model),
     )
@@ -47,10 +48,11 @@ def residual_fingerprint(model: HookedModel) -> Float[Tensor, "n_layers sketch"]
     The relative distance of two sketches estimates that of the residual streams themselves.
     """
     index = torch.arange(_POSITIONS)
-    tokens = ((7 * index**2 + 3 * index + 11) % int(model.cfg.d_vocab))[None]
+    shape = seam.shape_of(model)
+    tokens = ((7 * index**2 + 3 * index + 11) % shape.d_vocab)[None]
     # RandomState's stream is guaranteed never to change.
     projection = torch.from_numpy(
-        np.random.RandomState(0).standard_normal((int(model.cfg.d_model), _PROJECTIONS))
+        np.random.RandomState(0).standard_normal((shape.d_model, _PROJECTIONS))
     ).float()
     streams: dict[int, Tensor] = {}
 
@@ -69,10 +71,11 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
 
     Layers and d_model must always fit; weights and tokenizer only if `strict`.
     """
-    if vectors.d_model != int(model.cfg.d_model):
+    shape = seam.shape_of(model)
+    if vectors.d_model != shape.d_model:
         raise VectorMismatchError(
             f"these vectors are for another model: their d_model is {vectors.d_model}, "
-            f"the model's is {model.cfg.d_model}. Extract vectors on this model."
+            f"the model's is {shape.d_model}. Extract vectors on this model."
         )
     if vectors.layers[-1] >= seam.n_layers(model):
         raise VectorMismatchError(
@@ -90,12 +93,13 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
             f"the residual stream differs by {distance:.0%} (other weights, or weights processed otherwise, "
             "as by enable_compatibility_mode)"
         )
-    if made_on.tokenizer_hash != _tokenizer_hash(model):
+    # A plain transformers model has no tokenizer to compare.
+    if not is_plain(model) and made_on.tokenizer_hash != _tokenizer_hash(model):
         differences.append("the tokenizer or its chat template differs")
     if differences:
         raise VectorMismatchError(
             f"these vectors were made on {made_on.name!r} ({made_on.architecture}), and this model "
-            f"({model.cfg.model_name!r}) is another: {'; '.join(differences)}. "
+            f"({shape.name!r}) is another: {'; '.join(differences)}. "
             "Extract vectors on this model, or pass strict=False to steer it all the same."
         )
 
@@ -110,7 +114,7 @@ _PROBE = "The quick brown fox, 1 2 3: jumps! Ünïcode\n  and spaces."
 
 
 def _tokenizer_hash(model: HookedModel) -> str:
-    tokenizer = model.tokenizer
+    tokenizer = None if is_plain(model) else model.tokenizer
     if tokenizer is None:
         return ""
     facts = [

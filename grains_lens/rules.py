@@ -36,3 +36,58 @@ def add_keeping_norm(
     # Divided by 1 there, not by 0, which would make every gradient NaN although the result is not used.
     scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length.masked_fill(vanishes, 1.0)
     return torch.where(vanishes, h, moved * scale)
+
+
+def of_direction(rule: SteeringRule) -> SteeringRule:
+    """Mark a rule whose strength is no length: it is given λ·v̂ with ‖v̂‖ = 1, whatever the unit.
+
+    `project_out` and `rotate_toward` are such rules: a share and an angle do not grow with the stream.
+    """
+    rule.of_direction = True  # type: ignore[attr-defined]
+    return rule
+
+
+@of_direction
+def project_out(
+    h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"]
+) -> Float[Tensor, "... d_model"]:
+    """Directional ablation: h' = h − λ(h·v̂)v̂ with λ = ‖v‖ (Arditi et al. 2024, section 2.4, at λ = 1).
+
+    Strength is the share of the component along v̂ that goes, whatever the unit: 1 removes it, 0.5 halves it,
+    2 mirrors h. A line has no sign, so −λ does what λ does. Where v is 0, h' = h.
+    """
+    share = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    axis = v / share.masked_fill(share == 0, 1.0)
+    return h - share * (h * axis).sum(dim=-1, keepdim=True) * axis
+
+
+@of_direction
+def rotate_toward(
+    h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"]
+) -> Float[Tensor, "... d_model"]:
+    """Turn h by θ = ‖v‖ radians towards v, its length kept: h' = cos θ·h + sin θ·‖h‖ŵ, ŵ ⊥ h in the plane of both.
+
+    Strength is the angle in radians, whatever the unit; a negative one turns towards −v. The turn ends where
+    h' points along v: no angle goes past it. Where h and v are parallel, opposite (no plane is singled out) or
+    0, h' = h. (Vu & Nguyen 2025, angular steering, where the plane is fixed.)
+    """
+    length = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
+    angle = torch.linalg.vector_norm(v, dim=-1, keepdim=True)
+    ahead, target = h / _or_one(length), v / _or_one(angle)
+    along = (ahead * target).sum(dim=-1, keepdim=True)
+    sideways = target - along * ahead
+    # Once more: after the first time a small remainder is mostly rounding, and no longer at a right angle.
+    sideways = sideways - (ahead * sideways).sum(dim=-1, keepdim=True) * ahead
+    breadth = torch.linalg.vector_norm(sideways, dim=-1, keepdim=True)
+    theta = torch.minimum(angle, torch.atan2(breadth, along))
+    turned = theta.cos() * h + theta.sin() * length * (sideways / _or_one(breadth))
+    turns = (breadth > _PARALLEL) & (angle > 0) & (length > 0)
+    return torch.where(turns, turned, h)
+
+
+_PARALLEL = 1e-6
+"""The sine of the angle up to which float32 cannot tell in which plane h and v lie."""
+
+
+def _or_one(length: Tensor) -> Tensor:
+    return length.masked_fill(length == 0, 1.0)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from .classes import decoder_blocks, is_plain
+from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
+from .passes import Pass, pass_into_block, pass_into_model
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
         cfg: Any
         tokenizer: Any
         unembed: nn.Module
+        blocks: Any
+        original_model: nn.Module
+        config: Any
+        device: Any
+        dtype: Any
         W_E: Tensor
 
         @property
@@ -57,19 +65,41 @@ def resid_post(layer: int) -> str:
     return f"blocks.{layer}.hook_resid_post"
 
 
-def is_hooked_transformer(model: HookedModel) -> bool:
-    """Whether this is transformer-lens 3's HookedTransformer (the class is gone in 4)."""
-    return any(cls.__name__ == "HookedTransformer" for cls in type(model).__mro__)
-
-
 def device_of(model: HookedModel) -> torch.device:
     """The device that token ids go to."""
-    return torch.device(model.cfg.device)
+    return torch.device(model.device if is_plain(model) else model.cfg.device)
 
 
 def n_layers(model: HookedModel) -> int:
     """How many blocks the model has."""
-    return int(model.cfg.n_layers)
+    return len(decoder_blocks(model)) if is_plain(model) else int(model.cfg.n_layers)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a model is, as far as vectors must fit it."""
+
+    name: str
+    architecture: str
+    dtype: str
+    d_model: int
+    d_vocab: int
+
+
+def shape_of(model: HookedModel) -> Shape:
+    """Name, architecture and widths, from whichever config the model has."""
+    if is_plain(model):
+        config, text = model.config, model.config.get_text_config()
+        name, architecture = config.name_or_path or config.model_type, type(model).__name__
+        return Shape(name, architecture, _dtype(model.dtype), text.hidden_size, text.vocab_size)
+    cfg = model.cfg
+    architecture = getattr(cfg, "architecture", None) or getattr(cfg, "original_architecture", None)
+    name, widths = str(cfg.model_name), (int(cfg.d_model), int(cfg.d_vocab))
+    return Shape(name, str(architecture), _dtype(cfg.dtype), *widths)
+
+
+def _dtype(dtype: Any) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:
@@ -92,15 +122,29 @@ def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tupl
 # --- hooks ---------------------------------------------------------------------------------------
 
 
+def hook_points(model: HookedModel) -> Mapping[str, nn.Module]:
+    """The modules whose outputs can be hooked, by name; a plain transformers model has its blocks."""
+    points = getattr(model, "hook_dict", None)
+    if points is not None:
+        return points
+    if is_plain(model):
+        return {resid_post(layer): block for layer, block in enumerate(decoder_blocks(model))}
+    raise _not_hooked(model)
+
+
+def _not_hooked(model: Any) -> ValueError:
+    return ValueError(
+        f"model is a {type(model).__name__}, not a hooked model: pass a TransformerBridge or a "
+        "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
+    )
+
+
 def hook_point(model: HookedModel, name: str) -> nn.Module:
     """The hook point with exactly this name; a ValueError names the nearest one if there is none."""
-    points = getattr(model, "hook_dict", None)
-    if points is None:
-        raise ValueError(
-            f"model is a {type(model).__name__}, not a hooked model: pass a TransformerBridge or a "
-            "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
-        )
+    points = hook_points(model)
     if name not in points:
+        if is_plain(model) and not name.endswith("hook_resid_post"):
+            raise _not_hooked(model)
         raise unknown_name("hook name", name, points)
     return points[name]
 
@@ -109,11 +153,17 @@ class Hooks:
     """A set of edits at named hook points, to be put on and taken off together.
 
     Every name is looked up before the first hook goes on, and what is on comes off by its own handle,
-    so a failure half-way leaves nothing behind.
+    so a failure half-way leaves nothing behind. `begin` is told of every forward pass before it runs.
     """
 
-    def __init__(self, model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> None:
+    def __init__(
+        self,
+        model: HookedModel,
+        edits: Sequence[tuple[str, Edit]],
+        begin: Callable[[Pass], None] | None = None,
+    ) -> None:
         self._points = [(hook_point(model, name), edit) for name, edit in edits]
+        self._begin = None if begin is None else (_entrance(model), begin)
         self._handles: list[Any] = []
 
     @property
@@ -126,6 +176,13 @@ class Hooks:
         if self.installed:
             return
         try:
+            if self._begin is not None:
+                (module, read), begin = self._begin
+                self._handles.append(
+                    module.register_forward_pre_hook(
+                        lambda module, args, kwargs: begin(read(module, args, kwargs)), with_kwargs=True
+                    )
+                )
             for point, edit in self._points:
                 self._handles.append(point.register_forward_hook(_as_forward_hook(edit)))
         except BaseException:
@@ -139,7 +196,22 @@ class Hooks:
 
 
 def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
-    return lambda module, inputs, output: edit(output)
+    def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return edit(output)
+        edited = edit(output[0])  # some plain blocks give their attention weights or cache along
+        return None if edited is None else (edited, *output[1:])
+
+    return hook
+
+
+def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
+    """The module that every pass enters by, and how its arguments are read there."""
+    if is_hooked_transformer(model):
+        # Its generate() calls forward() itself, which no hook of the model's own sees.
+        return model.blocks[0], pass_into_block
+    module: Any = model if is_plain(model) else model.original_model
+    return module, pass_into_model
 
 
 @contextmanager
@@ -156,7 +228,7 @@ def hooked(model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> Iterator[No
 @contextmanager
 def bare(model: HookedModel) -> Iterator[None]:
     """The model without anybody's hooks: what its weights alone compute."""
-    points = {id(point): point for point in model.hook_dict.values()}.values()
+    points = {id(point): point for point in hook_points(model).values()}.values()
     kept = [(point, point._forward_hooks) for point in points]
     try:
         for point in points:
@@ -254,10 +326,13 @@ class Prefix:
     mask: Bool[Tensor, "batch pos"]
 
 
-def prefill(model: HookedModel, prompts: TokenBatch) -> tuple[Float[Tensor, "batch 1 d_vocab"], Prefix]:
-    """Run left-padded prompts once: the logits after their last token, and what later tokens attend to."""
+def prefill(
+    model: HookedModel, prompts: TokenBatch, *, logits_at: slice = slice(-1, None)
+) -> tuple[Float[Tensor, "batch pos d_vocab"], Prefix]:
+    """Run left-padded prompts once: the logits after their last token (or those asked for), and what later
+    tokens attend to."""
     mask = prompts.mask.long()
-    with _unembed_only(model, slice(-1, None)):
+    with _unembed_only(model, logits_at):
         if is_hooked_transformer(model):
             cache = _hooked_transformer_cache(model, len(prompts))
             logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)

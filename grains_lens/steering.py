@@ -5,21 +5,22 @@ The model's weights, buffers, modes and other hooks are never touched; outside t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import seam
-from .errors import unknown_name
+from . import seam, turns
 from .fingerprint import check_belongs
+from .gates import Gate
+from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
+from .units import Unit, in_unit
 from .vectors import SteeringVectors
 
-Unit = Literal["residual", "absolute", "raw"]
 Strength = float | Sequence[float] | Tensor
 """A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1]."""
 
@@ -31,52 +32,76 @@ def steering(
     strength: Strength,
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
+    gate: Gate | None = None,
     unit: Unit = "residual",
     strict: bool = True,
 ) -> Steering:
-    """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l), at every position.
+    """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l), position by position.
 
     With `add_keeping_norm`, the default, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
     strengths compare across layers and models; `"absolute"` the direction with length 1 (the paper's λ);
-    `"raw"` the vector as extracted (CAA's convention). Strength 0 leaves h bit for bit as it is. The rule
+    `"raw"` the vector as extracted (CAA's convention). With `project_out` and `rotate_toward` strength is the
+    share removed and the angle in radians, in every unit. Strength 0 leaves h bit for bit as it is. The rule
     computes in float32; h keeps its dtype and device.
+
+    `positions` says where: `"all"`, the `"prompt"`'s tokens, the `"new"` ones that follow it, from the
+    prompt's `"last"` token on, or numbers of tokens, counted from 0, and from −1 backwards in the prompt.
+    Pads are left alone wherever the model is given an attention mask. The text is the same with a cache and
+    without.
+
+    `gate` says when: a callable of h that gives 0 where h is to stay and up to 1 where it is to be steered,
+    such as `ProjectionGate`; strength is multiplied by it.
 
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
     outer at the same layer; or over several notebook cells with `.install()` and `.remove()`.
 
-    Raises ValueError for layers out of range and strengths of a wrong shape or not finite, and
-    VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
+    A plain transformers model can be steered, too. One thread at a time steers a model; several may run it.
+
+    Raises RuntimeError when it is switched on while another thread steers the model,
+    ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
+    not finite, and VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
     """
-    return Steering(model, steering_hooks(
-        model, vectors, strength=strength, layers=layers, rule=rule, unit=unit, strict=strict
-    ))  # fmt: skip
+    check_belongs(vectors, model, strict=strict)
+    scope = Scope(positions)
+    return Steering(model, _edits(model, vectors, strength, layers, rule, unit, gate, scope), scope)
 
 
 class Steering:
     """Steering that is ready to be switched on: a context manager, or `install()` and `remove()`."""
 
-    def __init__(self, model: HookedModel, hooks: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, model: HookedModel, edits: Sequence[tuple[str, seam.Edit]], scope: Scope) -> None:
         self._model = model
-        self._hooks = seam.Hooks(model, [(name, _as_edit(hook)) for name, hook in hooks])
+        self._hooks = seam.Hooks(model, edits, scope.begin)
+        self._scope = scope
 
     def install(self) -> Steering:
         """Switch steering on until `remove()`; a second call while it is on changes nothing."""
-        self._hooks.install()
+        if not self._hooks.installed:
+            turns.claim(self._model, self)
+            self._scope.forget()
+            try:
+                self._hooks.install()
+            except BaseException:
+                self.remove()
+                raise
         return self
 
     def remove(self) -> None:
         """Switch steering off."""
         self._hooks.remove()
+        self._scope.forget()
+        turns.release(self._model, self)
 
     def __enter__(self) -> HookedModel:
         if self._hooks.installed:
             raise RuntimeError("this steering is already on: call steering(...) anew to steer twice over.")
-        self._hooks.install()
+        self.install()
         return self._model
 
     def __exit__(self, *exception: object) -> None:
-        self._hooks.remove()
+        self.remove()
 
     def __repr__(self) -> str:
         return f"Steering({'on' if self._hooks.installed else 'off'})"
@@ -89,23 +114,25 @@ def steering_hooks(
     strength: Strength,
     layers: Sequence[int] | None = None,
     rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
+    gate: Gate | None = None,
     unit: Unit = "residual",
     strict: bool = True,
 ) -> list[tuple[str, Any]]:
     """The same intervention as transformer-lens hooks, `[(hook_name, hook_fn), ...]`.
 
     For `model.run_with_hooks(..., fwd_hooks=...)`, `model.hooks(...)` and `run_with_cache` inside it.
-    Arguments and errors are those of `steering`.
+    Arguments and errors are those of `steering`, but only `positions="all"` can be had: a hook sees neither
+    the attention mask nor how much of a text is in the cache. Pads, which nothing attends to, are steered too.
     """
+    if check_positions(positions) != "all":
+        raise ValueError(
+            f"positions={positions!r} cannot be had from hooks alone, which see neither the attention mask nor "
+            "the cache: use the context, with steering(...), around the call."
+        )
     check_belongs(vectors, model, strict=strict)
-    vectors = vectors if layers is None else vectors.at(layers)
-    per_layer = _strengths(strength, len(vectors))
-    added = unit_vectors(vectors, unit)
-    return [
-        (seam.resid_post(layer), _steer(added[row], per_layer[..., row], rule))
-        for row, layer in enumerate(vectors.layers)
-        if per_layer[..., row].any() or per_layer.requires_grad
-    ]
+    edits = _edits(model, vectors, strength, layers, rule, unit, gate, Scope("all"))
+    return [(name, _as_hook_fn(edit)) for name, edit in edits]
 
 
 def capture_hooks(
@@ -128,13 +155,12 @@ def capture_hooks(
 
 def unit_vectors(vectors: SteeringVectors, unit: Unit) -> Float[Tensor, "layer d_model"]:
     """What a strength of 1 adds at each layer, in residual-stream units."""
-    if unit == "raw":
-        return vectors.directions
-    if unit == "absolute":
-        return vectors.unit().directions
-    if unit == "residual":
-        return vectors.unit().directions * vectors.residual_norm[:, None]
-    raise unknown_name("unit", unit, get_args(Unit))
+    return in_unit(vectors.directions, vectors.residual_norm, unit)
+
+
+def unit_for(rule: SteeringRule, unit: Unit) -> Unit:
+    """The unit a rule's strength is taken in: a share or an angle goes with the direction alone."""
+    return "absolute" if getattr(rule, "of_direction", False) and unit in get_args(Unit) else unit
 
 
 def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]:
@@ -151,20 +177,103 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
     )
 
 
-def _steer(direction: Float[Tensor, " d_model"], strength: Float[Tensor, "*row"], rule: SteeringRule) -> Any:
+def _edits(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    strength: Strength,
+    layers: Sequence[int] | None,
+    rule: SteeringRule,
+    unit: Unit,
+    gate: Gate | None,
+    scope: Scope,
+) -> list[tuple[str, seam.Edit]]:
+    vectors = vectors if layers is None else vectors.at(layers)
+    per_layer = _strengths(strength, len(vectors))
+    added = unit_vectors(vectors, unit_for(rule, unit))
+    edits = []
+    at = getattr(gate, "layer", None)
+    if gate is not None and at is not None:
+        seam.check_layers([at], range(seam.n_layers(model)))
+        if vectors.layers[0] < at:
+            raise ValueError(
+                f"gate reads the stream after layer {at}, when layer {vectors.layers[0]} has been run: give "
+                f"layers={at} and later, or a gate at an earlier layer."
+            )
+        edits.append((seam.resid_post(at), _decide(gate, scope)))
+    return edits + [
+        (
+            seam.resid_post(layer),
+            _steer(added[row], per_layer[..., row], rule, gate if at is None else None, scope),
+        )
+        for row, layer in enumerate(vectors.layers)
+        if per_layer[..., row].any() or per_layer.requires_grad
+    ]
+
+
+def _decide(gate: Gate, scope: Scope) -> seam.Edit:
+    def edit(h: Tensor) -> None:
+        scope.openness = _openness(gate, h)
+
+    return edit
+
+
+def _openness(gate: Gate, h: Tensor) -> Float[Tensor, "batch pos"]:
+    openness = gate(h).float()
+    if openness.shape != h.shape[:2] or not bool(((openness >= 0) & (openness <= 1)).all()):
+        raise ValueError(
+            f"gate must give numbers from 0 to 1 of shape [batch, pos] = {tuple(h.shape[:2])}; it gave shape "
+            f"{tuple(openness.shape)}, from {float(openness.min()):g} to {float(openness.max()):g}."
+        )
+    return openness
+
+
+def _steer(
+    direction: Float[Tensor, " d_model"],
+    strength: Float[Tensor, "*row"],
+    rule: SteeringRule,
+    gate: Gate | None,
+    scope: Scope,
+) -> seam.Edit:
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
     # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
     # a gradient is steered by at 0 too: there its derivative is what is wanted.
-    idle = None if strength.all() or strength.requires_grad else (strength == 0)[:, None, None]
+    idle = None if strength.all() or strength.requires_grad else _kept((strength == 0)[:, None, None])
+    added_on = _kept(added)
 
-    def hook_fn(h: Tensor, hook: Any = None) -> Tensor:
+    def edit(h: Tensor) -> Tensor | None:
         if added.ndim == 3 and len(added) != len(h):
             raise ValueError(f"strength has {len(added)} rows and the batch {len(h)}: give one for each.")
-        steered = rule(h.float(), added.to(h.device)).to(h.dtype)
-        return steered if idle is None else torch.where(idle.to(h.device), h, steered)
+        where = scope.here(h)
+        if scope.nowhere:
+            return None
+        v = added_on(h.device)
+        openness = scope.openness if gate is None else _openness(gate, h)
+        if openness is not None:
+            openness = openness.to(h.device)
+            where = openness > 0 if where is None else where & (openness > 0)
+            v = openness[..., None] * v
+        steered = rule(h.float(), v).to(h.dtype)
+        if where is not None:
+            steered = torch.where(where[..., None], steered, h)
+        return steered if idle is None else torch.where(idle(h.device), h, steered)
+
+    return edit
+
+
+def _kept(tensor: Tensor) -> Callable[[torch.device], Tensor]:
+    """The tensor on a device, copied there once and not at every token."""
+    copies = {tensor.device: tensor}
+
+    def on(device: torch.device) -> Tensor:
+        if device not in copies:
+            copies[device] = tensor.to(device)
+        return copies[device]
+
+    return on
+
+
+def _as_hook_fn(edit: seam.Edit) -> Any:
+    def hook_fn(h: Tensor, hook: Any = None) -> Tensor | None:
+        return edit(h)
 
     return hook_fn
-
-
-def _as_edit(hook_fn: Any) -> seam.Edit:
-    return lambda activation: hook_fn(activation)

@@ -18,9 +18,10 @@ from .evaluation import score_answers
 from .fingerprint import check_belongs
 from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
+from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
-from .steering import Steering, Unit, steering, steering_hooks
+from .steering import Steering, Unit, steering
 from .vectors import SteeringVectors
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
@@ -49,13 +50,14 @@ class Tuning:
     rows: tuple[TuningRow, ...]
     best: TuningRow
     rule: SteeringRule
+    positions: Positions
     unit: Unit
 
     def steering(self, model: HookedModel, vectors: SteeringVectors) -> Steering:
         """Steering at the best row."""
         return steering(
             model, vectors, strength=self.best.strength, layers=self.best.layers or None, rule=self.rule,
-            unit=self.unit,
+            positions=self.positions, unit=self.unit,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -83,6 +85,7 @@ def tune(
     charge: float = 1.0,
     pairs: Sequence[PreferencePair] | None = None,
     rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
     unit: Unit = "residual",
     objective: Objective = "sum",
     prompt_format: PromptFormat = PromptFormat(),
@@ -107,7 +110,17 @@ def tune(
         raise ValueError("strengths=[] leaves nothing to try.")
     groups = _groups(questions, keep)
     cells = _cells(
-        model, vectors, strengths, layers, pairs, rule, unit, objective, prompt_format, batch_tokens
+        model,
+        vectors,
+        strengths,
+        layers,
+        pairs,
+        rule,
+        positions,
+        unit,
+        objective,
+        prompt_format,
+        batch_tokens,
     )
     table = torch.zeros(len(cells), len(vectors))
     for cell, (cell_layers, strength) in zip(table, cells, strict=True):
@@ -116,12 +129,14 @@ def tune(
     everything = [question for group in groups.values() for question in group]
     encoded = encode_for(model, everything, prompt_format)
 
-    def hooks_of(rows: Tensor) -> Sequence[tuple[str, seam.Edit]]:
+    def steered(rows: Tensor) -> Steering:
         row_strengths = table[rows // len(everything)]
-        return steering_hooks(model, vectors, strength=row_strengths, rule=rule, unit=unit, strict=False)
+        return steering(
+            model, vectors, strength=row_strengths, rule=rule, positions=positions, unit=unit, strict=False
+        )
 
     logprobs = score_answers(
-        model, encoded * len(cells), objective=objective, batch_tokens=batch_tokens, row_hooks=hooks_of,
+        model, encoded * len(cells), objective=objective, batch_tokens=batch_tokens, row_steering=steered,
         progress="tune" if progress else None,
     )  # fmt: skip
     labels = torch.tensor([question.label for question in everything])
@@ -133,7 +148,7 @@ def tune(
         for cell, accuracy in zip(cells, accuracies, strict=True)
     )
     best = max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
-    return Tuning(rows, best, rule, unit)
+    return Tuning(rows, best, rule, positions, unit)
 
 
 def first_order_gain(
@@ -142,6 +157,7 @@ def first_order_gain(
     pairs: Sequence[PreferencePair],
     *,
     rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
     unit: Unit = "residual",
     objective: Objective = "sum",
     prompt_format: PromptFormat = PromptFormat(),
@@ -149,9 +165,17 @@ def first_order_gain(
 ) -> Float[Tensor, " layer"]:
     """How fast steering at each layer begins to raise the mean preference gap, in nats per unit strength.
 
-    g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at every position, all layers
+    g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at all `positions`, all layers
     in one backward pass. It picks a layer without a dev set.
+
+    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`): as functions of λv̂ they have
+    a kink at 0.
     """
+    if getattr(rule, "of_direction", False):
+        raise ValueError(
+            f"rule={getattr(rule, '__name__', rule)} has no derivative at strength 0: "
+            'take add or add_keeping_norm, or choose the layer by layers="each".'
+        )
     check_belongs(vectors, model)
     encoded = encode_for(model, pairs, prompt_format)
     total = torch.zeros(len(vectors))
@@ -159,8 +183,10 @@ def first_order_gain(
         for rows in buckets([item.longest for item in encoded], batch_tokens):
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
             strengths = torch.zeros(len(vectors), requires_grad=True)
-            hooks = steering_hooks(model, vectors, strength=strengths, rule=rule, unit=unit, strict=False)
-            with torch.enable_grad(), seam.hooked(model, hooks):
+            steered = steering(
+                model, vectors, strength=strengths, rule=rule, positions=positions, unit=unit, strict=False
+            )
+            with torch.enable_grad(), steered:
                 logprobs = answer_logprobs(model, batch, objective=objective)
                 (gradient,) = torch.autograd.grad((logprobs[:, 0] - logprobs[:, 1]).sum(), strengths)
             total += gradient
@@ -188,6 +214,7 @@ def _cells(
     layers: LayerChoice,
     pairs: Sequence[PreferencePair] | None,
     rule: SteeringRule,
+    positions: Positions,
     unit: Unit,
     objective: Objective,
     prompt_format: PromptFormat,
@@ -197,8 +224,8 @@ def _cells(
         if pairs is None:
             raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
         gains = first_order_gain(
-            model, vectors, pairs, rule=rule, unit=unit, objective=objective, prompt_format=prompt_format,
-            batch_tokens=batch_tokens,
+            model, vectors, pairs, rule=rule, positions=positions, unit=unit, objective=objective,
+            prompt_format=prompt_format, batch_tokens=batch_tokens,
         )  # fmt: skip
         sets: list[tuple[int, ...]] = [(vectors.layers[int(gains.argmax())],)]
     elif layers == "all":

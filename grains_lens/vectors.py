@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from . import controlvector
 from .errors import VectorFileError
+from .rules import SteeringRule, add
 from .seam import check_layers
+from .units import Unit, in_unit
 
 FORMAT = "grains_lens.steering_vectors"
 FORMAT_VERSION = 1
@@ -104,6 +108,27 @@ class SteeringVectors:
                 "directions or residual_norm hold NaN or infinite values; "
                 "see that the model's residual stream is finite."
             )
+
+    @classmethod
+    def of_layers(
+        cls,
+        directions: Mapping[int, Tensor],
+        *,
+        method: str,
+        residual_norm: Mapping[int, float] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> SteeringVectors:
+        """Vectors made elsewhere, from the direction [d_model] after each block, counted from 0.
+
+        Without `residual_norm`, nothing tells how long the stream is: each direction's own length stands in
+        for it, so that strength 1 adds the vector as it is in `unit="residual"` as in `"raw"`.
+        """
+        layers = tuple(sorted(directions))
+        stacked = torch.stack([_own(directions[layer]) for layer in layers])
+        norms = torch.linalg.vector_norm(stacked, dim=-1)
+        if residual_norm is not None:
+            norms = torch.tensor([residual_norm[layer] for layer in layers])
+        return cls(stacked, layers, norms, Provenance(method, settings or {}))
 
     @property
     def d_model(self) -> int:
@@ -250,6 +275,74 @@ class SteeringVectors:
             raise VectorFileError(
                 f"{path} is damaged ({type(error).__name__}: {error}): copy it again, or extract anew."
             ) from error
+
+    def to_gguf(self, path: str | Path, *, model_hint: str | None = None) -> Path:
+        """Write a control vector for llama.cpp (`--control-vector`) and repeng, which add it as it is:
+        scale 1 is strength 1 with `rule=add, unit="raw"`; multiply the vectors first for another length.
+
+        A control vector cannot keep norms, project out, or choose positions; nor can it act on block 0, which
+        is left out with a warning. `model_hint` is what repeng calls model_type ("llama"). Needs the gguf
+        package (the extra `interop`). Raises ValueError if block 0 is all there is.
+        """
+        kept = [layer for layer in self.layers if layer > 0]
+        if not kept:
+            raise ValueError("a control vector cannot act on block 0, and these vectors have no other layer.")
+        if 0 in self.layers:
+            warnings.warn(
+                "block 0 is left out of the file: a control vector cannot act on it. vectors.at([1, ...]) leaves "
+                "it out without this warning.",
+                stacklevel=2,
+            )
+        norms = dict(zip(self.layers, self.residual_norm.tolist(), strict=True))
+        directions = {layer: self[layer] for layer in kept}
+        hint = model_hint or self._model_type()
+        controlvector.write(controlvector.ControlVector(directions, hint, norms), Path(path))
+        return Path(path)
+
+    @classmethod
+    def from_gguf(cls, path: str | Path) -> SteeringVectors:
+        """Read a control vector that llama.cpp, repeng or `to_gguf` wrote.
+
+        It does not say which weights it was made on, so steering by it checks shapes alone. Raises
+        FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+        """
+        control = controlvector.read(Path(path))
+        return cls.of_layers(
+            control.directions,
+            method="gguf",
+            residual_norm=control.residual_norm,
+            settings={"model_hint": control.model_hint},
+        )
+
+    def _model_type(self) -> str:
+        """What repeng calls the model; as near as the name of its class comes."""
+        if (model := self.provenance.model) is None:
+            return str(self.provenance.settings.get("model_hint", "unknown"))
+        name = model.architecture
+        for ending in ("ForConditionalGeneration", "ForCausalLM", "LMHeadModel"):
+            name = name.removesuffix(ending)
+        return name.lower()
+
+    # --- remote models ---------------------------------------------------------------------------
+
+    def intervention_specs(
+        self, *, strength: float = 1.0, unit: Unit = "residual", rule: SteeringRule = add
+    ) -> dict[str, dict[str, Any]]:
+        """The same steering as interventions for transformer-lens's vLLM driver, by hook name.
+
+        They are h·s + b with numbers fixed beforehand, at every position: only `rule=add` can be had. Raises
+        ValueError for another rule.
+        """
+        if rule is not add:
+            raise ValueError(
+                f"rule={getattr(rule, '__name__', rule)} cannot be had in vLLM, whose interventions are h·s + b "
+                "with s and b fixed beforehand: what this rule does depends on h. Take rule=grains_lens.add."
+            )
+        added = strength * in_unit(self.directions, self.residual_norm, unit)
+        return {
+            f"blocks.{layer}.hook_out": {"op": "add", "value": value}
+            for layer, value in zip(self.layers, added, strict=True)
+        }
 
 
 def _own(tensor: Tensor) -> Tensor:

@@ -16,17 +16,20 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L0: what we need of a hooked model, and the only code that touches hooks.  L1: values and pure maths.
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
-    **dict.fromkeys(["errors", "seam"], 0),
+    **dict.fromkeys(["classes", "errors", "passes", "seam", "turns"], 0),
     **dict.fromkeys(
         [
+            "controlvector",
             "directions",
             "encoding",
             "intervals",
             "pairs",
+            "positions",
             "quadrature",
             "rules",
             "selection",
             "strips",
+            "units",
             "vectors",
         ],
         1,
@@ -36,11 +39,14 @@ LAYERS = {
             "attribution",
             "baselines",
             "conductance",
+            "disturbance",
             "embeddings",
             "evaluation",
             "extraction",
             "faithfulness",
             "fingerprint",
+            "gates",
+            "interop",
             "loading",
             "methods",
             "objective",

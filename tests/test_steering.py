@@ -14,7 +14,7 @@ TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
 
 
 @pytest.fixture(scope="module")
-def vectors(hooked):
+def vectors():
     generator = torch.Generator().manual_seed(7)
     return gl.SteeringVectors(
         directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
@@ -308,6 +308,93 @@ def test_two_threads_may_run_one_steered_model(llama, vectors):
     assert len(results) == 2
     for result in results:
         torch.testing.assert_close(result, expected)
+
+
+def test_a_failure_half_way_through_switching_on_leaves_nothing(hooked, vectors, monkeypatch):
+    before = state_of(hooked)
+    last = hooked.hook_dict["blocks.2.hook_resid_post"]
+    steered = gl.steering(hooked, vectors, strength=1.0, positions="new")
+
+    def fails(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(last, "register_forward_hook", fails)
+        with pytest.raises(KeyboardInterrupt):
+            steered.install()
+    assert same_state(before, state_of(hooked))
+    refused = []
+
+    def steer():
+        try:
+            with steered:
+                pass
+        except RuntimeError as error:
+            refused.append(error)
+
+    thread = threading.Thread(target=steer)
+    thread.start()
+    thread.join()
+    assert not refused
+
+
+def test_a_second_thread_that_would_steer_is_refused_and_may_later(llama, vectors):
+    refused, steered = [], []
+
+    def steer():
+        try:
+            with gl.steering(llama, vectors, strength=1.0):
+                steered.append(logits(llama))
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    def in_a_thread():
+        thread = threading.Thread(target=steer)
+        thread.start()
+        thread.join()
+
+    plain = logits(llama)
+    with gl.steering(llama, vectors, strength=1.0), gl.steering(llama, vectors, strength=-1.0):
+        here = logits(llama)
+        in_a_thread()
+        assert torch.equal(logits(llama), here)
+    assert ["another thread is steering this model" in message for message in refused] == [True]
+    in_a_thread()
+    assert len(steered) == 1
+    assert len(refused) == 1
+    assert torch.equal(logits(llama), plain)
+
+
+def test_threads_that_run_one_steered_model_count_their_own_positions(llama, vectors):
+    """Each decodes a prompt of its own, the passes of the two taking turns."""
+    prompts = [TOKENS[:1], TOKENS[1:, :4]]
+    turns, texts, failures = threading.Barrier(2, timeout=60), {}, []
+
+    def write(which, wait):
+        tokens = prompts[which]
+        for _ in range(4):
+            wait()
+            tokens = torch.cat([tokens, logits(llama, tokens)[:, -1:].argmax(dim=-1)], dim=-1)
+        return tokens
+
+    def run(which):
+        try:
+            texts[which] = write(which, turns.wait)
+        except BaseException as error:
+            failures.append(error)
+            turns.abort()
+
+    with gl.steering(llama, vectors, strength=1.5, positions="new"):
+        expected = [write(which, lambda: None) for which in range(2)]
+    with gl.steering(llama, vectors, strength=1.5, positions="new"):
+        threads = [threading.Thread(target=run, args=(which,)) for which in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    for which in range(2):
+        assert torch.equal(texts[which], expected[which])
 
 
 # --- refusals ------------------------------------------------------------------------------------

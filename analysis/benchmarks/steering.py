@@ -1,0 +1,266 @@
+"""What steering at every layer costs while text is written: time over unsteered generation, and memory.
+
+    python -m analysis.benchmarks.steering            # d_model 512 and 1024
+    python -m analysis.benchmarks.steering --quick    # d_model 512, fewer repeats
+
+One thread, random weights, greedy decoding with a cache. Beside us, where they can be imported, steering-vectors
+and repeng steer the same plain transformers model; all of them and the unsteered model take turns in every
+round, and what is printed is the median over rounds of the ratio within one. Time is the thread's own (CPU
+seconds), which other people's work on the machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import statistics
+import tempfile
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+import grains_lens as gl
+
+PROMPT, STRENGTH = 32, 0.5
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to steer one model: CPU seconds of each round with it and without, peak bytes of a long prompt."""
+
+    model: str
+    steering: str
+    with_it: list[float]
+    without: list[float]
+    peak: int
+    peak_without: int
+
+    @property
+    def ratio(self) -> float:
+        """The median over rounds of the time with steering over that without."""
+        return statistics.median(a / b for a, b in zip(self.with_it, self.without, strict=True))
+
+
+def llama(d_model: int, n_layers: int) -> Any:
+    """A Llama with random weights."""
+    config = transformers.LlamaConfig(
+        hidden_size=d_model, intermediate_size=3 * d_model, num_hidden_layers=n_layers,
+        num_attention_heads=d_model // 64, num_key_value_heads=d_model // 64, vocab_size=8000,
+        max_position_embeddings=2048,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = transformers.LlamaForCausalLM(config).eval()
+    model.config.architectures = ["LlamaForCausalLM"]
+    return model
+
+
+def vectors_for(d_model: int, n_layers: int) -> gl.SteeringVectors:
+    """Random unit directions at every layer."""
+    directions = torch.randn(n_layers, d_model, generator=torch.Generator().manual_seed(0))
+    return gl.SteeringVectors(
+        directions / directions.norm(dim=-1, keepdim=True), tuple(range(n_layers)), torch.ones(n_layers),
+        gl.Provenance("random"),
+    )  # fmt: skip
+
+
+# --- who steers ----------------------------------------------------------------------------------
+
+
+def ours(model: Any, vectors: gl.SteeringVectors) -> dict[str, AbstractContextManager[Any]]:
+    """Our rules, and steering by position."""
+    settings = {"strength": STRENGTH, "unit": "raw"}
+    return {
+        "grains_lens, norm kept": gl.steering(model, vectors, **settings),
+        "grains_lens, added": gl.steering(model, vectors, rule=gl.add, **settings),
+        "grains_lens, norm kept, new tokens": gl.steering(model, vectors, positions="new", **settings),
+    }
+
+
+@contextmanager
+def repeng(model: Any, control: Any, vector: Any, normalize: bool) -> Iterator[None]:
+    """repeng's control, whose wrapped blocks stay: without a control they only pass on."""
+    control.set_control(vector, STRENGTH, normalize=normalize)
+    try:
+        yield
+    finally:
+        control.reset()
+
+
+def others(model: Any, vectors: gl.SteeringVectors) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+    """The peers that can be imported."""
+    found: dict[str, Callable[[], AbstractContextManager[Any]]] = {}
+    try:
+        theirs = gl.to_steering_vector(vectors)
+        found["steering-vectors, added"] = lambda: theirs.apply(model, multiplier=STRENGTH)
+    except ImportError:
+        print("steering-vectors is not installed: left out")
+    return found
+
+
+def repengs(model: Any, vectors: gl.SteeringVectors) -> dict[str, Callable[[], AbstractContextManager[Any]]]:
+    """repeng on a model of its own, which it changes."""
+    vars(numpy).setdefault("float_", numpy.float64)  # its annotations name it; numpy 2 has it no more
+    try:
+        import repeng as package
+    except ImportError:
+        print("repeng is not installed: left out")
+        return {}
+    directions = {layer: vectors[layer].numpy() for layer in vectors}
+    vector = package.ControlVector("llama", directions)
+    control = package.ControlModel(model, list(vectors))
+    return {
+        f"repeng, {name}": lambda normalize=normalize: repeng(model, control, vector, normalize)
+        for name, normalize in (("norm kept", True), ("added", False))
+    }
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def hf_generate(model: Any, tokens: torch.Tensor, new: int) -> None:
+    model.generate(
+        tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=new, min_new_tokens=new,
+        do_sample=False, pad_token_id=0,
+    )  # fmt: skip
+
+
+def lens_generate(model: Any, tokens: torch.Tensor, new: int) -> None:
+    model.generate(
+        tokens, max_new_tokens=new, do_sample=False, stop_at_eos=False, verbose=False, return_type="tokens"
+    )
+
+
+def measure(
+    name: str,
+    model: Any,
+    generate: Callable[[Any, torch.Tensor, int], None],
+    ways: dict[str, Callable[[], AbstractContextManager[Any]]],
+    repeats: int,
+    new: int,
+) -> list[Row]:
+    """Every way to steer and none, in turns; a first round warms up and is thrown away."""
+    tokens = torch.randint(4, 8000, (1, PROMPT), generator=torch.Generator().manual_seed(1))
+    long = torch.randint(4, 8000, (1, 512), generator=torch.Generator().manual_seed(2))
+    every: dict[str, Callable[[], AbstractContextManager[Any]]] = {"": nullcontext, **ways}
+    times: dict[str, list[float]] = {way: [] for way in every}
+    peaks: dict[str, int] = {}
+    with torch.no_grad():
+        for way, context in every.items():
+            with context(), Peak() as peak:
+                model(long)
+            peaks[way] = peak.most
+        for repeat in range(repeats + 1):
+            # Each round begins elsewhere, so that no way always runs right after the same other.
+            order = list(every)[repeat % len(every) :] + list(every)[: repeat % len(every)]
+            for way in order:
+                gc.collect()
+                with every[way]():
+                    start = time.thread_time()
+                    generate(model, tokens, new)
+                    times[way].append(time.thread_time() - start)
+    return [Row(name, way, times[way][1:], times[""][1:], peaks[way], peaks[""]) for way in ways]
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes that tensors made inside have held at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.most = self._now = 0
+        self._seen: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        inside = {t.untyped_storage().data_ptr() for t in tree_leaves(args) if isinstance(t, torch.Tensor)}
+        for tensor in tree_leaves(out):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            storage = tensor.untyped_storage()
+            address, size = storage.data_ptr(), storage.nbytes()
+            if address in self._seen or address in inside:
+                continue
+            self._seen.add(address)
+            self._now += size
+            self.most = max(self.most, self._now)
+            weakref.finalize(storage, self._free, address, size)
+        return out
+
+    def _free(self, address: int, size: int) -> None:
+        self._seen.discard(address)
+        self._now -= size
+
+
+def hooked_models(plain: Any) -> Iterator[tuple[str, Any]]:
+    """The hooked model classes that the installed transformer-lens has, with the weights of `plain`."""
+    with tempfile.TemporaryDirectory() as directory:
+        plain.save_pretrained(directory)
+        words = {f"w{index}": index for index in range(plain.config.vocab_size)}
+        transformers.PreTrainedTokenizerFast(
+            tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")),
+            bos_token="w1", eos_token="w2", pad_token="w3", unk_token="w0",
+        ).save_pretrained(directory)  # fmt: skip
+        for backend in ("bridge", "hooked_transformer"):
+            try:
+                model = gl.load_model(directory, backend=backend, device="cpu")
+            except ImportError:
+                continue  # HookedTransformer is in transformer-lens 3 alone
+            yield type(model).__name__, model
+
+
+def run(d_model: int, n_layers: int, repeats: int, new: int) -> list[Row]:
+    """Every model class and way to steer at one size."""
+    vectors = vectors_for(d_model, n_layers)
+    plain = llama(d_model, n_layers)
+    # Theirs are made anew for each use, ours are switched on again.
+    ways = {way: (lambda context=context: context) for way, context in ours(plain, vectors).items()}
+    rows = measure("transformers", plain, hf_generate, {**ways, **others(plain, vectors)}, repeats, new)
+    wrapped = llama(d_model, n_layers)
+    if peers := repengs(wrapped, vectors):
+        rows += measure("transformers (repeng's copy)", wrapped, hf_generate, peers, repeats, new)
+    for name, model in hooked_models(plain):
+        ways = {way: (lambda context=context: context) for way, context in ours(model, vectors).items()}
+        rows += measure(name, model, lens_generate, ways, repeats, new)
+    return rows
+
+
+def show(d_model: int, n_layers: int, rows: list[Row], new: int) -> None:
+    """The table of one size."""
+    print(f"\nd_model {d_model}, {n_layers} layers, all steered; {PROMPT} + {new} tokens, one thread")
+    print(f"{'model':<30} {'steering':<36} {'unsteered':>9} {'steered':>9} {'ratio':>6} {'memory':>7}")
+    for row in rows:
+        before, after = statistics.median(row.without), statistics.median(row.with_it)
+        memory = row.peak / row.peak_without
+        print(
+            f"{row.model:<30} {row.steering:<36} {before:>8.3f}s {after:>8.3f}s {row.ratio:>6.3f} {memory:>7.3f}"
+        )
+
+
+def main() -> None:
+    """Print one table a size."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="d_model 512 alone, fewer repeats")
+    quick = parser.parse_args().quick
+    torch.set_num_threads(1)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    sizes = [(512, 8)] if quick else [(512, 8), (1024, 8)]
+    repeats, new = (5, 32) if quick else (9, 48)
+    for d_model, n_layers in sizes:
+        show(d_model, n_layers, run(d_model, n_layers, repeats, new), new)
+
+
+if __name__ == "__main__":
+    main()

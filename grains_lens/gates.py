@@ -1,0 +1,148 @@
+"""When to steer: only where a condition on the residual stream holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from . import seam
+from .attribution import BATCH_TOKENS
+from .encoding import Encoded, PromptFormat, encode_prompts
+from .objective import buckets, collate, encode_for
+from .pairs import PreferencePair
+from .residuals import read_residuals
+from .seam import HookedModel
+
+Gate = Callable[[Tensor], Tensor]
+"""h [batch, pos, d_model] to how far to steer [batch, pos], from 0 (h stays, bit for bit) to 1 (full strength).
+
+A gate with an attribute `layer` reads the stream after that block, and decides for that layer and all later
+ones; without one, it is asked at every steered layer, with the stream there.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionGate:
+    """Open where the stream after block `layer` lies far enough along a direction: g = 1 if h·d̂ > threshold.
+
+    `threshold` is in residual-stream units. Conditional activation steering (Lee et al. 2024, section 3.2)
+    takes the cosine, and one decision a prompt; here every position decides for itself, so that the text is the
+    same with a cache and without. `balanced_accuracy` is how well `fit_gate` could tell its texts apart (0.5 is
+    chance), None for a gate made by hand.
+    """
+
+    direction: Float[Tensor, " d_model"]
+    threshold: float
+    layer: int
+    balanced_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        direction = self.direction.detach().to("cpu", torch.float32, copy=True)
+        if not (torch.isfinite(direction).all() and direction.any()):
+            raise ValueError("direction must be finite and not all zeros: it says what the gate looks for.")
+        object.__setattr__(self, "direction", direction / torch.linalg.vector_norm(direction))
+
+    def __call__(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
+        return (h.float() @ self.direction.to(h.device) > self.threshold).float()
+
+
+def fit_gate(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    against: Sequence[str] | Sequence[PreferencePair] | None = None,
+    layer: int | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+) -> ProjectionGate:
+    """A gate that opens where the model is on the way to the rejected answers, and not on the chosen ones'.
+
+    It looks along mean(open) − mean(closed) of the stream at the answers' last tokens; its threshold lies
+    between the projections that tell the two apart best, by balanced accuracy. With `against`, prompts or
+    pairs that are none of the behaviour's business, it opens at the pairs' prompts and not at theirs, read
+    at the prompts' last tokens. Without `layer` it takes the one that tells them apart best, the first of equals.
+    Steering contexts around the call apply.
+
+    Raises ValueError for no pairs, a layer that is not there, or texts that no layer's stream differs on.
+    """
+    layers = seam.check_layers(None if layer is None else [layer], range(seam.n_layers(model)))
+    encoded = encode_for(model, pairs, prompt_format)
+    if against is None:
+        opens = _ends(model, encoded, layers, batch_tokens, answer=1)
+        closed = _ends(model, encoded, layers, batch_tokens, answer=0)
+    else:
+        opens = _ends(model, encoded, layers, batch_tokens)
+        closed = _ends(model, _encode_prompts(model, against, prompt_format), layers, batch_tokens)
+    gates = [_separate(opens[:, row], closed[:, row], layer) for row, layer in enumerate(layers)]
+    found = [gate for gate in gates if gate is not None]
+    if not found:
+        raise ValueError(
+            "the residual stream is the same on both sets of texts: there is nothing to gate on."
+        )
+    return max(found, key=lambda gate: gate.balanced_accuracy or 0.0)
+
+
+def _encode_prompts(
+    model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], prompt_format: PromptFormat
+) -> list[Encoded]:
+    if not items:
+        raise ValueError("against=[] holds no prompts; leave it out to gate between the pairs' answers.")
+    prompts = [item if isinstance(item, str) else item.prompt for item in items]
+    bos = bool(model.cfg.default_prepend_bos)
+    encoded = encode_prompts(model.tokenizer, prompts, prompt_format=prompt_format, prepend_bos=bos)
+    return [Encoded(prompt, ((),)) for prompt in encoded]
+
+
+def _ends(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    layers: Sequence[int],
+    batch_tokens: int,
+    answer: int | None = None,
+) -> Float[Tensor, "text layer d_model"]:
+    """The stream at the last token of each prompt, or of one of its answers."""
+    ends = torch.zeros(len(encoded), len(layers), int(model.cfg.d_model))
+    with seam.frozen(model):
+        for rows in buckets([item.longest for item in encoded], batch_tokens):
+            items, device = [encoded[row] for row in rows], seam.device_of(model)
+            if answer is None:
+                prompts, answers = seam.left_padded([item.prompt.ids for item in items], device), None
+            else:
+                batch = collate(items, device)
+                prompts, answers = batch.prompts, batch.answers[answer]
+            ends[rows] = read_residuals(model, prompts, layers=layers, answers=answers).at_end
+    return ends
+
+
+def _separate(
+    opens: Float[Tensor, "open d_model"], closed: Float[Tensor, "closed d_model"], layer: int
+) -> ProjectionGate | None:
+    direction = opens.mean(dim=0) - closed.mean(dim=0)
+    length = torch.linalg.vector_norm(direction)
+    if length == 0:
+        return None
+    threshold, accuracy = best_threshold(opens @ (direction / length), closed @ (direction / length))
+    return ProjectionGate(direction, threshold, layer, accuracy)
+
+
+def best_threshold(opens: Float[Tensor, " open"], closed: Float[Tensor, " closed"]) -> tuple[float, float]:
+    """The threshold above which `opens` lie and `closed` do not, and its balanced accuracy.
+
+    Of all thresholds as good as the best, the middle of the widest gap between two projections.
+    """
+    values = sorted([(float(v), 1) for v in opens] + [(float(v), 0) for v in closed])
+    steps = [(value, [kind for _, kind in same]) for value, same in groupby(values, key=lambda one: one[0])]
+    above, below = len(opens), 0
+    candidates = []
+    for (value, kinds), (following, _) in zip(steps, [*steps[1:], (steps[-1][0], [])], strict=True):
+        above -= sum(kinds)
+        below += len(kinds) - sum(kinds)
+        accuracy = (above / len(opens) + below / len(closed)) / 2
+        candidates.append((accuracy, following - value, (value + following) / 2))
+    accuracy, _, threshold = max(candidates)
+    return threshold, accuracy

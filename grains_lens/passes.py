@@ -1,0 +1,56 @@
+"""What a forward pass is run on: which tokens are new, which are real, and how many are in a cache."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a forward pass is run on: `content` [batch, new, ...], the new tokens' ids or embeddings; `mask`
+    [batch, past + new], True at real tokens, None if there is none and left as it came if it has another form;
+    `past`, how many positions come from a cache; `caching`, whether this pass fills one."""
+
+    content: Tensor
+    mask: Tensor | None
+    past: int
+    caching: bool
+
+
+def pass_into_block(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
+    """The pass, from the arguments of a HookedTransformer's first block."""
+    stream = args[0] if args else kwargs["resid_pre"]
+    entry = kwargs.get("past_kv_cache_entry")
+    past = 0 if entry is None else entry.past_keys.shape[1]
+    return _pass(stream, kwargs.get("attention_mask"), past, entry is not None)
+
+
+def pass_into_model(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Pass:
+    """The pass, from the arguments of a transformers model."""
+    if args:
+        kwargs = {**inspect.signature(module.forward).bind_partial(*args).arguments, **kwargs}
+    content = kwargs.get("input_ids")
+    content = kwargs.get("inputs_embeds") if content is None else content
+    if content is None:
+        raise ValueError(
+            "the model was called without input_ids or inputs_embeds: steering needs one of them."
+        )
+    cache = kwargs.get("past_key_values")
+    past = 0 if cache is None else int(cache.get_seq_length())
+    return _pass(
+        content, kwargs.get("attention_mask"), past, cache is not None or bool(kwargs.get("use_cache"))
+    )
+
+
+def _pass(content: Tensor, mask: Tensor | None, past: int, caching: bool) -> Pass:
+    if mask is not None and mask.ndim == 2:
+        mask, new = mask.bool(), content.shape[1]
+        if mask.shape[1] == new:  # of the new tokens alone
+            mask = torch.cat([mask.new_ones(mask.shape[0], past), mask], dim=-1)
+        mask = mask[:, : past + new]
+    return Pass(content, mask, past, caching)

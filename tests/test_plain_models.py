@@ -1,0 +1,90 @@
+"""Steering a plain transformers model: what the hooked model of the same weights does."""
+
+import pytest
+import torch
+
+import grains_lens as gl
+from grains_lens import seam
+from tests import models
+from tests.oracles import PAIRS
+
+TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
+
+
+@pytest.fixture(scope="module")
+def plain(case):
+    return models.build_hf(case.architecture)
+
+
+@pytest.fixture(scope="module")
+def vectors(hooked):
+    return gl.baselines.mean_difference(hooked, PAIRS, progress=False)
+
+
+def state(model):
+    modules = list(model.modules())
+    return (
+        [(len(m._forward_hooks), len(m._forward_pre_hooks), m.training) for m in modules],
+        [parameter.requires_grad for parameter in model.parameters()],
+        [parameter.detach().clone() for parameter in model.parameters()],
+    )
+
+
+@pytest.mark.parametrize("positions", ["all", "new", "last", (0, 3)])
+def test_vectors_made_on_a_hooked_model_steer_the_plain_one_alike(hooked, plain, vectors, positions):
+    settings = {"strength": 1.0, "positions": positions}
+    greedy = {"do_sample": False, "verbose": False, "stop_at_eos": False, "return_type": "tokens"}
+    with gl.steering(hooked, vectors, **settings):
+        expected = hooked.generate(TOKENS[:1], max_new_tokens=5, **greedy)
+    for cached in (True, False):
+        with gl.steering(plain, vectors, **settings) as model:
+            assert model is plain
+            text = plain.generate(
+                TOKENS[:1], attention_mask=torch.ones_like(TOKENS[:1]), max_new_tokens=5, do_sample=False,
+                use_cache=cached, eos_token_id=None, pad_token_id=0,
+            )  # fmt: skip
+        assert torch.equal(text, expected)
+
+
+def test_logits_agree_layer_by_layer(hooked, plain, vectors):
+    for layer in vectors:
+        with torch.no_grad(), gl.steering(hooked, vectors, strength=1.0, layers=[layer]):
+            expected = hooked(TOKENS)
+        with torch.no_grad(), gl.steering(plain, vectors, strength=1.0, layers=[layer]):
+            torch.testing.assert_close(plain(TOKENS).logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_plain_model_is_left_as_it_was(plain, vectors):
+    flags, *before = state(plain)
+    with torch.no_grad():
+        logits = plain(TOKENS).logits
+        with pytest.raises(KeyboardInterrupt), gl.steering(plain, vectors, strength=1.0):
+            assert not torch.equal(plain(TOKENS).logits, logits)
+            raise KeyboardInterrupt
+        assert torch.equal(plain(TOKENS).logits, logits)
+    now, *after = state(plain)
+    assert now == flags
+    assert before[0] == after[0]
+    assert all(torch.equal(a, b) for a, b in zip(before[1], after[1], strict=True))
+
+
+def test_other_weights_are_refused(plain, vectors):
+    other = models.build_hf("gemma3" if plain.config.model_type == "llama" else "llama")
+    with pytest.raises(gl.VectorMismatchError, match="the residual stream differs by"):
+        gl.steering(other, vectors, strength=1.0)
+
+
+def test_blocks_that_give_a_tuple_keep_the_rest_of_it():
+    edits = [(seam.resid_post(1), lambda h: 2 * h)]
+    block = torch.nn.Identity()
+    hook = seam._as_forward_hook(edits[0][1])
+    assert hook(block, (), (torch.ones(2), "weights"))[1] == "weights"
+    assert torch.equal(hook(block, (), (torch.ones(2), "weights"))[0], 2 * torch.ones(2))
+    assert seam._as_forward_hook(lambda h: None)(block, (), (torch.ones(2),)) is None
+
+
+def test_a_model_whose_blocks_cannot_be_told_is_refused(monkeypatch):
+    model = models.build_hf("llama")
+    monkeypatch.setattr(model.config, "num_hidden_layers", 7)
+    with pytest.raises(ValueError, match="has 0 lists of 7 blocks in its decoder, not one"):
+        seam.hook_points(model)
