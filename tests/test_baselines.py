@@ -1,11 +1,15 @@
 """Baselines against independent loops over whole texts, and planted directions."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch.nn.functional import normalize
 
 import grains_lens as gl
+from grains_lens.baselines.optimised import next_token_logprobs
 from grains_lens.baselines.probe import logistic_direction
+from grains_lens.seam import right_padded
 from tests import models
 from tests.oracles import PAIRS, full_ids, same_state, state_of
 
@@ -16,6 +20,7 @@ FROM_PAIRS = {
     "in_context_vector": gl.baselines.in_context_vector,
     "probe_direction": gl.baselines.probe_direction,
     "gradient_direction": gl.baselines.gradient_direction,
+    "optimised_direction": partial(gl.baselines.optimised_direction, steps=2),
 }
 
 
@@ -167,6 +172,119 @@ def test_gradient_direction_turns_round_when_the_answers_are_exchanged(llama):
     torch.testing.assert_close(turned.directions, -vectors.directions, rtol=1e-4, atol=1e-5)
 
 
+# --- trained -------------------------------------------------------------------------------------
+
+
+def optimised(model, **settings):
+    return gl.baselines.optimised_direction(model, PAIRS, **{"steps": 8, **QUIET, **settings})
+
+
+def mean_gap(model, vectors=None, **settings):
+    if vectors is None:
+        return gl.preference(model, PAIRS, progress=False).mean_gap
+    with gl.steering(model, vectors, strength=1.0, unit="raw", **settings):
+        return gl.preference(model, PAIRS, progress=False).mean_gap
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_the_first_step_of_training_goes_along_the_sign_of_the_gradient(hooked, together):
+    """Adam's first step is the learning rate times the sign; it starts where the gradient direction is."""
+    gradient = gl.baselines.gradient_direction(hooked, PAIRS, **QUIET)
+    vectors = optimised(hooked, steps=1, learning_rate=0.1, kl_weight=0.0, rule=gl.add, together=together)
+    step = 0.1 * vectors.residual_norm[:, None] / models.D_MODEL**0.5
+    clear = gradient.directions.abs() > 1e-3 * gradient.directions.abs().max()
+    expected = step * gradient.directions.sign()
+    torch.testing.assert_close(vectors.directions[clear], expected[clear], rtol=1e-2, atol=0.0)
+
+
+@pytest.mark.parametrize("rule", [gl.add_keeping_norm, gl.add])
+def test_training_raises_the_gap_of_steering_with_the_vector_as_it_is(llama, rule):
+    base = mean_gap(llama)
+    alone = optimised(llama, rule=rule)
+    for layer in alone.layers:
+        assert mean_gap(llama, alone, layers=[layer], rule=rule) > base + 0.5
+    at_once = optimised(llama, rule=rule, together=True)
+    assert mean_gap(llama, at_once, rule=rule) > base + 0.5
+
+
+def test_a_dearer_change_is_a_smaller_one(llama):
+    free, charged = (optimised(llama, layers=[1], steps=15, kl_weight=weight) for weight in (0.0, 100.0))
+    moved_free, moved_charged = (prompt_kl(llama, vectors) for vectors in (free, charged))
+    assert moved_charged < 0.5 * moved_free
+    assert mean_gap(llama, charged) < mean_gap(llama, free)
+    assert charged.norms()[0] < free.norms()[0]
+
+
+def prompt_kl(model, vectors):
+    """Mean KL(p_0 ‖ p_v) over the prompts' positions but the last, one prompt at a time."""
+    total, count = 0.0, 0
+    for pair in PAIRS:
+        ids, n_prompt = full_ids(model.tokenizer, pair.prompt, "", bool(model.cfg.default_prepend_bos))
+        tokens = torch.tensor([ids[: n_prompt - 1]])
+        with torch.no_grad():
+            base = model(tokens)[0].log_softmax(dim=-1)
+            with gl.steering(model, vectors, strength=1.0, unit="raw"):
+                steered = model(tokens)[0].log_softmax(dim=-1)
+        total += float((base.exp() * (base - steered)).sum())
+        count += len(base)
+    return total / count
+
+
+def test_next_token_logprobs_are_the_models_own_whatever_the_padding(hooked):
+    texts = [[2, 5, 9, 30, 31], [2, 7], [2]]
+    found = next_token_logprobs(hooked, right_padded(texts, torch.device("cpu"))).detach()
+    for row, ids in zip(found, texts, strict=True):
+        with torch.no_grad():
+            expected = hooked(torch.tensor([ids]))[0].log_softmax(dim=-1)
+        torch.testing.assert_close(row[: len(ids)], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_texts_to_keep_take_the_place_of_the_prompts(llama):
+    kept, other = (
+        optimised(llama, layers=[0], steps=4, kl_weight=30.0, keep=[text])
+        for text in ("the small cat sees a tree", "what is the old road ?")
+    )
+    assert float(kept.cosine(other)[0]) < 0.999
+
+
+def test_training_starts_where_it_is_told_to(llama):
+    start = gl.baselines.mean_difference(llama, PAIRS, progress=False)
+    settings = {"steps": 1, "learning_rate": 1e-7, "start": start}
+    torch.testing.assert_close(
+        optimised(llama, **settings).directions, start.directions, rtol=1e-4, atol=1e-5
+    )
+    scaled = optimised(llama, **settings, start_strength=0.5)
+    expected = 0.5 * start.residual_norm[:, None] * start.unit().directions
+    torch.testing.assert_close(scaled.directions, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_training_on_draws_repeats_with_its_seed(llama):
+    one, again, other = (optimised(llama, layers=[1], steps=4, batch_size=2, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.directions, again.directions)
+    assert not torch.allclose(one.directions, other.directions)
+
+
+def test_how_training_is_batched_does_not_change_it(llama):
+    small, large = (optimised(llama, layers=[1], steps=3, batch_tokens=tokens) for tokens in (40, 8192))
+    torch.testing.assert_close(small.directions, large.directions, rtol=1e-2, atol=1e-3)
+
+
+def test_an_interrupted_training_leaves_the_model_as_it_was(llama):
+    before = state_of(llama)
+    calls = 0
+
+    def breaks(h, v):
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return h + v
+
+    with pytest.raises(KeyboardInterrupt):
+        optimised(llama, rule=breaks)
+    assert same_state(before, state_of(llama))
+
+
 # --- from nothing --------------------------------------------------------------------------------
 
 
@@ -223,10 +341,14 @@ def test_the_model_is_left_as_it_was(hooked):
             "positive=.* has 8. tokens",
         ),
         (lambda model: gl.baselines.probe_direction(model, PAIRS, regularisation=0.0), "must be positive"),
+        (lambda model: optimised(model, steps=0), "steps=0 must be positive"),
+        (lambda model: optimised(model, kl_weight=-1.0), "must not be negative"),
+        (lambda model: optimised(model, keep=[]), r"keep=\[\] holds no text"),
+        (lambda model: optimised(model, start_strength=1.0), "without a start"),
         (lambda model: gl.baselines.random_direction(model, PAIRS, layers=[7]), "layer 7 is not there"),
         (lambda model: gl.baselines.pca_difference(model, []), "there are no pairs"),
     ],
-    ids=["same", "long", "regularisation", "layers", "pairs"],
+    ids=["same", "long", "regularisation", "steps", "weight", "keep", "start", "layers", "pairs"],
 )
 def test_bad_input_gets_one_clear_sentence(llama, call, message):
     with pytest.raises(ValueError, match=message):

@@ -8,6 +8,7 @@ from .chance import random_direction as random_direction
 from .differences import in_context_vector as in_context_vector
 from .differences import mean_difference as mean_difference
 from .differences import pca_difference as pca_difference
+from .gradient import gradient_direction as gradient_direction
+from .optimised import optimised_direction as optimised_direction
 from .probe import probe_direction as probe_direction
 from .texts import activation_addition as activation_addition
-from .trained import gradient_direction as gradient_direction

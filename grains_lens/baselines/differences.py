@@ -81,7 +81,8 @@ def in_context_vector(
     v = argmax_{‖u‖=1} Σ_j (u·Δ_j)²,  Δ_j the differences h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j) at the answers' last
     tokens, the layers behind one another, with sign(v·Σ_j Δ_j) = +1; v is then cut into its layers. How
     long each part is says how much that layer takes part, so steer with `unit="raw"` to keep it; one sign
-    holds for all of them. `layers` only selects among the parts. Liu et al. 2024 (ICV), section 3.2, equation 4: not centred.
+    holds for all of them. `layers` only selects among the parts. Liu et al. 2024 (ICV), section 3: the
+    objective as stated there, not centred.
 
     The paper reads a demonstration's input and its target as texts of their own; here both answers follow
     the same prompt. Its released code also centres and adds the mean back, which is not in the paper.

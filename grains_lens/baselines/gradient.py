@@ -1,4 +1,4 @@
-"""Directions from the gradient of the preference itself: its mean, and where following it leads."""
+"""A direction from the gradient of the preference itself."""
 
 from __future__ import annotations
 
