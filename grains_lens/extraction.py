@@ -21,7 +21,7 @@ from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
 from .fingerprint import identify
 from .methods import AttributionMethod, IntegratedGradients
-from .objective import Objective, buckets, collate, encode_for
+from .objective import AnswerBatch, Objective, buckets, collate, encode_for
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel
@@ -209,9 +209,16 @@ def _read_variants(
         embeddings=torch.cat([embeddings.stream, *masked]),
         answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
     )
-    content = batch.prompts.mask.cpu() & ~special_positions(items, width)
-    norms = [row[:, where] for row, where in zip(reading.norms[: len(items)], content, strict=True)]
+    norms = content_norms(items, batch, reading.norms[: len(items)])
     return reading.at_end.unflatten(0, (copies, -1)), norms
+
+
+def content_norms(
+    items: Sequence[Encoded], batch: AnswerBatch, norms: Float[Tensor, "pair layer pos"]
+) -> list[Float[Tensor, "layer _"]]:
+    """‖h‖ at each prompt's own tokens: pads, BOS and templates are left out."""
+    content = batch.prompts.mask.cpu() & ~special_positions(items, norms.shape[-1])
+    return [row[:, where] for row, where in zip(norms, content, strict=True)]
 
 
 def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " layer"]:

@@ -32,20 +32,26 @@ def encode_for(
     prompt_format: PromptFormat = PromptFormat(),
 ) -> list[Encoded]:
     """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
-    if getattr(model, "tokenizer", None) is None:
-        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
+    tokenizer = tokenizer_of(model)
     if any(item.images for item in items):
         raise ValueError(
             "pairs hold images, but this model takes text only: pass a vision-language TransformerBridge, "
             "or pairs without images."
         )
     return encode(
-        model.tokenizer,
+        tokenizer,
         items,
         prompt_format=prompt_format,
         prepend_bos=bool(model.cfg.default_prepend_bos),
         n_ctx=int(model.cfg.n_ctx),
     )
+
+
+def tokenizer_of(model: HookedModel) -> Any:
+    """The model's tokenizer; a ValueError if it has none."""
+    if getattr(model, "tokenizer", None) is None:
+        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
+    return model.tokenizer
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class AnswerBatch:
 def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
     """One batch of encoded prompts and answers."""
     most = max(len(item.answers) for item in items)
-    real = torch.tensor([[index < len(item.answers) for index in range(most)] for item in items])
+    real = torch.tensor([[n < len(item.answers) for n in range(most)] for item in items], dtype=torch.bool)
     answers = tuple(
         seam.right_padded(
             [item.answers[index] if index < len(item.answers) else item.answers[0] for item in items], device

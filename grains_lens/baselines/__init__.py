@@ -1,0 +1,14 @@
+"""Rivals: other ways to the same `SteeringVectors`, so that every study can run on all of them.
+
+GrAInS with random tokens, the rival that tells what attribution adds, is `extract_vectors` itself with
+`method=RandomScores(seed)`.
+"""
+
+from .chance import random_direction as random_direction
+from .differences import in_context_vector as in_context_vector
+from .differences import mean_difference as mean_difference
+from .differences import pca_difference as pca_difference
+from .gradient import gradient_direction as gradient_direction
+from .optimised import optimised_direction as optimised_direction
+from .probe import probe_direction as probe_direction
+from .texts import activation_addition as activation_addition

@@ -1,0 +1,46 @@
+"""Directions that know nothing: what any method must beat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+
+from .. import seam
+from ..attribution import BATCH_TOKENS
+from ..encoding import PromptFormat
+from ..extraction import provenance_of
+from ..objective import encode_for
+from ..pairs import PreferencePair
+from ..seam import HookedModel
+from ..vectors import SteeringVectors
+from .ends import residual_norm
+
+
+def random_direction(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    seed: int = 0,
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+) -> SteeringVectors:
+    """A direction drawn at random at each layer, v_l = ‖h_l‖ g/‖g‖ with g ~ N(0, 1), in residual units.
+
+    As long as the stream typically is, so that units "raw" and "residual" mean the same. The pairs are
+    read for that length and nothing else. A layer's direction depends on `seed` alone, not on `layers`.
+    """
+    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    norms = residual_norm(model, encode_for(model, pairs, prompt_format), chosen_layers, batch_tokens)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(seam.n_layers(model), int(model.cfg.d_model), generator=generator)
+    unit = torch.nn.functional.normalize(drawn[list(chosen_layers)], dim=-1)
+    settings = {"seed": seed, "prompt_format": asdict(prompt_format)}
+    return SteeringVectors(
+        directions=unit * norms[:, None],
+        layers=chosen_layers,
+        residual_norm=norms,
+        provenance=provenance_of(model, "random_direction", settings, len(pairs)),
+    )

@@ -1,0 +1,112 @@
+"""Directions from the differences that the answers themselves make: CAA, RepE and ICV."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from jaxtyping import Float
+from torch import Tensor
+
+from .. import seam
+from ..attribution import BATCH_TOKENS
+from ..directions import mean_direction, pca_direction
+from ..encoding import PromptFormat
+from ..extraction import per_layer, provenance_of
+from ..pairs import PreferencePair
+from ..seam import HookedModel
+from ..vectors import SteeringVectors
+from .ends import AnswerEnds, read_ends
+
+
+def mean_difference(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """Contrastive activation addition: v_l = (1/n) Σ_j h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j), in residual units.
+
+    h_l is the stream after block l at the answer's last token. Rimsky et al. 2024 (CAA), section 3, whose
+    answers are single letters; here they are the pairs' own texts.
+    """
+    ends = read_ends(
+        model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        progress="mean difference" if progress else None,
+    )  # fmt: skip
+    return _vectors(
+        model, "mean_difference", per_layer(mean_direction, ends.differences), ends, prompt_format
+    )
+
+
+def pca_difference(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """Representation engineering: the first principal component of the differences at each layer, length 1.
+
+    v_l = argmax_{‖u‖=1} Σ_j (u·Δ_jl)²,  Δ_jl = h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j) at the answers' last tokens,
+    with sign(v_l·Σ_j Δ_jl) = +1. Zou et al. 2023 (RepE), section 3.1, linear artificial tomography.
+
+    The paper gives each difference a random sign, centres, and settles the component's sign by a vote
+    afterwards. The sum above is what that comes to in expectation: no sign of a difference changes it, and
+    differences of random sign have mean zero. So nothing is drawn here and the result is always the same.
+    """
+    ends = read_ends(
+        model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        progress="PCA of differences" if progress else None,
+    )  # fmt: skip
+    return _vectors(model, "pca_difference", per_layer(pca_direction, ends.differences), ends, prompt_format)
+
+
+def in_context_vector(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """In-context vector: one principal direction of the differences of all layers together, length 1 in all.
+
+    v = argmax_{‖u‖=1} Σ_j (u·Δ_j)²,  Δ_j the differences h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j) at the answers' last
+    tokens, the layers behind one another, with sign(v·Σ_j Δ_j) = +1; v is then cut into its layers. How
+    long each part is says how much that layer takes part, so steer with `unit="raw"` to keep it; one sign
+    holds for all of them. `layers` only selects among the parts. Liu et al. 2024 (ICV), section 3: the
+    objective as stated there, not centred.
+
+    The paper reads a demonstration's input and its target as texts of their own; here both answers follow
+    the same prompt. Its released code also centres and adds the mean back, which is not in the paper.
+    """
+    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    ends = read_ends(
+        model, pairs, layers=None, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        progress="in-context vector" if progress else None,
+    )  # fmt: skip
+    joint = pca_direction(ends.differences.flatten(1)).unflatten(0, (len(ends.layers), -1))
+    return _vectors(model, "in_context_vector", joint, ends, prompt_format).at(chosen_layers)
+
+
+def _vectors(
+    model: HookedModel,
+    method: str,
+    directions: Float[Tensor, "layer d_model"],
+    ends: AnswerEnds,
+    prompt_format: PromptFormat,
+) -> SteeringVectors:
+    settings = {"position": "response_end", "prompt_format": asdict(prompt_format)}
+    return SteeringVectors(
+        directions=directions,
+        layers=ends.layers,
+        residual_norm=ends.residual_norm,
+        provenance=provenance_of(model, method, settings, len(ends.chosen)),
+    )

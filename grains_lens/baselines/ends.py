@@ -1,0 +1,78 @@
+"""What the rivals share: the residual stream where both answers end, and how long it typically is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .. import seam
+from ..encoding import Encoded, PromptFormat
+from ..extraction import content_norms, typical_norm
+from ..objective import buckets, collate, encode_for
+from ..pairs import PreferencePair
+from ..residuals import read_residuals
+from ..seam import HookedModel
+
+
+@dataclass(frozen=True, eq=False)
+class AnswerEnds:
+    """h_l(x, y⁺) and h_l(x, y⁻), the stream after block l at the last token of either answer, float32;
+    `residual_norm` [layer] is the median ‖h‖ over the prompts' tokens."""
+
+    chosen: Float[Tensor, "pair layer d_model"]
+    rejected: Float[Tensor, "pair layer d_model"]
+    layers: tuple[int, ...]
+    residual_norm: Float[Tensor, " layer"]
+
+    @property
+    def differences(self) -> Float[Tensor, "pair layer d_model"]:
+        """Δ_l = h_l(x, y⁺) − h_l(x, y⁻)."""
+        return self.chosen - self.rejected
+
+
+def read_ends(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    layers: Sequence[int] | None,
+    prompt_format: PromptFormat,
+    batch_tokens: int,
+    progress: str | None,
+) -> AnswerEnds:
+    """Read both answers' ends of every pair; `progress` names the bar."""
+    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    encoded = encode_for(model, pairs, prompt_format)
+    ends = torch.zeros(2, len(encoded), len(chosen_layers), int(model.cfg.d_model))
+    norms: list[Tensor] = []
+    with seam.frozen(model), tqdm(
+        total=len(encoded), desc=progress, unit="pair", disable=progress is None, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
+            items = [encoded[row] for row in rows]
+            batch = collate(items, seam.device_of(model))
+            readings = [
+                read_residuals(model, batch.prompts, layers=chosen_layers, answers=answer)
+                for answer in batch.answers
+            ]
+            ends[:, rows] = torch.stack([reading.at_end for reading in readings])
+            norms += content_norms(items, batch, readings[0].norms)
+            bar.update(len(rows))
+    return AnswerEnds(ends[0], ends[1], chosen_layers, typical_norm(norms))
+
+
+def residual_norm(
+    model: HookedModel, encoded: Sequence[Encoded], layers: Sequence[int], batch_tokens: int
+) -> Float[Tensor, " layer"]:
+    """The median ‖h‖ over the prompts' tokens, where no stream is read anyway."""
+    norms: list[Tensor] = []
+    with seam.frozen(model):
+        for rows in buckets([len(item.prompt) for item in encoded], batch_tokens):
+            items = [encoded[row] for row in rows]
+            batch = collate(items, seam.device_of(model))
+            norms += content_norms(items, batch, read_residuals(model, batch.prompts, layers=layers).norms)
+    return typical_norm(norms)

@@ -1,0 +1,89 @@
+"""A direction from the gradient of the preference itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .. import seam
+from ..attribution import BATCH_TOKENS
+from ..encoding import PromptFormat
+from ..extraction import provenance_of
+from ..objective import AnswerBatch, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from ..pairs import PreferencePair
+from ..rules import SteeringRule, add
+from ..seam import HookedModel
+from ..vectors import SteeringVectors
+from .ends import residual_norm
+
+
+def gradient_direction(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    objective: Objective = "sum",
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """The mean gradient of the preference: v_l = (1/n) Σ_j Σ_i ∂f_j/∂h_li, in nats per residual unit.
+
+    f is the gap log p(y⁺|x) − log p(y⁻|x), h_li the stream after block l at position i, and the sum goes
+    over all positions that steering acts on: the prompt's and both answers'. So v_l is the derivative of
+    the mean gap with respect to a vector added everywhere at layer l, the steepest way up, and the first
+    step of `optimised_direction`. Its length is no strength: steer with unit "residual" or "absolute".
+    All layers come from one backward pass.
+    """
+    check_objective(objective)
+    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    encoded = encode_for(model, pairs, prompt_format)
+    total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
+    with seam.frozen(model), tqdm(
+        total=len(encoded), desc="gradients", unit="pair", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
+            batch = collate([encoded[row] for row in rows], seam.device_of(model))
+            vectors = torch.zeros_like(total, requires_grad=True)
+            with torch.enable_grad():
+                gaps = steered_gaps(model, batch, vectors, chosen_layers, add, objective)
+                (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
+            total += gradient
+            bar.update(len(rows))
+    settings = {"objective": objective, "prompt_format": asdict(prompt_format)}
+    return SteeringVectors(
+        directions=total / len(encoded),
+        layers=chosen_layers,
+        residual_norm=residual_norm(model, encoded, chosen_layers, batch_tokens),
+        provenance=provenance_of(model, "gradient_direction", settings, len(pairs)),
+    )
+
+
+def steered_gaps(
+    model: HookedModel,
+    batch: AnswerBatch,
+    vectors: Float[Tensor, "layer d_model"],
+    layers: Sequence[int],
+    rule: SteeringRule,
+    objective: Objective,
+) -> Float[Tensor, " pair"]:
+    """f of each pair under steering by `vectors`, through which gradients flow."""
+    with seam.hooked(model, steering_edits(vectors, layers, rule)):
+        logprobs = answer_logprobs(model, batch, objective=objective)
+    return logprobs[:, 0] - logprobs[:, 1]
+
+
+def steering_edits(
+    vectors: Float[Tensor, "layer d_model"], layers: Sequence[int], rule: SteeringRule
+) -> list[tuple[str, seam.Edit]]:
+    """What `steering` does with these vectors at strength 1, as a function of the vectors."""
+
+    def steer(vector: Tensor) -> seam.Edit:
+        return lambda h: rule(h.float(), vector.to(h.device)).to(h.dtype)
+
+    return [(seam.resid_post(layer), steer(vector)) for layer, vector in zip(layers, vectors, strict=True)]

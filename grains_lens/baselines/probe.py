@@ -1,0 +1,82 @@
+"""A direction from a trained probe: inference-time intervention."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..attribution import BATCH_TOKENS
+from ..encoding import PromptFormat
+from ..extraction import provenance_of
+from ..pairs import PreferencePair
+from ..seam import HookedModel
+from ..vectors import SteeringVectors
+from .ends import read_ends
+
+
+def probe_direction(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    regularisation: float = 1.0,
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """Inference-time intervention: v_l = σ_l θ_l, in residual units.
+
+    θ_l is the unit normal of a logistic probe that tells h_l(x, y⁺) from h_l(x, y⁻) at the answers' last
+    tokens, pointing to the chosen side, and σ_l the standard deviation of all those h_l along it.
+    Li et al. 2023 (ITI), section 3, whose α is the strength at `unit="raw"`. They probe the outputs of
+    attention heads and steer the few whose probes are best; this is the residual stream, at each layer.
+    Their other direction, the shift between the two class means, is `mean_difference`.
+
+    `regularisation` is the weight of ½‖w‖² beside the summed log-loss, with h in units of its own root
+    mean square deviation from the mean, so that a model's scale does not change the result.
+
+    Raises ValueError if regularisation is not positive.
+    """
+    if not regularisation > 0:
+        raise ValueError(
+            f"regularisation={regularisation} must be positive: without it a probe of few pairs has no optimum."
+        )
+    ends = read_ends(
+        model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        progress="probe" if progress else None,
+    )  # fmt: skip
+    directions = torch.stack([
+        logistic_direction(ends.chosen[:, row], ends.rejected[:, row], regularisation)
+        for row in range(len(ends.layers))
+    ])  # fmt: skip
+    settings = {
+        "regularisation": regularisation, "position": "response_end", "prompt_format": asdict(prompt_format)
+    }  # fmt: skip
+    return SteeringVectors(
+        directions=directions,
+        layers=ends.layers,
+        residual_norm=ends.residual_norm,
+        provenance=provenance_of(model, "probe_direction", settings, len(pairs)),
+    )
+
+
+def logistic_direction(
+    chosen: Float[Tensor, "pair d_model"], rejected: Float[Tensor, "pair d_model"], regularisation: float
+) -> Float[Tensor, " d_model"]:
+    """The unit normal of a logistic probe between two groups, times the standard deviation along it."""
+    from sklearn.linear_model import LogisticRegression
+
+    points = torch.cat([chosen, rejected]).double()
+    points = points - points.mean(dim=0)
+    scale = points.square().mean().sqrt()
+    if scale == 0:
+        return torch.zeros_like(chosen[0])
+    labels = [1] * len(chosen) + [0] * len(rejected)
+    probe = LogisticRegression(C=1 / regularisation, max_iter=10_000, tol=1e-8)
+    probe.fit((points / scale).numpy(), labels)
+    normal = torch.nn.functional.normalize(torch.from_numpy(probe.coef_[0]), dim=0)
+    return ((points @ normal).std(correction=0) * normal).float()

@@ -1,0 +1,73 @@
+"""A direction from two texts and no pairs: activation addition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from .. import seam
+from ..encoding import Encoded, PromptFormat, encode_prompts
+from ..extraction import content_norms, provenance_of, typical_norm
+from ..objective import collate, tokenizer_of
+from ..residuals import read_residuals
+from ..seam import HookedModel
+from ..vectors import SteeringVectors
+
+
+def activation_addition(
+    model: HookedModel,
+    positive: str,
+    negative: str,
+    *,
+    layers: Sequence[int] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+) -> SteeringVectors:
+    """Activation addition: v_l = h_l(positive) − h_l(negative), in residual units.
+
+    h_l is the stream after block l at a text's last token. Turner et al. 2023 (ActAdd), section 3, keep a
+    difference for every position (the shorter text filled up with spaces) and add it to the first positions
+    of a prompt. A vector that acts at any position is one direction a layer, so it is the last token's here,
+    the only one that has read its text to the end; for contrasts of one token, like the paper's " Love" and
+    " Hate", that is the whole difference. The negative text may be empty where the model has a BOS.
+
+    `residual_norm` is measured on the tokens of these two texts.
+
+    Raises ValueError for a text without tokens or longer than the context, and texts of the same tokens.
+    """
+    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    items = encode_texts(model, {"positive": positive, "negative": negative}, prompt_format)
+    if items[0].prompt.ids == items[1].prompt.ids:
+        raise ValueError(
+            f"positive={positive!r} and negative={negative!r} are the same tokens, which leaves no difference; "
+            "is one of their words unknown to the tokenizer?"
+        )
+    batch = collate(items, seam.device_of(model))
+    with seam.frozen(model):
+        reading = read_residuals(model, batch.prompts, layers=chosen_layers)
+    settings = {"positive": positive, "negative": negative, "prompt_format": asdict(prompt_format)}
+    return SteeringVectors(
+        directions=reading.at_end[0] - reading.at_end[1],
+        layers=chosen_layers,
+        residual_norm=typical_norm(content_norms(items, batch, reading.norms)),
+        provenance=provenance_of(model, "activation_addition", settings, 1),
+    )
+
+
+def encode_texts(model: HookedModel, texts: dict[str, str], prompt_format: PromptFormat) -> list[Encoded]:
+    """Token ids of texts without answers; their names are for errors.
+
+    Raises ValueError for a text without tokens or longer than the context, and if all are special tokens.
+    """
+    prompt_bos = bool(model.cfg.default_prepend_bos)
+    prompts = encode_prompts(
+        tokenizer_of(model), list(texts.values()), prompt_format=prompt_format, prepend_bos=prompt_bos
+    )
+    for (name, text), prompt in zip(texts.items(), prompts, strict=True):
+        if not 0 < len(prompt) <= int(model.cfg.n_ctx):
+            raise ValueError(
+                f"{name}={text!r} has {len(prompt)} tokens; from 1 to the model's context of {model.cfg.n_ctx} "
+                "are wanted."
+            )
+    if all(all(prompt.is_special) for prompt in prompts):
+        raise ValueError(f"{' and '.join(texts)} hold no tokens but special ones: write some text.")
+    return [Encoded(prompt, ()) for prompt in prompts]
