@@ -43,14 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="analysis.baseline_choice", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test: one seed, few pairs, few steps")
     quick = parser.parse_args(arguments).quick
-    seeds, n, steps = ((0,), 3, (2, 5)) if quick else ((0, 1, 2), 30, (5, 10, 20, 50, 100, 200))
+    seeds, n, steps = ((0,), 3, (2, 5)) if quick else ((0, 1, 2), 10, (5, 10, 20, 50, 100))
     rows = []
     for seed in seeds:
         world = gl.worlds.load("myths", seed=seed)
         model = world.load_model()
-        for behaviour in world.behaviours.values():
-            pairs = behaviour.draw(n, seed=seed)
-            rows += measure(f"myths, {behaviour.name}", model, pairs, steps, world)
+        pairs = world.behaviours["truthfulness"].draw(n, seed=seed)
+        rows += measure("myths, truthfulness", model, pairs, steps, world)
     shape = Shape(n_layers=3, d_model=64, d_mlp=128, n_heads=4, vocabulary=256)
     rows += measure("random Llama", random_llama(shape), random_pairs(n, shape, prompt=20, answer=4), steps)
     print_tables(rows)

@@ -163,13 +163,14 @@ class _Conductance:
         return torch.stack(layers, dim=1)
 
     def _along_path(self, f: GapFunction, points: Tensor) -> tuple[list[Segments], list[Segments]]:
-        """h and ∂f/∂h at each point. The backward pass ends at the first layer: block 0 is spared it."""
+        """h and ∂f/∂h at each point."""
         streams, gradients = _Pieces(self.names), _Pieces(self.names)
         for chunk in f.chunks(points):
             leaf = chunk.detach().requires_grad_(True)
             with torch.enable_grad(), _watching(f.model, self.names) as seen:
                 total = f.evaluate(leaf).sum()
-            wanted = [h for name in self.names for h in seen[name]]
+            # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
+            wanted = [h for name in self.names for h in seen[name]] + [leaf]
             flat = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
             gradients.add({name: [next(flat) for _ in seen[name]] for name in self.names}, len(chunk))
             streams.add(seen, len(chunk))

@@ -218,10 +218,9 @@ def test_smoothgrad_is_captums_saliency_averaged_over_its_noisy_prompts(hooked):
     pair, spy = PAIRS[1], Spy(gl.SmoothGrad(samples=4, noise=0.2, seed=7))
     (result,) = attribute(hooked, [pair], method=spy)
     (f,) = spy.seen
-    ((points,),) = (points_of(spy.method, f),)
-    gradients = torch.cat(
-        [captum.attr.Saliency(uncached_gap(hooked, pair)).attribute(one, abs=False) for one in points]
-    )
+    (points,) = points_of(spy.method, f)
+    saliency = captum.attr.Saliency(uncached_gap(hooked, pair))
+    gradients = torch.cat([saliency.attribute(one.clone().requires_grad_(True), abs=False) for one in points])
     expected = ((f.x - f.baseline)[0] * gradients.mean(dim=0)).sum(dim=-1)
     assert close(result.scores, expected.detach())
     noise = (points - f.x)[:, f.movable]
@@ -232,7 +231,7 @@ def test_smoothgrad_is_captums_saliency_averaged_over_its_noisy_prompts(hooked):
 
 def test_smoothgrad_without_noise_is_gradient_times_input(llama):
     plain = attribute(llama, method=gl.GradientTimesInput())
-    for one, other in zip(attribute(llama, method=gl.SmoothGrad(3, noise=0)), plain, strict=True):
+    for one, other in zip(attribute(llama, method=gl.SmoothGrad(3, noise=0.0)), plain, strict=True):
         assert close(one.scores, other.scores)
 
 
@@ -289,19 +288,19 @@ def test_tolerance_gives_more_steps_to_the_pairs_that_need_them_and_to_no_other(
             calls.append((len(f.x), steps))
             return super()._integrate(f, steps)
 
-    rough = attribute(llama, method=gl.IntegratedGradients(4))
-    refined = attribute(llama, method=Counting(4, tolerance=0.05))
+    rough = attribute(llama, method=gl.IntegratedGradients(8))
+    refined = attribute(llama, method=Counting(8, tolerance=0.2))
 
     def error(one):
         return abs(one.completeness_error) / max(1, abs(one.gap - one.baseline_gap))
 
-    bad = [error(one) > 0.05 for one in rough]
+    bad = [error(one) > 0.2 for one in rough]
     assert any(bad)
     assert not all(bad)
     for before, after, was_bad in zip(rough, refined, bad, strict=True):
-        assert error(after) <= 0.05
+        assert error(after) <= 0.2
         assert was_bad or torch.equal(before.scores, after.scores)
-    assert sum(n for n, steps in calls if steps == 8) == sum(bad)
+    assert sum(n for n, steps in calls if steps == 16) == sum(bad)
 
 
 def test_tolerance_stops_at_max_steps(llama):
@@ -311,28 +310,34 @@ def test_tolerance_stops_at_max_steps(llama):
         assert close(one.scores, other.scores)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 60, 4096])
-def test_only_one_chunks_graph_is_alive_at_a_time(llama, batch_tokens):
-    """Blocks' outputs hold a graph: when one is computed, those of the chunk before must be gone."""
-    alive = set()
-    most = 0
+class Held:
+    """A tensor that autograd keeps for a backward pass: it lives as long as its graph."""
 
-    def watch(module, inputs, h):
-        nonlocal most
-        if h.requires_grad:
-            # A node of the graph can have no weak reference, but the tensor that it saves can.
-            alive.add(reference := weakref.ref(saved := h.clone()))
-            weakref.finalize(saved, alive.discard, reference)
-            most = max(most, len(alive))
-            return saved.square().sqrt() * saved.sign()  # saves its input, and leaves it as it was
-        return None
+    def __init__(self, tensor):
+        self.tensor = tensor
 
-    handle = llama.hook_dict["blocks.1.hook_resid_post"].register_forward_hook(watch)
-    try:
-        attribute(llama, batch_tokens=batch_tokens)
-    finally:
-        handle.remove()
-    assert 1 <= most <= 3  # the prompt and either answer
+
+@pytest.mark.parametrize("batch_tokens", [60, 4096])
+def test_no_graph_is_left_when_the_next_chunk_begins(llama, batch_tokens, monkeypatch):
+    alive, left, made = weakref.WeakSet(), [], []
+    evaluate = GapFunction.evaluate
+
+    def pack(tensor):
+        alive.add(held := Held(tensor))
+        return held
+
+    def watched(f, points):
+        left.append(len(alive))
+        result = evaluate(f, points)
+        made.append(len(alive))
+        return result
+
+    monkeypatch.setattr(GapFunction, "evaluate", watched)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
+        attribute(llama, PAIRS[:2], batch_tokens=batch_tokens)
+        gl.layer_conductance(llama, PAIRS[:2], batch_tokens=batch_tokens, tolerance=99.0, progress=False)
+    assert max(made) > 0
+    assert max(left) == 0
 
 
 def test_special_tokens_score_nothing_unless_asked_for(llama):
