@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from .. import seam
@@ -53,14 +53,14 @@ def activation_addition(
     )
 
 
-def encode_texts(model: HookedModel, texts: dict[str, str], prompt_format: PromptFormat) -> list[Encoded]:
+def encode_texts(model: HookedModel, texts: Mapping[str, str], prompt_format: PromptFormat) -> list[Encoded]:
     """Token ids of texts without answers; their names are for errors.
 
     Raises ValueError for a text without tokens or longer than the context, and if all are special tokens.
     """
-    prompt_bos = bool(model.cfg.default_prepend_bos)
+    prepend_bos = bool(model.cfg.default_prepend_bos)
     prompts = encode_prompts(
-        tokenizer_of(model), list(texts.values()), prompt_format=prompt_format, prepend_bos=prompt_bos
+        tokenizer_of(model), list(texts.values()), prompt_format=prompt_format, prepend_bos=prepend_bos
     )
     for (name, text), prompt in zip(texts.items(), prompts, strict=True):
         if not 0 < len(prompt) <= int(model.cfg.n_ctx):
