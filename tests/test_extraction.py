@@ -197,7 +197,10 @@ def test_the_provenance_tells_how_the_vectors_were_made(llama, tmp_path):
     assert settings["k"] == 2
     assert settings["mask"] == "mean"
     assert settings["aggregate"] == {"name": "pca_direction", "centred": True}
-    assert settings["method"].items() >= {"name": "IntegratedGradients", "steps": 4, "rule": "gauss_legendre"}.items()
+    assert (
+        settings["method"].items()
+        >= {"name": "IntegratedGradients", "steps": 4, "rule": "gauss_legendre"}.items()
+    )
     assert vectors.provenance.n_pairs == len(PAIRS)
 
 
