@@ -118,9 +118,8 @@ def write(report: Report, findings: Findings, world: World, settings: Settings) 
     files[show.save(_strip(findings, world), out / "attribution.png")] = "attributed prompts"
     for name, vectors in findings.vectors.items():
         files[vectors.save(out / f"vectors-{name}.safetensors")] = f"vectors ({OURS.name}, seed {world.seed})"
-    if len(findings.vectors) == 1:
-        (vectors,) = findings.vectors.values()
-        files[vectors.save(out / "vectors.safetensors")] = "the same vectors"
+    first, vectors = next(iter(findings.vectors.items()))
+    files[vectors.save(out / "vectors.safetensors")] = f"those of {first} again"
     return files
 
 
