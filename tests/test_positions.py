@@ -198,6 +198,18 @@ def test_hf_generate_writes_the_same_text(bridge, vectors, positions):
         assert torch.equal(text, expected)
 
 
+@pytest.mark.filterwarnings("ignore:.*generation flags:UserWarning")
+def test_the_bridges_own_hf_generate_writes_the_same_text(bridge, vectors):
+    """One new token: no end of text can cut it short."""
+    for positions in ("all", "prompt"):
+        expected = text_by_hand(bridge, vectors, TOKENS, positions)[:, : PROMPT + 1]
+        with gl.steering(bridge, vectors, strength=STRENGTH, positions=positions):
+            text = bridge.hf_generate(
+                TOKENS, max_new_tokens=1, do_sample=False, stop_at_eos=False, return_type="tokens"
+            )
+        assert torch.equal(text, expected)
+
+
 @pytest.mark.parametrize("positions", ["all", "new", "prompt"])
 def test_beams_are_steered_row_by_row(bridge, vectors, positions):
     """The log-probability that beam search reports is that of the text, steered by hand."""
