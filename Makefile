@@ -18,7 +18,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # transformer-lens 3.9 shares everything else with the environment: it is laid over it, alone with the one
 # small dependency that 4.x has dropped, which spares a second torch.
-ON_3 := PYTHONPATH=$(CURDIR)/.tl3
+ON_3 := PYTHONPATH=$(CURDIR)/.tl3:$(CURDIR)/.peers
+ON_4 := PYTHONPATH=$(CURDIR)/.peers
+# Whose files and vectors we read and write, tried on their own code. Their pins (transformers<5) are older
+# than what they run on.
+PEERS := steering-vectors==0.12.2 repeng==0.4.0
 TRANSFORMER_LENS_3 := transformer-lens==3.9.0 better-abc==0.0.3
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 
@@ -42,11 +46,11 @@ else
 $(error TL=$(TL): the transformer-lens lines are 4 and 3)
 endif
 
-test-4: .venv/.installed
+test-4: .venv/.installed .peers/.installed
 	@echo "== Tests against transformer-lens 4.x =="
-	@$(PYTEST) $(ARGS)
+	@$(ON_4) $(PYTEST) $(ARGS)
 
-test-3: .tl3/.installed
+test-3: .tl3/.installed .peers/.installed
 	@echo "== Tests against transformer-lens 3.9$(if $(BACKEND), (HookedTransformer alone)) =="
 	@$(ON_3) $(PYTEST) $(BACKEND) $(ARGS)
 
@@ -60,7 +64,7 @@ format: .venv/.installed
 	@$(BIN)/ruff format
 
 clean:
-	rm -rf .venv .tl3 .pytest_cache .ruff_cache build dist
+	rm -rf .venv .tl3 .peers .pytest_cache .ruff_cache build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # torch comes first and by its own pin: asked for by name, the build that this machine's package index
@@ -71,6 +75,12 @@ clean:
 	@$(PIP) install -qq -c constraints.txt "$$(grep '^torch==' constraints.txt)"
 	@echo "Installing grains_lens and what it and its tests need"
 	@$(PIP) install -qq -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.peers/.installed: .venv/.installed Makefile
+	@echo "Installing $(PEERS) into .peers"
+	@rm -rf .peers
+	@$(PIP) install -qq --no-deps --target .peers $(PEERS)
 	@touch $@
 
 .tl3/.installed: .venv/.installed Makefile
