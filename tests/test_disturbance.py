@@ -8,7 +8,7 @@ import torch
 
 import grains_lens as gl
 from tests import models
-from tests.oracles import PAIRS, full_ids, hf_token_logprobs, same_state, state_of
+from tests.oracles import PAIRS, full_ids, hf_token_logprobs, random_vectors, same_state, state_of
 
 TEXTS = [pair.prompt for pair in PAIRS]
 SETTINGS = {"strength": 0.8, "layers": [1]}
@@ -16,13 +16,7 @@ SETTINGS = {"strength": 0.8, "layers": [1]}
 
 @pytest.fixture(scope="module")
 def vectors():
-    generator = torch.Generator().manual_seed(7)
-    return gl.SteeringVectors(
-        directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
-        layers=tuple(range(models.N_LAYERS)),
-        residual_norm=torch.tensor([2.0, 3.0, 4.0]),
-        provenance=gl.Provenance("random"),
-    )
+    return random_vectors(7)
 
 
 def token_divergences(model, vectors, ids):

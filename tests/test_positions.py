@@ -9,7 +9,7 @@ from grains_lens.encoding import PromptFormat
 from grains_lens.passes import Pass
 from grains_lens.positions import Scope
 from tests import models
-from tests.oracles import PAIRS, same_state, state_of
+from tests.oracles import PAIRS, random_vectors, same_state, state_of
 
 PROMPT, NEW = 6, 4
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60]])
@@ -31,13 +31,7 @@ everywhere = pytest.mark.parametrize("positions", NUMBERS, ids=str)
 
 @pytest.fixture(scope="module")
 def vectors():
-    generator = torch.Generator().manual_seed(7)
-    return gl.SteeringVectors(
-        directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
-        layers=tuple(range(models.N_LAYERS)),
-        residual_norm=torch.tensor([2.0, 3.0, 4.0]),
-        provenance=gl.Provenance("random"),
-    )
+    return random_vectors(7)
 
 
 def by_hand(vectors, numbers):

@@ -8,20 +8,14 @@ import torch
 import grains_lens as gl
 from grains_lens.steering import unit_vectors
 from tests import models
-from tests.oracles import PAIRS, same_state, state_of
+from tests.oracles import PAIRS, random_vectors, same_state, state_of
 
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
 
 
 @pytest.fixture(scope="module")
 def vectors():
-    generator = torch.Generator().manual_seed(7)
-    return gl.SteeringVectors(
-        directions=torch.randn(models.N_LAYERS, models.D_MODEL, generator=generator),
-        layers=tuple(range(models.N_LAYERS)),
-        residual_norm=torch.tensor([2.0, 3.0, 4.0]),
-        provenance=gl.Provenance("random"),
-    )
+    return random_vectors(7)
 
 
 def streams(model, tokens=TOKENS):
