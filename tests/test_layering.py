@@ -45,6 +45,7 @@ LAYERS = {
             "extraction",
             "faithfulness",
             "fingerprint",
+            "finetune",
             "gates",
             "interop",
             "loading",
