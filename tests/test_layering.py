@@ -28,6 +28,7 @@ LAYERS = {
             "quadrature",
             "rules",
             "selection",
+            "splits",
             "strips",
             "units",
             "vectors",

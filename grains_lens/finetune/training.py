@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -59,7 +59,7 @@ def lora_sft(
     that was made with other settings; FloatingPointError when a loss is not finite.
     """
     encoded = _encoded(model, pairs, tokenizer, prompt_format)
-    chosen = [Encoded(item.prompt, item.answers[:1]) for item in encoded]
+    chosen = [replace(item, answers=item.answers[:1]) for item in encoded]
     settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, prompt_format)
 
     def loss(logprobs: Tensor, rows: Sequence[int]) -> Tensor:
