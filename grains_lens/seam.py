@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         @property
         def hook_dict(self) -> dict[str, Any]: ...
         def generate(self, *args: Any, **kwargs: Any) -> Any: ...
+        def get_output_embeddings(self) -> Any: ...
         def parameters(self) -> Iterator[nn.Parameter]: ...
         def modules(self) -> Iterator[nn.Module]: ...
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -337,6 +338,11 @@ def prefill(
             cache = _hooked_transformer_cache(model, len(prompts))
             logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)
             cache.freeze()
+        elif is_plain(model):
+            out = model(
+                prompts.tokens, attention_mask=mask, position_ids=_positions(prompts.mask), use_cache=True
+            )
+            logits, cache = out.logits, out.past_key_values
         else:
             logits, cache = model(
                 prompts.tokens,
@@ -356,12 +362,13 @@ def extend(
     if is_hooked_transformer(model):
         return model(tokens, attention_mask=new, past_kv_cache=prefix.cache)
     mask = torch.cat([prefix.mask, new.bool()], dim=-1)
-    return model(
+    out = model(
         tokens,
         attention_mask=mask.long(),
         position_ids=_positions(mask)[:, -tokens.shape[1] :],
         past_key_values=_fork(prefix.cache),
     )
+    return out.logits if is_plain(model) else out
 
 
 def _positions(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
@@ -387,9 +394,8 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 @contextmanager
 def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
     """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
-    handle = model.unembed.register_forward_pre_hook(
-        lambda module, inputs: (inputs[0][:, positions], *inputs[1:])
-    )
+    unembed = model.get_output_embeddings() if is_plain(model) else model.unembed
+    handle = unembed.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, positions], *inputs[1:]))
     try:
         yield
     finally:
