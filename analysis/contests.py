@@ -124,6 +124,8 @@ class Grid:
     """Smallest and largest learning rate of fine-tuning."""
     steps: tuple[float, float] = (4, 64)
     """Fewest and most steps of fine-tuning."""
+    vector_steps: int = 60
+    """Steps that a vector is trained for."""
 
     def split(self, n: int) -> tuple[int, int]:
         """The budget as `n` (or fewer) times something."""

@@ -52,6 +52,7 @@ LAYERS = {
             "loading",
             "methods",
             "objective",
+            "presets",
             "residuals",
             "steering",
             "tuning",

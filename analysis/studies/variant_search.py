@@ -1,7 +1,7 @@
 """Which GrAInS gains most for what it costs: a search that never sees the test split.
 
 The dev questions are cut in two halves that share no entity. Each variant chooses its layers and strength on one half,
-with the same number of configurations, and is judged on the other. What wins here is `grains_lens.recipes.TUNED`;
+with the same number of configurations, and is judged on the other. What wins here is `grains_lens.presets.TUNED`;
 `method_comparison` then judges it once on test.
 """
 
@@ -77,6 +77,8 @@ VARIANTS: dict[str, Variant] = {
     "from the last token, by gain": Variant(positions="last", layers="gain-weighted"),
     "from the last token, gated": Variant(positions="last", gated=True),
     "at the last token alone": Variant(positions=(-1,)),
+    "at the last token alone, k = 5": Variant(k=5, positions=(-1,)),
+    "at the last token alone, neighbours": Variant(positions=(-1,), layers="neighbours"),
 }
 
 
