@@ -124,11 +124,11 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequ
     centres = axes.transData.transform(np.column_stack([x, y])) * scale  # in points, as offsets are
     taken = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in centres]
     for (cx, cy), name, at in zip(centres, names, zip(x, y, strict=True), strict=True):
-        width, height = 0.52 * SMALL * len(name), 1.1 * SMALL
+        width, height = 0.6 * SMALL * len(name), 1.1 * SMALL
         left, right = -5.0 - width, 5.0
         places = [
             place
-            for far in range(1, 8)
+            for far in range(1, 30)
             for place in (
                 (right, far * 3.0 - 6), (left, far * 3.0 - 6), (right, -far * 3.0 - 3), (left, -far * 3.0 - 3),
                 (-width / 2, far * 4.0), (-width / 2, -far * 4.0 - height),
