@@ -143,7 +143,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         "rank": "rank correlation",
         "cues": "true cues found, share",
     }
-    figure, axes = plots.panels(3, columns=3)
+    figure, axes = plots.panels(3, columns=3, height=2.7)
     for panel, (value, name) in zip(axes, shown.items(), strict=True):
         for index, (baseline, rule) in enumerate(lines):
             here = answer[(answer["baseline"] == baseline) & (answer["rule"] == rule)]
