@@ -55,6 +55,8 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Draw]:
+    if len(settings.subject.names()) < 2:
+        raise ValueError("behaviours: one alone has nowhere to carry over to; give two or more.")
     return [Draw(seed, draw) for seed in settings.subject.model_seeds() for draw in range(settings.draws)]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,12 +34,17 @@ def test_vectors_from_part_of_a_pool_are_those_of_these_pairs(bench):
 def test_cues_are_found_where_the_tokens_are_the_cue_words(bench):
     pairs = bench.draw(6)
     attributions = Attributing("random").of(bench.model, pairs)
+    perfect = []
     for pair, one in zip(pairs, attributions, strict=True):
+        scores = torch.zeros_like(one.scores)
         cues = bench.world.cues(pair.prompt)
         for side in ("desirable", "undesirable"):
+            scores[list(positions(cues, side, len(one.tokens)))] = 1.0 if side == "desirable" else -1.0
             words = {one.strings[at].strip() for at in positions(cues, side, len(one.tokens))}
             assert words == {cues.words[at] for at in getattr(cues, side)}
-    assert share_found(bench, pairs, attributions, k=len(attributions[0].strings) - 1) == 1.0
+        perfect.append(replace(one, scores=scores))
+    assert share_found(bench, pairs, perfect, k=3) == 1.0
+    assert share_found(bench, pairs, [replace(one, scores=-one.scores) for one in perfect], k=3) == 0.0
 
 
 def test_the_smallest_sufficient_number_reaches_nine_tenths_of_the_gain_with_most_pairs():
