@@ -47,6 +47,8 @@ from .rules import add_keeping_norm as add_keeping_norm
 from .rules import of_direction as of_direction
 from .rules import project_out as project_out
 from .rules import rotate_toward as rotate_toward
+from .splits import LeakageError as LeakageError
+from .splits import check_disjoint as check_disjoint
 from .steering import Steering as Steering
 from .steering import capture_hooks as capture_hooks
 from .steering import steering as steering

@@ -16,11 +16,16 @@ from .classes import is_hooked_transformer
 from .tokens import TokenBatch
 
 
+def _inner(model: Any) -> Any:
+    """The transformers model, which a bridge has inside."""
+    return getattr(model, "original_model", model)
+
+
 def image_token_id(model: Any) -> int | None:
     """The id that stands in a prompt for one piece of an image; None for a text model."""
     if is_hooked_transformer(model):
         return None
-    config = getattr(getattr(model, "original_model", model), "config", None)
+    config = getattr(_inner(model), "config", None)
     for name in ("image_token_id", "image_token_index"):
         if getattr(config, name, None) is not None and getattr(config, "vision_config", None) is not None:
             return int(getattr(config, name))
@@ -35,7 +40,7 @@ def is_image(model: Any, prompts: TokenBatch) -> Bool[Tensor, "batch pos"]:
 
 def reaches_deeper_layers(model: Any) -> bool:
     """Whether image features are added behind block 0, too ("deepstack", Qwen3-VL)."""
-    config = getattr(getattr(model, "original_model", model), "config", None)
+    config = getattr(_inner(model), "config", None)
     return bool(getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None))
 
 
@@ -49,7 +54,7 @@ def image_inputs(model: Any, prompts: TokenBatch, *, merged: bool) -> dict[str, 
         return {}
     inputs = {} if merged and not reaches_deeper_layers(model) else prompts.joined_pixels()
     # Image tokens attend to one another in both directions where the model has token types (Gemma 3).
-    if "token_type_ids" in inspect.signature(model.original_model.forward).parameters:
+    if "token_type_ids" in inspect.signature(_inner(model).forward).parameters:
         inputs["token_type_ids"] = is_image(model, prompts).long()
     return inputs
 
@@ -57,7 +62,7 @@ def image_inputs(model: Any, prompts: TokenBatch, *, merged: bool) -> dict[str, 
 def positions(model: Any, prompts: TokenBatch) -> tuple[Tensor, Int[Tensor, "batch 1"] | None]:
     """Each prompt token's position [batch, pos], or [axis, batch, pos] in time, height and width where an
     image's tokens have them (mRoPE); and what the tokens that follow are ahead of their number by."""
-    inner: Any = getattr(getattr(model, "original_model", None), "model", None)
+    inner: Any = getattr(_inner(model), "model", None)
     if not hasattr(inner, "get_rope_index"):
         return numbers(prompts.mask), None
     grids = [row["image_grid_thw"] for row in prompts.pixels if "image_grid_thw" in row]

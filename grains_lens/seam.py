@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         @property
         def hook_dict(self) -> dict[str, Any]: ...
         def generate(self, *args: Any, **kwargs: Any) -> Any: ...
+        def get_output_embeddings(self) -> Any: ...
         def parameters(self) -> Iterator[nn.Parameter]: ...
         def modules(self) -> Iterator[nn.Module]: ...
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -312,14 +313,17 @@ def prefill(
             cache.freeze()
             return logits, Prefix(cache, prompts.mask)
         where, ahead = multimodal.positions(model, prompts)
-        logits, cache = model(
-            prompts.tokens,
-            attention_mask=mask,
-            position_ids=where,
-            return_type="logits_and_cache",
-            use_cache=True,
+        inputs = {
+            "attention_mask": mask,
+            "position_ids": where,
+            "use_cache": True,
             **multimodal.image_inputs(model, prompts, merged=embeddings is not None),
-        )
+        }
+        if is_plain(model):
+            out = model(prompts.tokens, **inputs)
+            logits, cache = out.logits, out.past_key_values
+        else:
+            logits, cache = model(prompts.tokens, return_type="logits_and_cache", **inputs)
     return logits, Prefix(cache, prompts.mask, ahead)
 
 
@@ -331,12 +335,13 @@ def extend(
     if is_hooked_transformer(model):
         return model(tokens, attention_mask=new, past_kv_cache=prefix.cache)
     mask = torch.cat([prefix.mask, new.bool()], dim=-1)
-    return model(
+    out = model(
         tokens,
         attention_mask=mask.long(),
         position_ids=multimodal.positions_after(mask, tokens.shape[1], prefix.ahead),
         past_key_values=_fork(prefix.cache),
     )
+    return out.logits if is_plain(model) else out
 
 
 def _fork(cache: Any) -> Any:
@@ -358,9 +363,8 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 @contextmanager
 def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
     """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
-    handle = model.unembed.register_forward_pre_hook(
-        lambda module, inputs: (inputs[0][:, positions], *inputs[1:])
-    )
+    unembed = model.get_output_embeddings() if is_plain(model) else model.unembed
+    handle = unembed.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, positions], *inputs[1:]))
     try:
         yield
     finally:
