@@ -13,6 +13,7 @@ from .directions import weighted_mean_direction as weighted_mean_direction
 from .disturbance import calibrate as calibrate
 from .disturbance import kl_from_base as kl_from_base
 from .disturbance import perplexity as perplexity
+from .embeddings import PerModality as PerModality
 from .encoding import PromptFormat as PromptFormat
 from .errors import VectorFileError as VectorFileError
 from .errors import VectorMismatchError as VectorMismatchError

@@ -16,12 +16,14 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L0: what we need of a hooked model, and the only code that touches hooks.  L1: values and pure maths.
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
-    **dict.fromkeys(["classes", "errors", "passes", "seam", "turns"], 0),
+    **dict.fromkeys(["classes", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0),
     **dict.fromkeys(
         [
+            "chats",
             "controlvector",
             "directions",
             "encoding",
+            "grids",
             "intervals",
             "pairs",
             "positions",
@@ -32,6 +34,7 @@ LAYERS = {
             "strips",
             "units",
             "vectors",
+            "vision",
         ],
         1,
     ),
