@@ -55,6 +55,7 @@ LAYERS = {
             "loading",
             "methods",
             "objective",
+            "prompting",
             "residuals",
             "steering",
             "tuning",
