@@ -56,6 +56,7 @@ LAYERS = {
             "methods",
             "objective",
             "presets",
+            "prompting",
             "residuals",
             "steering",
             "tuning",
