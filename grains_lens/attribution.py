@@ -22,8 +22,10 @@ from .seam import HookedModel
 from .selection import Sign, top_tokens
 from .strips import token_strip_html
 
-BATCH_TOKENS = 4096
-"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results."""
+BATCH_TOKENS = 2048
+"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results.
+
+More of them leave a CPU's cache; a large accelerator may want several times as many."""
 
 
 class CompletenessWarning(UserWarning):
