@@ -158,7 +158,7 @@ class _LogProb(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         logprobs, targets = ctx.saved_tensors
         outer = gradients[0][..., None]
         inner = logprobs.exp().mul_(-outer).scatter_add_(-1, targets, outer)
