@@ -17,42 +17,17 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import seam
-from .embeddings import Filler, PromptEmbeddings, filler_embedding
-from .encoding import Encoded, PromptFormat, encode
+from .embeddings import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding
+from .encoding import Encoded
 from .errors import unknown_name
-from .pairs import MultipleChoice, PreferencePair
+from .prompting import collate_prompts as collate_prompts
+from .prompting import encode_for as encode_for
+from .prompting import encode_prompts_for as encode_prompts_for
+from .prompting import tokenizer_of as tokenizer_of
 from .seam import HookedModel, TokenBatch
 
 Objective = Literal["sum", "mean", "last"]
 """`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
-
-
-def encode_for(
-    model: HookedModel,
-    items: Sequence[PreferencePair] | Sequence[MultipleChoice],
-    prompt_format: PromptFormat = PromptFormat(),
-) -> list[Encoded]:
-    """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
-    tokenizer = tokenizer_of(model)
-    if any(item.images for item in items):
-        raise ValueError(
-            "pairs hold images, but this model takes text only: pass a vision-language TransformerBridge, "
-            "or pairs without images."
-        )
-    return encode(
-        tokenizer,
-        items,
-        prompt_format=prompt_format,
-        prepend_bos=bool(model.cfg.default_prepend_bos),
-        n_ctx=int(model.cfg.n_ctx),
-    )
-
-
-def tokenizer_of(model: HookedModel) -> Any:
-    """The model's tokenizer; a ValueError if it has none."""
-    if getattr(model, "tokenizer", None) is None:
-        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
-    return model.tokenizer
 
 
 @dataclass(frozen=True)
@@ -92,9 +67,7 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
         )
         for index in range(most)
     )
-    return AnswerBatch(
-        seam.left_padded([item.prompt.ids for item in items], device), answers, real.to(device)
-    )
+    return AnswerBatch(collate_prompts([item.prompt for item in items], device), answers, real.to(device))
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
@@ -120,9 +93,7 @@ def answer_logprobs(
 
     `embeddings` take the place of the prompts' own at block 0's input. Log-softmax and sums are float32.
     """
-    edits = [] if embeddings is None else [(seam.RESID_PRE_0, seam.replace_with(embeddings))]
-    with seam.hooked(model, edits):
-        first, prefix = seam.prefill(model, batch.prompts)
+    first, prefix = seam.prefill(model, batch.prompts, embeddings=embeddings)
     return torch.stack(
         [_score(_continue(model, prefix, first, answer), answer.mask, objective) for answer in batch.answers],
         dim=-1,
@@ -187,14 +158,14 @@ class GapFunction:
     """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
 
     `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
-    `filler` [d_model] is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
+    `filler` is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
     """
 
     model: HookedModel
     batch: AnswerBatch
     embeddings: PromptEmbeddings
     movable: Bool[Tensor, "pair pos"]
-    filler: Float[Tensor, " d_model"]
+    filler: FillerEmbedding
     objective: Objective
     batch_tokens: int
 
