@@ -55,6 +55,7 @@ LAYERS = {
             "loading",
             "methods",
             "objective",
+            "presets",
             "prompting",
             "residuals",
             "steering",
