@@ -1,4 +1,5 @@
 from . import baselines as baselines
+from . import presets as presets
 from . import show as show
 from . import worlds as worlds
 from .attribution import CompletenessWarning as CompletenessWarning
@@ -42,6 +43,7 @@ from .pairs import MultipleChoice as MultipleChoice
 from .pairs import PreferencePair as PreferencePair
 from .pairs import load_pairs as load_pairs
 from .pairs import load_questions as load_questions
+from .prompting import prompt_inputs as prompt_inputs
 from .rules import add as add
 from .rules import add_keeping_norm as add_keeping_norm
 from .rules import of_direction as of_direction

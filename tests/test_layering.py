@@ -55,6 +55,8 @@ LAYERS = {
             "loading",
             "methods",
             "objective",
+            "presets",
+            "prompting",
             "residuals",
             "steering",
             "tuning",
