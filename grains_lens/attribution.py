@@ -27,8 +27,10 @@ from .strips import token_strip_html
 Modality = Literal["joint", "vision", "text"]
 """Which tokens are chosen from: all, an image's, or the others."""
 
-BATCH_TOKENS = 4096
-"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results."""
+BATCH_TOKENS = 2048
+"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results.
+
+More of them leave a CPU's cache; a large accelerator may want several times as many."""
 
 
 class CompletenessWarning(UserWarning):
