@@ -25,8 +25,9 @@ class Behaviour:
     """One behaviour to steer: pairs to learn a vector from, questions to choose settings and to judge on.
 
     `dev` and `test` mix cues of both sides, so the model is often talked out of what it knows;
-    the `clear` questions carry good cues only (what steering may break), the `neutral` ones none.
-    No entity is shared between pairs, dev and test.
+    the `clear` questions carry good cues only (what steering may break), the `neutral` ones none (nor, where
+    there are hints, a hint). `test_pairs` and `clear_test_pairs` are the same cases as pairs: right answer
+    against tempting one. No entity, or digit image, is shared between pairs, dev and test.
     """
 
     name: str
@@ -38,6 +39,8 @@ class Behaviour:
     clear_test: tuple[MultipleChoice, ...] = field(repr=False)
     neutral_dev: tuple[MultipleChoice, ...] = field(repr=False)
     neutral_test: tuple[MultipleChoice, ...] = field(repr=False)
+    test_pairs: tuple[PreferencePair, ...] = field(repr=False)
+    clear_test_pairs: tuple[PreferencePair, ...] = field(repr=False)
 
     def draw(self, n: int, seed: int) -> tuple[PreferencePair, ...]:
         """Draws `n` different pairs; the same `n` and `seed` give the same ones."""
