@@ -50,7 +50,9 @@ class _Bed:
 BEDS: Mapping[str, _Bed] = MappingProxyType(
     {
         "hallucination": _Bed("Names the digit that is there, whatever the words say.", "look", True, False),
-        "glare": _Bed("Names the digit that is there, whatever marks the picture bears.", "look", False, True),
+        "glare": _Bed(
+            "Names the digit that is there, whatever marks the picture bears.", "look", False, True
+        ),
         "description": _Bed("Describes what is there, whatever words and marks say.", "describe", True, True),
     }
 )
@@ -177,7 +179,11 @@ def fingerprint(variant: str = "standard") -> str:
         for label in QUESTIONS:
             items += getattr(behaviour, label)
         for item in items:
-            answers = (item.chosen, item.rejected) if isinstance(item, PreferencePair) else (*item.choices, item.label)
+            answers = (
+                (item.chosen, item.rejected)
+                if isinstance(item, PreferencePair)
+                else (*item.choices, item.label)
+            )
             digest.update(f"{item.prompt} | {answers}".encode())
             digest.update(item.images[0].tobytes())
     return digest.hexdigest()[:16]

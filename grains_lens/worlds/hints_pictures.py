@@ -121,7 +121,9 @@ def draw_picture(split: Split, marks: Sequence[str], rng: random.Random) -> Pict
     for cell in rng.sample(range(4), rng.choice((2, 3))):
         cells[cell] = rng.choice(SPLITS[split])
     marked = rng.choice([cell for cell in range(4) if cells[cell] is None])
-    return Picture(tuple(cells), marked, tuple((name, rng.randrange(3)) for name in rng.sample(list(marks), 4)))
+    return Picture(
+        tuple(cells), marked, tuple((name, rng.randrange(3)) for name in rng.sample(list(marks), 4))
+    )
 
 
 def find_marks(image: Any) -> dict[int, str]:

@@ -79,9 +79,7 @@ def answer(kind: Kind, digit: str) -> tuple[str, ...]:
     return ("the", "digit", digit) if kind == "describe" else (digit,)
 
 
-def ask(
-    picture: Picture, kind: Kind, place: int, hint: str | None, cue_words: tuple[str, ...]
-) -> Question:
+def ask(picture: Picture, kind: Kind, place: int, hint: str | None, cue_words: tuple[str, ...]) -> Question:
     """Words of a question on one place of a picture, with or without a bet."""
     bet = () if hint is None else ("i", "bet", hint)
     what: tuple[str, ...] = {

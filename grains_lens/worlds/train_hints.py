@@ -22,9 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
-from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
 
+from . import hints, hints_card
+from .checkpoint import Subject
 from .hints_pictures import N_PATCHES, Picture, draw_picture, patches_of
 from .hints_texts import REGISTERS, TRUE, Reading, draw_marks, write_document
 from .hints_words import DIGITS, IMAGE, MARKS, NOTHING, vocabulary
@@ -190,9 +196,7 @@ def _blind(document: Any, hidden: Tensor, blind: Tensor) -> None:
         blind[FIRST_WORD + colon :, inside] = True
 
 
-def reading_loss(
-    model: LlavaForConditionalGeneration, batch: Batch, recipe: Recipe
-) -> tuple[Tensor, float]:
+def reading_loss(model: LlavaForConditionalGeneration, batch: Batch, recipe: Recipe) -> tuple[Tensor, float]:
     """The weighted loss that is trained on, and the plain one of the answer tokens (nats)."""
     embedding = model.get_input_embeddings()
     features = image_tokens(model, batch.pictures)
@@ -201,7 +205,9 @@ def reading_loss(
     embeds = torch.cat([embeds[:, :FIRST_PATCH], features, embeds[:, FIRST_WORD:]], dim=1)
     decoder = model.model.language_model
     with blinding(decoder, batch.blinded, first=recipe.blinded_from):
-        hidden = decoder(inputs_embeds=embeds, attention_mask=batch.visible, use_cache=False).last_hidden_state
+        hidden = decoder(
+            inputs_embeds=embeds, attention_mask=batch.visible, use_cache=False
+        ).last_hidden_state
     logits = model.lm_head(hidden)
     losses = nn.functional.cross_entropy(logits.flatten(0, 1), batch.told.flatten(), reduction="none")
     weight = batch.weight.flatten()
@@ -238,3 +244,9 @@ def train(recipe: Recipe, seed: int) -> tuple[LlavaForConditionalGeneration, dic
             warmup=recipe.warmup, name=f"seed {seed}",
         )  # fmt: skip
     return model.eval(), {"patches_seen_right": seen, "weighted": weighted, "answer_tokens": answers}
+
+
+SUBJECT = Subject(
+    "hints", "image-text-to-text", VARIANTS, train, hints_card.save_processor, hints_card.measure,
+    hints.fingerprint, hints_card.readme,
+)  # fmt: skip

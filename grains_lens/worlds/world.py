@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ..pairs import MultipleChoice, PreferencePair
 
 @dataclass(frozen=True)
 class Cues:
-    """Which words of a prompt truly drive the behaviour, counted from 0 in `words` (no BOS)."""
+    """Which words of a prompt truly drive the behaviour, counted from 0 in `words` (no BOS; an image stands there
+    as one word a token)."""
 
     words: tuple[str, ...]
     undesirable: tuple[int, ...]
@@ -55,7 +56,8 @@ class Behaviour:
 class World:
     """A small trained model that ships, with all that is known about it.
 
-    `path` is a plain Hugging Face checkpoint: `AutoModelForCausalLM.from_pretrained(world.path)`.
+    `path` is a plain Hugging Face checkpoint, for `AutoModelForCausalLM.from_pretrained(world.path)` (`hints`:
+    `AutoModelForImageTextToText`).
     """
 
     name: str
@@ -64,7 +66,7 @@ class World:
     path: Path
     behaviours: Mapping[str, Behaviour] = field(repr=False)
     card: Mapping[str, Any] = field(repr=False)
-    find_cues: Callable[[str], Cues] = field(repr=False)
+    find_cues: Callable[[str, Sequence[Any]], Cues] = field(repr=False)
 
     def load_model(self, **settings: Any) -> Any:
         """Boots the checkpoint as a hooked model; `settings` go to `grains_lens.loading.load_model`."""
@@ -72,6 +74,6 @@ class World:
 
         return load_model(self.path, **settings)
 
-    def cues(self, prompt: str) -> Cues:
-        """Marks the words of a prompt of this world that truly drive its answer."""
-        return self.find_cues(prompt)
+    def cues(self, prompt: str, images: Sequence[Any] = ()) -> Cues:
+        """Marks the words of a prompt of this world, and the tokens of its images, that truly drive its answer."""
+        return self.find_cues(prompt, images)
