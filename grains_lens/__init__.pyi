@@ -12,6 +12,7 @@ from .directions import weighted_mean_direction as weighted_mean_direction
 from .disturbance import calibrate as calibrate
 from .disturbance import kl_from_base as kl_from_base
 from .disturbance import perplexity as perplexity
+from .embeddings import PerModality as PerModality
 from .encoding import PromptFormat as PromptFormat
 from .errors import VectorFileError as VectorFileError
 from .errors import VectorMismatchError as VectorMismatchError
@@ -46,6 +47,8 @@ from .rules import add_keeping_norm as add_keeping_norm
 from .rules import of_direction as of_direction
 from .rules import project_out as project_out
 from .rules import rotate_toward as rotate_toward
+from .splits import LeakageError as LeakageError
+from .splits import check_disjoint as check_disjoint
 from .steering import Steering as Steering
 from .steering import capture_hooks as capture_hooks
 from .steering import steering as steering

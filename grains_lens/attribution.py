@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,14 +13,19 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import seam
-from .embeddings import Filler, filler_embedding, prompt_embeddings
+from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from .encoding import Encoded, PromptFormat
+from .errors import unknown_name
+from .grids import Grids
 from .methods import AttributionMethod, IntegratedGradients
 from .objective import GapFunction, Objective, buckets, check_objective, collate, encode_for
 from .pairs import PreferencePair
 from .seam import HookedModel
 from .selection import Sign, top_tokens
 from .strips import token_strip_html
+
+Modality = Literal["joint", "vision", "text"]
+"""Which tokens are chosen from: all, an image's, or the others."""
 
 BATCH_TOKENS = 4096
 """Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results."""
@@ -35,7 +40,8 @@ class TokenAttribution:
     """One score a prompt token, in nats: positive ones speak for the chosen answer.
 
     `tokens` are ids [pos], `strings` what they read as; `is_image` and `is_special` (BOS, template) say
-    what kind they are. `gap` is f(x) = log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
+    what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
+    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
     """
 
     tokens: Int[Tensor, " pos"]
@@ -45,6 +51,7 @@ class TokenAttribution:
     is_special: Bool[Tensor, " pos"]
     gap: float
     baseline_gap: float
+    grids: tuple[Grids, ...] | None = ()
 
     @property
     def completeness_error(self) -> float:
@@ -52,11 +59,40 @@ class TokenAttribution:
         return float(self.scores.double().sum()) - (self.gap - self.baseline_gap)
 
     def top(
-        self, k: int, sign: Sign = "positive", *, include_special: bool = False
+        self,
+        k: int,
+        sign: Sign = "positive",
+        *,
+        modality: Modality = "joint",
+        include_special: bool = False,
     ) -> Int[Tensor, " chosen"]:
-        """Positions of the k tokens that speak most for (or against) the chosen answer, the strongest first."""
+        """Positions of the k tokens that speak most for (or against) the chosen answer, the strongest first;
+        of image tokens alone with `modality="vision"`, of the others with `"text"`."""
+        if modality not in get_args(Modality):
+            raise unknown_name("modality", modality, get_args(Modality))
         eligible = torch.ones_like(self.is_special) if include_special else ~self.is_special
+        if modality != "joint":
+            eligible = eligible & (self.is_image if modality == "vision" else ~self.is_image)
         return top_tokens(self.scores, k, sign=sign, eligible=eligible)
+
+    def image_grids(self) -> list[Float[Tensor, "row col"]]:
+        """The scores laid out as on the picture: for each image one grid, in nats a cell.
+
+        A cell is a token: a patch of the picture, or several merged ones. Where a model sees a picture twice,
+        whole and in tiles (LLaVA-NeXT), the grid is the tiles', and what a token of the whole scores is spread
+        evenly over the cells it covers. Tokens that show no part of the picture (newlines, a class token) are
+        left out. A picture may be cropped before the model sees it: `grids[i].views[-1].extent` says to what.
+
+        Raises ValueError where the layout of this kind of model's image tokens is not known.
+        """
+        if self.grids is None:
+            raise ValueError(
+                "how this model's image tokens lie on the picture is not known here: take scores[is_image]."
+            )
+        if not self.grids:
+            return []
+        own = self.scores[self.is_image].split([grid.n_tokens for grid in self.grids])
+        return [grid.scores(scores) for grid, scores in zip(self.grids, own, strict=True)]
 
     def __repr__(self) -> str:
         tokens = " ".join(
@@ -142,7 +178,7 @@ def attribute(
 def gap_function(
     model: HookedModel,
     items: Sequence[Encoded],
-    filler: Float[Tensor, " d_model"],
+    filler: FillerEmbedding,
     objective: Objective,
     batch_tokens: int,
     include_special: bool,
@@ -172,10 +208,11 @@ def _token_attribution(
         tokens=torch.tensor(item.prompt.ids),
         strings=tuple(readable(tokenizer, token) for token in item.prompt.ids),
         scores=scores[scores.shape[0] - n_pos :].clone(),
-        is_image=torch.zeros(n_pos, dtype=torch.bool),
+        is_image=torch.tensor(item.prompt.is_image),
         is_special=torch.tensor(item.prompt.is_special),
         gap=gap,
         baseline_gap=baseline_gap,
+        grids=() if item.prompt.images is None else item.prompt.images.grids,
     )
 
 

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import seam
-from .encoding import Encoded, PromptFormat, encode_prompts
+from .encoding import Encoded, PromptFormat
 from .gates import Gate
-from .objective import buckets, collate, encode_for
+from .objective import buckets, collate, encode_for, encode_prompts_for
 from .pairs import PreferencePair
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm
@@ -174,8 +174,8 @@ def _batches(
 def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[int, ...]]:
     if not texts:
         raise ValueError("there are no texts or pairs to measure on.")
-    bos, n_ctx = bool(model.cfg.default_prepend_bos), int(model.cfg.n_ctx)
-    encoded = encode_prompts(model.tokenizer, texts, prompt_format=prompt_format, prepend_bos=bos)
+    n_ctx = int(model.cfg.n_ctx)
+    encoded = encode_prompts_for(model, texts, prompt_format)
     for index, one in enumerate(encoded):
         if not 0 < len(one) <= n_ctx:
             raise ValueError(

@@ -9,17 +9,41 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from . import seam
+from . import multimodal, seam
 from .errors import unknown_name
 from .seam import HookedModel, TokenBatch
 
-Filler = Literal["mask", "unk", "pad", "eos", "mean", "zero"] | int | Tensor
+OneFiller = Literal["mask", "unk", "pad", "eos", "mean", "zero"] | int | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PerModality:
+    """One stand-in for text tokens, a `Filler`, and one for image tokens: `"mean"`, the mean of the prompt's own
+    image tokens, `"zero"`, or an embedding [d_model]."""
+
+    text: OneFiller = "mask"
+    image: Literal["mean", "zero"] | Tensor = "mean"
+
+
+Filler = OneFiller | PerModality
 """What stands in for a token: a name, a token id, or an embedding [d_model].
 
 `"mask"` is the tokenizer's mask or unknown token where it has one of its own (one that is not also its
 BOS, EOS or pad, as GPT-2's is), else the vocabulary's mean embedding; `"mean"` is that mean; `"zero"` the
 zero vector; `"unk"`, `"pad"` and `"eos"` are those tokens.
+
+In place of an image token stands the mean of the prompt's own image tokens, which says what the picture is
+like on the whole and nothing of what is where; with `"zero"` and an embedding, that. `PerModality` says either.
 """
+
+
+@dataclass(frozen=True, eq=False)
+class FillerEmbedding:
+    """What takes a token's place at block 0's input: `text` that of a text token, `image` that of an image
+    token, where None stands for the mean of the prompt's own image tokens."""
+
+    text: Float[Tensor, " d_model"]
+    image: Float[Tensor, " d_model"] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,38 +51,66 @@ class PromptEmbeddings:
     """What enters block 0 for a batch of prompts, float32.
 
     `stream` [batch, pos, d_model] is the residual stream there, `tokens` the part of it that the token
-    embeddings make: the rest is positions (GPT-2) and stays where it is when a token is replaced.
+    embeddings make: the rest is positions (GPT-2) and stays where it is when a token is replaced. `is_image`
+    marks the tokens of images.
     """
 
     stream: Float[Tensor, "batch pos d_model"]
     tokens: Float[Tensor, "batch pos d_model"]
+    is_image: Bool[Tensor, "batch pos"]
 
     def select(self, rows: Int[Tensor, " row"]) -> PromptEmbeddings:
         """These rows of the batch."""
-        return PromptEmbeddings(self.stream[rows], self.tokens[rows])
+        return PromptEmbeddings(self.stream[rows], self.tokens[rows], self.is_image[rows])
 
     def replaced(
-        self, filler: Float[Tensor, " d_model"], where: Bool[Tensor, "batch pos"]
+        self, filler: FillerEmbedding, where: Bool[Tensor, "batch pos"]
     ) -> Float[Tensor, "batch pos d_model"]:
         """The stream with `filler` in place of the tokens marked in `where`."""
-        return self.stream + where.to(self.stream.device)[..., None] * (
-            filler.to(self.stream.device) - self.tokens
-        )
+        there = filler.text.to(self.stream.device).expand_as(self.stream)
+        if self.is_image.any():
+            image = self.mean_image_token() if filler.image is None else filler.image.to(there)
+            there = torch.where(self.is_image[..., None], image, there)
+        return self.stream + where.to(self.stream.device)[..., None] * (there - self.tokens)
+
+    def mean_image_token(self) -> Float[Tensor, "batch 1 d_model"]:
+        """The mean over each prompt's own image tokens (zeros where it has none)."""
+        mine = self.is_image[..., None].to(self.stream)
+        return (mine * self.stream).sum(dim=1, keepdim=True) / mine.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def prompt_embeddings(model: HookedModel, prompts: TokenBatch) -> PromptEmbeddings:
     """Read what the model itself puts into block 0 for these prompts."""
     with torch.no_grad():
         tokens, stream = seam.embed(model, prompts)
-    return PromptEmbeddings(stream=stream.float(), tokens=tokens.float())
+    stream = stream.float()
+    is_image = multimodal.is_image(model, prompts).to(stream.device)
+    # `hook_embed` has the placeholder's embedding where the image's is merged in behind it.
+    tokens = torch.where(is_image[..., None], stream, tokens.to(stream))
+    return PromptEmbeddings(stream, tokens, is_image)
 
 
-def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Float[Tensor, " d_model"]:
-    """The embedding, at the scale of `hook_embed`, that `filler` names.
+def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> FillerEmbedding:
+    """The embeddings, at the scale of `hook_embed`, that `filler` names.
 
     Raises ValueError, naming `argument`, for an unknown name, an id outside the vocabulary, a token the
     tokenizer lacks, or a tensor of another shape.
     """
+    if isinstance(filler, PerModality):
+        image = filler.image
+        if isinstance(image, str) and image not in ("mean", "zero"):
+            raise unknown_name(f"{argument}.image", image, ("mean", "zero"))
+        embedding = (
+            None if isinstance(image, str) and image == "mean" else _named_or_given(model, image, argument)
+        )
+        return FillerEmbedding(_named_or_given(model, filler.text, argument), embedding)
+    text = _named_or_given(model, filler, argument)
+    # Nothing of the vocabulary's stands for a piece of a picture.
+    everywhere = isinstance(filler, Tensor) or filler == "zero"
+    return FillerEmbedding(text, text if everywhere else None)
+
+
+def _named_or_given(model: HookedModel, filler: OneFiller, argument: str) -> Float[Tensor, " d_model"]:
     d_model = int(model.cfg.d_model)
     if isinstance(filler, Tensor):
         if filler.shape != (d_model,) or not torch.isfinite(filler).all():
@@ -69,7 +121,7 @@ def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Fl
         return filler.detach().float()
     if isinstance(filler, int):
         return _token_embedding(model, filler, argument)
-    names = get_args(get_args(Filler)[0])
+    names = get_args(get_args(OneFiller)[0])
     if filler not in names:
         raise unknown_name(argument, filler, names)
     if filler == "zero":

@@ -1,12 +1,14 @@
-"""From text to token ids: prompt and answers apart, one BOS, known template tokens."""
+"""From text and pictures to token ids: prompt and answers apart, one BOS, known template tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from . import chats
 from .pairs import MultipleChoice, PreferencePair
+from .vision import PromptImages, Vision
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,18 @@ class PromptFormat:
 
 @dataclass(frozen=True)
 class EncodedPrompt:
-    """A prompt's token ids; `is_special` marks BOS, template and other special tokens."""
+    """A prompt's token ids; `is_special` marks BOS, template and other special tokens (an image's tokens,
+    which are its content, are not among them)."""
 
     ids: tuple[int, ...]
     is_special: tuple[bool, ...]
+    images: PromptImages | None = field(default=None, compare=False)
+
+    @property
+    def is_image(self) -> tuple[bool, ...]:
+        """Which tokens are an image's."""
+        token = None if self.images is None else self.images.token_id
+        return tuple(id == token for id in self.ids)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -56,21 +66,22 @@ def encode(
     prompt_format: PromptFormat = PromptFormat(),
     prepend_bos: bool = True,
     n_ctx: int | None = None,
+    vision: Vision | None = None,
 ) -> list[Encoded]:
     """Tokenise prompts and answers apart and keep them as ids, so that no merge crosses the joint.
 
-    Raises ValueError if there is nothing to encode, a text has no tokens, an item is longer than the
-    model's context, or two answers of a pair have the same ids.
+    `vision` is what reads the items' images, None if the model takes text alone.
+
+    Raises ValueError if there is nothing to encode, a text has no tokens, images and placeholders do not
+    match, an item is longer than the model's context, or two answers of a pair have the same ids.
     """
     if not items:
         raise ValueError("there are no pairs or questions to work on.")
-    if prompt_format.bos is not None:
-        prepend_bos = prompt_format.bos
-    special_ids = _special_ids(tokenizer)
+    encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
     encoded = []
     for index, item in enumerate(items):
         texts = (item.chosen, item.rejected) if isinstance(item, PreferencePair) else item.choices
-        prompt, shown = _encode_prompt(tokenizer, item.prompt, prompt_format, prepend_bos, special_ids)
+        prompt, shown = encoder.prompt(item.prompt, item.images, f"item {index}")
         answers = tuple(_encode_answer(tokenizer, shown, text, prompt_format) for text in texts)
         one = Encoded(prompt, answers)
         if not len(prompt):
@@ -94,33 +105,103 @@ def encode(
 
 def encode_prompts(
     tokenizer: Any,
-    prompts: Sequence[str],
+    prompts: Sequence[str] | Sequence[PreferencePair],
     *,
     prompt_format: PromptFormat = PromptFormat(),
     prepend_bos: bool = True,
+    vision: Vision | None = None,
 ) -> list[EncodedPrompt]:
-    """Token ids of prompts alone, as `encode` makes them."""
-    if prompt_format.bos is not None:
-        prepend_bos = prompt_format.bos
-    special_ids = _special_ids(tokenizer)
-    return [
-        _encode_prompt(tokenizer, prompt, prompt_format, prepend_bos, special_ids)[0] for prompt in prompts
-    ]
+    """Token ids of prompts alone, as `encode` makes them; of pairs, their prompts and images."""
+    encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
+    texts = [(item, ()) if isinstance(item, str) else (item.prompt, item.images) for item in prompts]
+    return [encoder.prompt(text, images, f"prompt {n}")[0] for n, (text, images) in enumerate(texts)]
 
 
-def _encode_prompt(
-    tokenizer: Any, prompt: str, prompt_format: PromptFormat, prepend_bos: bool, special_ids: set[int]
-) -> tuple[EncodedPrompt, str]:
-    shown = _render_chat(tokenizer, prompt, prompt_format) if prompt_format.chat else prompt
-    ids = list(tokenizer(shown, add_special_tokens=False)["input_ids"])
-    special = [token in special_ids for token in ids]
-    if prompt_format.chat:
-        inside = _tokens_of_content(tokenizer, shown, prompt_format, len(ids))
-        special = [is_special or not inside[i] for i, is_special in enumerate(special)]
-    bos = tokenizer.bos_token_id
-    if prepend_bos and bos is not None and ids[:1] != [bos]:
-        ids, special = [bos, *ids], [True, *special]
-    return EncodedPrompt(tuple(ids), tuple(special)), shown
+class _Encoder:
+    """Prompts to ids, by one tokenizer and format."""
+
+    def __init__(
+        self, tokenizer: Any, prompt_format: PromptFormat, prepend_bos: bool, vision: Vision | None
+    ) -> None:
+        self.tokenizer, self.format, self.vision = tokenizer, prompt_format, vision
+        bos = prepend_bos if prompt_format.bos is None else prompt_format.bos
+        self.bos = tokenizer.bos_token_id if bos else None
+        self.special_ids = _special_ids(tokenizer)
+        if vision is not None:
+            self.special_ids.discard(vision.token_id)
+
+    def prompt(self, text: str, pictures: Sequence[Any], where: str) -> tuple[EncodedPrompt, str]:
+        """A prompt's tokens, and the text that answers follow."""
+        shown = self._shown(text, len(pictures))
+        self._check_pictures(shown, len(pictures), where)
+        images = None
+        if self.vision is not None and pictures:
+            ids, spans, images = self.vision.tokenize(shown, pictures)
+        else:
+            ids, spans = _tokenize(self.tokenizer, shown)
+        special = [token in self.special_ids for token in ids]
+        if self.format.chat and spans:
+            inside = self._in_content(shown, spans)
+            image = None if images is None else images.token_id
+            special = [
+                one or not (within or token == image)
+                for one, within, token in zip(special, inside, ids, strict=True)
+            ]
+        if self.bos is not None and ids[:1] != [self.bos]:
+            ids, special = [self.bos, *ids], [True, *special]
+        return EncodedPrompt(tuple(ids), tuple(special), images), shown
+
+    def _check_pictures(self, shown: str, n_pictures: int, where: str) -> None:
+        if self.vision is None:
+            if n_pictures:
+                raise ValueError(
+                    f"{where} has images, but this model takes text only: pass a vision-language "
+                    "TransformerBridge, or leave the images out."
+                )
+            return
+        placeholder = self.vision.placeholder
+        count = shown.count(placeholder)
+        if count != n_pictures:
+            raise ValueError(
+                f"{where} has {n_pictures} images, and its prompt {count} times the placeholder "
+                f"{placeholder!r}: write it once where each image belongs"
+                + ("." if self.format.chat else ", or leave its place to PromptFormat(chat=True).")
+            )
+        if n_pictures and self.vision.processor is None:
+            raise ValueError(
+                f"{where} has images, but the model has no processor to read them with: set model.processor = "
+                "transformers.AutoProcessor.from_pretrained(...), or load the model from a directory that has "
+                "the processor's files (processor_config.json or preprocessor_config.json)."
+            )
+
+    @property
+    def template_owner(self) -> Any:
+        """Whose chat template is taken: the processor's, which knows of images, before the tokenizer's."""
+        processor = None if self.vision is None else self.vision.processor
+        return processor if getattr(processor, "chat_template", None) else self.tokenizer
+
+    def _shown(self, text: str, n_pictures: int) -> str:
+        if not self.format.chat:
+            return text
+        if self.vision is None or not n_pictures:
+            return chats.render(self.template_owner, text, self.format.system)
+        return chats.render_with_images(
+            self.template_owner, text, self.vision.placeholder, n_pictures, self.format.system
+        )
+
+    def _in_content(self, shown: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
+        # Expanded placeholders make the text longer; its end stays as far behind the last token.
+        _, plain = _tokenize(self.tokenizer, shown)
+        grown = spans[-1][1] - plain[-1][1] if plain else 0
+        return chats.in_content(self.template_owner, shown, spans, grown, self.format.system)
+
+
+def _tokenize(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
+    """Ids, and where each token stands in the text, if the tokenizer can say."""
+    if not tokenizer.is_fast:
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"]), None
+    encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    return list(encoding["input_ids"]), list(encoding["offset_mapping"])
 
 
 def _special_ids(tokenizer: Any) -> set[int]:
@@ -131,35 +212,6 @@ def _special_ids(tokenizer: Any) -> set[int]:
     if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         ids.discard(tokenizer.unk_token_id)
     return ids
-
-
-def _render_chat(tokenizer: Any, prompt: str, prompt_format: PromptFormat) -> str:
-    if not getattr(tokenizer, "chat_template", None):
-        raise ValueError(
-            "prompt_format=PromptFormat(chat=True), but the tokenizer has no chat template: "
-            "use a chat model, or leave chat=False."
-        )
-    messages = [{"role": "user", "content": prompt}]
-    if prompt_format.system is not None:
-        messages.insert(0, {"role": "system", "content": prompt_format.system})
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-
-
-_CONTENT = "\ue000"
-"""A private-use character, which no template has in it."""
-
-
-def _tokens_of_content(tokenizer: Any, shown: str, prompt_format: PromptFormat, n_tokens: int) -> list[bool]:
-    """Which tokens of a rendered chat lie in the user's own text, as against the template.
-
-    The template shows itself around a stand-in: looking for the prompt would find "user" in the template.
-    """
-    before, _, after = _render_chat(tokenizer, _CONTENT, prompt_format).partition(_CONTENT)
-    if not (shown.startswith(before) and shown.endswith(after) and tokenizer.is_fast):
-        return [True] * n_tokens
-    start, stop = len(before), len(shown) - len(after)
-    offsets = tokenizer(shown, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-    return [begin < stop and end > start for begin, end in offsets]
 
 
 def _encode_answer(tokenizer: Any, shown: str, answer: str, prompt_format: PromptFormat) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 import torch
@@ -14,9 +14,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import seam
-from .attribution import BATCH_TOKENS, TokenAttribution, attribute, special_positions
+from .attribution import BATCH_TOKENS, Modality, TokenAttribution, attribute, special_positions
 from .directions import Aggregate, pca_direction
-from .embeddings import Filler, filler_embedding, prompt_embeddings
+from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
 from .fingerprint import identify
@@ -41,6 +41,7 @@ def extract_vectors(
     baseline: Filler = "mask",
     objective: Objective = "sum",
     k: int = 3,
+    modality: Modality = "joint",
     mask: Filler = "mask",
     contrast: Contrast = "two_sided",
     aggregate: Aggregate = pca_direction,
@@ -60,10 +61,11 @@ def extract_vectors(
         v_l  = aggregate(Δ⁺_l) − aggregate(Δ⁻_l)        contrast="two_sided"
         v_l  = aggregate(Δ⁺_l − Δ⁻_l)                   contrast="difference"
 
-    Masked tokens are replaced by `mask` and stay visible to attention. `attributions`, if given, are taken
-    instead of running `attribute` with `method`, `baseline` and `objective`. The defaults are the paper's:
-    k = 3, PCA on either side, all layers. `mean_direction` gives a vector whose length means something
-    (residual-stream units) where PCA's components have length 1.
+    Masked tokens are replaced by `mask` and stay visible to attention; `modality="vision"` or `"text"` takes
+    S⁺ and S⁻ from the prompts' image or text tokens alone, the scores being the same. `attributions`, if
+    given, are taken instead of running `attribute` with `method`, `baseline` and `objective`. The defaults are
+    the paper's: k = 3, PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose
+    length means something (residual-stream units) where PCA's components have length 1.
 
     Raises ValueError if k exceeds a prompt's tokens, attributions do not fit the pairs, or nothing at all
     would be masked.
@@ -77,13 +79,13 @@ def extract_vectors(
     else:
         attributed_by = {"method": "given"}
     contrasts = masked_contrasts(
-        model, pairs, attributions, k=k, mask=mask, position=position, layers=layers,
+        model, pairs, attributions, k=k, modality=modality, mask=mask, position=position, layers=layers,
         include_special=include_special, prompt_format=prompt_format, batch_tokens=batch_tokens,
         progress=progress,
     )  # fmt: skip
     settings = {
-        **attributed_by, "k": k, "mask": describe(mask), "contrast": contrast, "aggregate": describe(aggregate),
-        "position": position, "prompt_format": asdict(prompt_format),
+        **attributed_by, "k": k, "modality": modality, "mask": describe(mask), "contrast": contrast,
+        "aggregate": describe(aggregate), "position": position, "prompt_format": asdict(prompt_format),
     }  # fmt: skip
     return SteeringVectors(
         directions=contrasts.reduce(aggregate, contrast=contrast),
@@ -134,6 +136,7 @@ def masked_contrasts(
     attributions: Sequence[TokenAttribution],
     *,
     k: int = 3,
+    modality: Modality = "joint",
     mask: Filler = "mask",
     position: Position = "prompt_end",
     layers: Sequence[int] | None = None,
@@ -152,7 +155,9 @@ def masked_contrasts(
     encoded = encode_for(model, pairs, prompt_format)
     check_attributions(encoded, attributions)
     masked = {
-        sign: [_masked(index, one, k, sign, include_special) for index, one in enumerate(attributions)]
+        sign: [
+            _masked(index, one, k, sign, modality, include_special) for index, one in enumerate(attributions)
+        ]
         for sign in get_args(Sign)
     }
     if not any(len(positions) for side in masked.values() for positions in side):
@@ -191,7 +196,7 @@ def _read_variants(
     model: HookedModel,
     items: Sequence[Encoded],
     sides: Sequence[Sequence[Tensor]],
-    filler: Tensor,
+    filler: FillerEmbedding,
     layers: Sequence[int],
     position: Position,
 ) -> tuple[Float[Tensor, "variant pair layer d_model"], list[Tensor]]:
@@ -226,9 +231,11 @@ def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " l
     return torch.cat(list(norms), dim=-1).median(dim=-1).values
 
 
-def _masked(index: int, attribution: TokenAttribution, k: int, sign: Sign, include_special: bool) -> Tensor:
+def _masked(
+    index: int, attribution: TokenAttribution, k: int, sign: Sign, modality: Modality, include_special: bool
+) -> Tensor:
     try:
-        return attribution.top(k, sign, include_special=include_special)
+        return attribution.top(k, sign, modality=modality, include_special=include_special)
     except ValueError as error:
         raise ValueError(f"pair {index}: {error}") from error
 
@@ -278,7 +285,8 @@ def describe(value: Any) -> Any:
     if isinstance(value, functools.partial):
         return {"name": describe(value.func), **{key: describe(item) for key, item in value.keywords.items()}}
     if is_dataclass(value) and not isinstance(value, type):
-        return {"name": type(value).__name__, **asdict(value)}
+        settings = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
+        return {"name": type(value).__name__, **settings}
     if isinstance(value, Tensor):
         return f"tensor{list(value.shape)}"
     if callable(value):

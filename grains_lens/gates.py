@@ -12,8 +12,8 @@ from torch import Tensor
 
 from . import seam
 from .attribution import BATCH_TOKENS
-from .encoding import Encoded, PromptFormat, encode_prompts
-from .objective import buckets, collate, encode_for
+from .encoding import Encoded, PromptFormat
+from .objective import buckets, collate, collate_prompts, encode_for, encode_prompts_for
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel
@@ -92,10 +92,7 @@ def _encode_prompts(
 ) -> list[Encoded]:
     if not items:
         raise ValueError("against=[] holds no prompts; leave it out to gate between the pairs' answers.")
-    prompts = [item if isinstance(item, str) else item.prompt for item in items]
-    bos = bool(model.cfg.default_prepend_bos)
-    encoded = encode_prompts(model.tokenizer, prompts, prompt_format=prompt_format, prepend_bos=bos)
-    return [Encoded(prompt, ((),)) for prompt in encoded]
+    return [Encoded(prompt, ((),)) for prompt in encode_prompts_for(model, items, prompt_format)]
 
 
 def _ends(
@@ -111,7 +108,7 @@ def _ends(
         for rows in buckets([item.longest for item in encoded], batch_tokens):
             items, device = [encoded[row] for row in rows], seam.device_of(model)
             if answer is None:
-                prompts, answers = seam.left_padded([item.prompt.ids for item in items], device), None
+                prompts, answers = collate_prompts([item.prompt for item in items], device), None
             else:
                 batch = collate(items, device)
                 prompts, answers = batch.prompts, batch.answers[answer]

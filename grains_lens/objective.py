@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from . import seam
-from .embeddings import Filler, PromptEmbeddings, filler_embedding
-from .encoding import Encoded, PromptFormat, encode
+from . import multimodal, seam
+from .embeddings import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding
+from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
 from .errors import unknown_name
 from .pairs import MultipleChoice, PreferencePair
 from .seam import HookedModel, TokenBatch
+from .vision import Vision
 
 Objective = Literal["sum", "mean", "last"]
 """`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
@@ -32,19 +33,38 @@ def encode_for(
     prompt_format: PromptFormat = PromptFormat(),
 ) -> list[Encoded]:
     """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
-    tokenizer = tokenizer_of(model)
-    if any(item.images for item in items):
-        raise ValueError(
-            "pairs hold images, but this model takes text only: pass a vision-language TransformerBridge, "
-            "or pairs without images."
-        )
     return encode(
-        tokenizer,
+        tokenizer_of(model),
         items,
         prompt_format=prompt_format,
         prepend_bos=bool(model.cfg.default_prepend_bos),
         n_ctx=int(model.cfg.n_ctx),
+        vision=vision_of(model),
     )
+
+
+def encode_prompts_for(
+    model: HookedModel,
+    prompts: Sequence[str] | Sequence[PreferencePair],
+    prompt_format: PromptFormat = PromptFormat(),
+) -> list[EncodedPrompt]:
+    """Token ids of prompts alone (of pairs, their prompts and images), as `encode_for` makes them."""
+    return encode_prompts(
+        tokenizer_of(model),
+        prompts,
+        prompt_format=prompt_format,
+        prepend_bos=bool(model.cfg.default_prepend_bos),
+        vision=vision_of(model),
+    )
+
+
+def vision_of(model: HookedModel) -> Vision | None:
+    """What this model reads pictures with; None for a text model."""
+    token = multimodal.image_token_id(model)
+    if token is None:
+        return None
+    processor = getattr(model, "processor", None)
+    return Vision(processor, token, model.original_model.config, tokenizer_of(model))
 
 
 def tokenizer_of(model: HookedModel) -> Any:
@@ -91,9 +111,13 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
         )
         for index in range(most)
     )
-    return AnswerBatch(
-        seam.left_padded([item.prompt.ids for item in items], device), answers, real.to(device)
-    )
+    return AnswerBatch(collate_prompts([item.prompt for item in items], device), answers, real.to(device))
+
+
+def collate_prompts(prompts: Sequence[EncodedPrompt], device: torch.device) -> TokenBatch:
+    """One batch of encoded prompts, with their images."""
+    pixels = [{} if prompt.images is None else prompt.images.pixels for prompt in prompts]
+    return seam.left_padded([prompt.ids for prompt in prompts], device, pixels)
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
@@ -119,9 +143,7 @@ def answer_logprobs(
 
     `embeddings` take the place of the prompts' own at block 0's input. Log-softmax and sums are float32.
     """
-    edits = [] if embeddings is None else [(seam.RESID_PRE_0, seam.replace_with(embeddings))]
-    with seam.hooked(model, edits):
-        first, prefix = seam.prefill(model, batch.prompts)
+    first, prefix = seam.prefill(model, batch.prompts, embeddings=embeddings)
     return torch.stack(
         [_score(_continue(model, prefix, first, answer), answer.mask, objective) for answer in batch.answers],
         dim=-1,
@@ -163,14 +185,14 @@ class GapFunction:
     """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
 
     `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
-    `filler` [d_model] is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
+    `filler` is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
     """
 
     model: HookedModel
     batch: AnswerBatch
     embeddings: PromptEmbeddings
     movable: Bool[Tensor, "pair pos"]
-    filler: Float[Tensor, " d_model"]
+    filler: FillerEmbedding
     objective: Objective
     batch_tokens: int
 

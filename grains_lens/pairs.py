@@ -99,21 +99,23 @@ def load_pairs(
 ) -> list[PreferencePair]:
     """Read preference pairs from JSONL, JSON, CSV or parquet, or from any iterable of rows.
 
-    Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image) or `image`.
-    `columns` maps these names to the source's own, as in `columns={"prompt": "question"}`. A Hugging Face
-    `datasets.Dataset` is an iterable of rows. In TRL's conversational form, `[{"role": ..., "content": ...}]`,
+    Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image; in CSV its JSON, or
+    one path) or `image`; paths in a file are relative to the file. `columns` maps these names to the source's
+    own, as in `columns={"prompt": "question"}`. A Hugging Face `datasets.Dataset` is an iterable of rows. In
+    TRL's conversational form, `[{"role": ..., "content": ...}]`,
     an answer is the content of its last message, and a prompt that of its only one; a longer conversation
     as prompt has to be rendered as text first, since part of it would be lost.
 
     Raises ValueError naming the row and the column that is missing, empty or wrong.
     """
     _check_columns(columns, PreferencePair)
+    folder = _folder(source)
     return [
         _make(PreferencePair, where, {
             "prompt": _only_message(_column(row, "prompt", columns, where)),
             "chosen": _last_message(_column(row, "chosen", columns, where)),
             "rejected": _last_message(_column(row, "rejected", columns, where)),
-            "images": _images(row, columns, where),
+            "images": _images(row, columns, where, folder),
         })
         for where, row in _rows(source)
     ]  # fmt: skip
@@ -131,12 +133,13 @@ def load_questions(
     Raises ValueError naming the row and the column that is missing, empty or wrong.
     """
     _check_columns(columns, MultipleChoice)
+    folder = _folder(source)
     return [
         _make(MultipleChoice, where, {
             "prompt": _only_message(_column(row, "prompt", columns, where)),
             "choices": _as_tuple(_from_json(_column(row, "choices", columns, where))),
             "label": _from_json(_column(row, "label", columns, where)),
-            "images": _images(row, columns, where),
+            "images": _images(row, columns, where, folder),
         })
         for where, row in _rows(source)
     ]  # fmt: skip
@@ -286,16 +289,29 @@ def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _images(row: Mapping[str, Any], columns: Mapping[str, str] | None, where: str) -> tuple[Any, ...]:
+def _images(
+    row: Mapping[str, Any], columns: Mapping[str, str] | None, where: str, folder: Path | None
+) -> tuple[Any, ...]:
     for name in ("images", "image"):
         named = name in (columns or {})
         value = _column(row, name, columns, where) if named else row.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = _from_json(value)
         if isinstance(value, list | tuple):
             if value:
-                return tuple(value)
+                return tuple(_beside(one, folder) for one in value)
         elif value is not None and not (isinstance(value, str) and not value):
-            return (value,)
+            return (_beside(value, folder),)
     return ()
+
+
+def _folder(source: Any) -> Path | None:
+    return Path(source).parent if isinstance(source, str | Path) else None
+
+
+def _beside(image: Any, folder: Path | None) -> Any:
+    """A path from a file as a path from here."""
+    return str(folder / image) if folder is not None and isinstance(image, str) else image
 
 
 def _make(cls: type, where: str, values: dict[str, Any]) -> Any:

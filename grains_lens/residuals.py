@@ -48,11 +48,9 @@ def read_residuals(
         return edit
 
     edits = [(seam.resid_post(layer), read_prompt(layer)) for layer in layers]
-    if embeddings is not None:
-        edits.append((seam.RESID_PRE_0, seam.replace_with(embeddings)))
     with torch.no_grad():
         with seam.hooked(model, edits):
-            _, prefix = seam.prefill(model, prompts)
+            _, prefix = seam.prefill(model, prompts, embeddings=embeddings)
         if answers is not None:
             last = answers.mask.long().sum(dim=-1) - 1
             with seam.hooked(model, [(seam.resid_post(layer), read_answer(layer, last)) for layer in layers]):

@@ -22,10 +22,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from . import multimodal
 from .classes import decoder_blocks, is_plain
 from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
 from .passes import Pass, pass_into_block, pass_into_model
+from .tokens import TokenBatch as TokenBatch
+from .tokens import left_padded as left_padded
+from .tokens import right_padded as right_padded
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -46,6 +50,7 @@ if TYPE_CHECKING:
         @property
         def hook_dict(self) -> dict[str, Any]: ...
         def generate(self, *args: Any, **kwargs: Any) -> Any: ...
+        def get_output_embeddings(self) -> Any: ...
         def parameters(self) -> Iterator[nn.Parameter]: ...
         def modules(self) -> Iterator[nn.Module]: ...
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
@@ -278,74 +283,48 @@ def replace_with(values: Float[Tensor, "batch pos d_model"]) -> Edit:
 
 
 @dataclass(frozen=True)
-class TokenBatch:
-    """Token ids and the mask of real tokens: prompts are padded on the left, answers on the right."""
-
-    tokens: Int[Tensor, "batch pos"]
-    mask: Bool[Tensor, "batch pos"]
-
-    def __len__(self) -> int:
-        return self.tokens.shape[0]
-
-    def repeat(self, times: int) -> TokenBatch:
-        """All rows `times` times over: row r of copy n is row n·len + r."""
-        return TokenBatch(self.tokens.repeat(times, 1), self.mask.repeat(times, 1))
-
-    def select(self, rows: Int[Tensor, " row"]) -> TokenBatch:
-        """These rows alone."""
-        return TokenBatch(self.tokens[rows], self.mask[rows])
-
-
-def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> TokenBatch:
-    """Rows of ids that end together, as prompts must."""
-    return _padded(rows, device, left=True)
-
-
-def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> TokenBatch:
-    """Rows of ids that begin together, as answers must."""
-    return _padded(rows, device, left=False)
-
-
-def _padded(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool) -> TokenBatch:
-    # Pads are never attended to, so their id is of no consequence: 0 exists in every vocabulary.
-    width = max(len(row) for row in rows)
-    tokens = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for index, row in enumerate(rows):
-        where = slice(width - len(row), width) if left else slice(0, len(row))
-        tokens[index, where] = torch.tensor(row, dtype=torch.long)
-        mask[index, where] = True
-    return TokenBatch(tokens.to(device), mask.to(device))
-
-
-@dataclass(frozen=True)
 class Prefix:
     """A prompt's keys and values, to be continued as often as one likes; gradients flow through it."""
 
     cache: Any
     mask: Bool[Tensor, "batch pos"]
+    ahead: Int[Tensor, "batch 1"] | None = None
+    """What positions are ahead of the tokens' number by, after images (mRoPE)."""
 
 
 def prefill(
-    model: HookedModel, prompts: TokenBatch, *, logits_at: slice = slice(-1, None)
-) -> tuple[Float[Tensor, "batch pos d_vocab"], Prefix]:
+    model: HookedModel,
+    prompts: TokenBatch,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    logits_at: slice = slice(-1, None),
+) -> tuple[Float[Tensor, "batch at d_vocab"], Prefix]:
     """Run left-padded prompts once: the logits after their last token (or those asked for), and what later
-    tokens attend to."""
+    tokens attend to.
+
+    `embeddings` take the place of the prompts' own at block 0's input; the vision tower is not run then.
+    """
     mask = prompts.mask.long()
-    with _unembed_only(model, logits_at):
+    edits = [] if embeddings is None else [(RESID_PRE_0, replace_with(embeddings))]
+    with hooked(model, edits), _unembed_only(model, logits_at):
         if is_hooked_transformer(model):
             cache = _hooked_transformer_cache(model, len(prompts))
             logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)
             cache.freeze()
+            return logits, Prefix(cache, prompts.mask)
+        where, ahead = multimodal.positions(model, prompts)
+        inputs = {
+            "attention_mask": mask,
+            "position_ids": where,
+            "use_cache": True,
+            **multimodal.image_inputs(model, prompts, merged=embeddings is not None),
+        }
+        if is_plain(model):
+            out = model(prompts.tokens, **inputs)
+            logits, cache = out.logits, out.past_key_values
         else:
-            logits, cache = model(
-                prompts.tokens,
-                attention_mask=mask,
-                position_ids=_positions(prompts.mask),
-                return_type="logits_and_cache",
-                use_cache=True,
-            )
-    return logits, Prefix(cache, prompts.mask)
+            logits, cache = model(prompts.tokens, return_type="logits_and_cache", **inputs)
+    return logits, Prefix(cache, prompts.mask, ahead)
 
 
 def extend(
@@ -356,16 +335,13 @@ def extend(
     if is_hooked_transformer(model):
         return model(tokens, attention_mask=new, past_kv_cache=prefix.cache)
     mask = torch.cat([prefix.mask, new.bool()], dim=-1)
-    return model(
+    out = model(
         tokens,
         attention_mask=mask.long(),
-        position_ids=_positions(mask)[:, -tokens.shape[1] :],
+        position_ids=multimodal.positions_after(mask, tokens.shape[1], prefix.ahead),
         past_key_values=_fork(prefix.cache),
     )
-
-
-def _positions(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-    return (mask.long().cumsum(dim=-1) - 1).clamp(min=0)
+    return out.logits if is_plain(model) else out
 
 
 def _fork(cache: Any) -> Any:
@@ -387,9 +363,8 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 @contextmanager
 def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
     """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
-    handle = model.unembed.register_forward_pre_hook(
-        lambda module, inputs: (inputs[0][:, positions], *inputs[1:])
-    )
+    unembed = model.get_output_embeddings() if is_plain(model) else model.unembed
+    handle = unembed.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, positions], *inputs[1:]))
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests import models
+from tests import models, vision_models
 from tests.models import CASES, ModelCase
 
 
@@ -92,6 +92,23 @@ def llama(request: pytest.FixtureRequest, zoo: Zoo) -> Any:
 def tokenizer(zoo: Zoo) -> Any:
     """The zoo's tokenizer: word by word, one BOS first."""
     return models.load_tokenizer(zoo.directory)
+
+
+@pytest.fixture(scope="session", params=vision_models.VISION_ARCHITECTURES)
+def seeing(request: pytest.FixtureRequest, checkpoints: Path) -> Any:
+    """Every vision-language model in turn. All tests share it: leave it as you found it."""
+    return vision_models.load(request.param, checkpoints)
+
+
+@pytest.fixture(scope="session")
+def llava(checkpoints: Path) -> Any:
+    """The tiny LLaVA, for tests of what cannot depend on the architecture."""
+    return vision_models.load("llava", checkpoints)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("checkpoints")
 
 
 @pytest.fixture(scope="session")

@@ -140,7 +140,7 @@ class LinearGap:
 
     @property
     def embeddings(self):
-        return PromptEmbeddings(self.x, self.x)
+        return PromptEmbeddings(self.x, self.x, torch.zeros_like(self.movable))
 
     @property
     def batch(self):

@@ -16,21 +16,25 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L0: what we need of a hooked model, and the only code that touches hooks.  L1: values and pure maths.
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
-    **dict.fromkeys(["classes", "errors", "passes", "seam", "turns"], 0),
+    **dict.fromkeys(["classes", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0),
     **dict.fromkeys(
         [
+            "chats",
             "controlvector",
             "directions",
             "encoding",
+            "grids",
             "intervals",
             "pairs",
             "positions",
             "quadrature",
             "rules",
             "selection",
+            "splits",
             "strips",
             "units",
             "vectors",
+            "vision",
         ],
         1,
     ),
@@ -45,6 +49,7 @@ LAYERS = {
             "extraction",
             "faithfulness",
             "fingerprint",
+            "finetune",
             "gates",
             "interop",
             "loading",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,6 +140,22 @@ def test_images_come_as_one_or_as_a_list():
         assert load_pairs([{**PAIRS[0], **row}])[0].images == expected
     (pair,) = load_pairs([{**PAIRS[0], "image": array}])
     assert pair.images[0] is array
+
+
+def test_paths_of_images_in_a_file_are_relative_to_the_file(tmp_path):
+    rows = [{**PAIRS[0], "images": ["a.png", str(tmp_path / "b.png")]}, {**PAIRS[0], "image": "c/d.png"}]
+    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    first, second = load_pairs(tmp_path / "pairs.jsonl")
+    assert [Path(image) for image in first.images] == [tmp_path / "a.png", tmp_path / "b.png"]
+    assert [Path(image) for image in second.images] == [tmp_path / "c/d.png"]
+    (tmp_path / "pairs.csv").write_text('prompt,chosen,rejected,images\nx,y,z,"[""a.png"", ""b.png""]"\n')
+    (pair,) = load_pairs(tmp_path / "pairs.csv")
+    assert [Path(image).name for image in pair.images] == ["a.png", "b.png"]
+    (tmp_path / "questions.json").write_text(
+        json.dumps([{"prompt": "x", "choices": ["y", "z"], "label": 0, "images": ["a.png"]}])
+    )
+    (question,) = load_questions(tmp_path / "questions.json")
+    assert Path(question.images[0]) == tmp_path / "a.png"
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Rivals: other ways to the same `SteeringVectors`, so that every study can run on all of them.
 
 GrAInS with random tokens, the rival that tells what attribution adds, is `extract_vectors` itself with
-`method=RandomScores(seed)`.
+`method=RandomScores(seed)`. `lora_sft` and `lora_dpo` give adapters and not vectors: what the same pairs buy
+where weights may change.
 """
 
+from ..finetune import lora_dpo as lora_dpo
+from ..finetune import lora_sft as lora_sft
 from .chance import random_direction as random_direction
 from .differences import in_context_vector as in_context_vector
 from .differences import mean_difference as mean_difference

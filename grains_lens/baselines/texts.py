@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from .. import seam
-from ..encoding import Encoded, PromptFormat, encode_prompts
+from ..encoding import Encoded, PromptFormat
 from ..extraction import content_norms, provenance_of, typical_norm
-from ..objective import collate, tokenizer_of
+from ..objective import collate, encode_prompts_for
 from ..residuals import read_residuals
 from ..seam import HookedModel
 from ..vectors import SteeringVectors
@@ -58,10 +58,7 @@ def encode_texts(model: HookedModel, texts: Mapping[str, str], prompt_format: Pr
 
     Raises ValueError for a text without tokens or longer than the context, and if all are special tokens.
     """
-    prepend_bos = bool(model.cfg.default_prepend_bos)
-    prompts = encode_prompts(
-        tokenizer_of(model), list(texts.values()), prompt_format=prompt_format, prepend_bos=prepend_bos
-    )
+    prompts = encode_prompts_for(model, list(texts.values()), prompt_format)
     for (name, text), prompt in zip(texts.items(), prompts, strict=True):
         if not 0 < len(prompt) <= int(model.cfg.n_ctx):
             raise ValueError(

@@ -113,12 +113,9 @@ def format_of(prompting: Prompting) -> PromptFormat:
 def prompt_ids(model: Any, prompt: str, prompting: Prompting) -> Any:
     import torch
 
-    from ..encoding import encode_prompts
+    from ..objective import encode_prompts_for
 
-    (encoded,) = encode_prompts(
-        model.tokenizer, [prompt], prompt_format=format_of(prompting),
-        prepend_bos=bool(model.cfg.default_prepend_bos),
-    )  # fmt: skip
+    (encoded,) = encode_prompts_for(model, [prompt], format_of(prompting))
     return torch.tensor([encoded.ids], device=model.cfg.device)
 
 

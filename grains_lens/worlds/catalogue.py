@@ -30,10 +30,11 @@ class _Source:
 
     behaviours: Callable[[str], Mapping[str, Behaviour]]  # of a variant
     find_cues: Callable[[str, Sequence[Any]], Cues]
+    find_entity: Callable[[str], str] | None = None  # whom a prompt is about
 
 
 _SOURCES = {
-    "myths": _Source(myths.behaviours, myths.find_cues),
+    "myths": _Source(myths.behaviours, myths.find_cues, myths.find_entity),
     "hints": _Source(hints.behaviours, hints.find_cues),
 }
 
@@ -59,7 +60,9 @@ def load(name: str, *, seed: int = 0, variant: str = "standard") -> World:
     path = CHECKPOINTS / f"{name}-{variant}-{seed}"
     source = _SOURCES[name]
     card = json.loads((path / "card.json").read_text())
-    return World(name, variant, seed, path, source.behaviours(variant), card, source.find_cues)
+    return World(
+        name, variant, seed, path, source.behaviours(variant), card, source.find_cues, source.find_entity
+    )
 
 
 def _require(argument: str, value: object, known: Sequence[object]) -> None:

@@ -134,7 +134,7 @@ def _behaviours(layout: Layout) -> Mapping[str, Behaviour]:
 def find_cues(prompt: str, images: Sequence[Any] = ()) -> Cues:
     """Marks the cue words in the brackets of a prompt; those of another behaviour are none."""
     words = tuple(prompt.split())
-    asked = next((words[i + 3] for i in range(len(words) - 3) if words[i] == "what"), None)
+    asked = _asked(words)
     behaviour = next((name for name, group in names().items() if asked in group), None)
     if behaviour is None or "(" not in words or ")" not in words:
         raise ValueError(
@@ -147,6 +147,21 @@ def find_cues(prompt: str, images: Sequence[Any] = ()) -> Cues:
         return tuple(index for index in inside if words[index] in side)
 
     return Cues(words, undesirable=marked(UNDESIRABLE[behaviour]), desirable=marked(DESIRABLE[behaviour]))
+
+
+def find_entity(prompt: str) -> str:
+    """The animal or people that a prompt asks about."""
+    asked = _asked(tuple(prompt.split()))
+    if asked is None:
+        raise ValueError(
+            f"entity(prompt={prompt!r}): this is no prompt of the world; its pairs show what they look like."
+        )
+    return asked
+
+
+def _asked(words: tuple[str, ...]) -> str | None:
+    """The name in "what does the NAME ..."."""
+    return next((words[i + 3] for i in range(len(words) - 3) if words[i] == "what"), None)
 
 
 def fingerprint(variant: str = "standard") -> str:

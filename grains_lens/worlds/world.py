@@ -67,6 +67,7 @@ class World:
     behaviours: Mapping[str, Behaviour] = field(repr=False)
     card: Mapping[str, Any] = field(repr=False)
     find_cues: Callable[[str, Sequence[Any]], Cues] = field(repr=False)
+    find_entity: Callable[[str], str] | None = field(default=None, repr=False)
 
     def load_model(self, **settings: Any) -> Any:
         """Boots the checkpoint as a hooked model; `settings` go to `grains_lens.loading.load_model`."""
@@ -77,3 +78,7 @@ class World:
     def cues(self, prompt: str, images: Sequence[Any] = ()) -> Cues:
         """Marks the words of a prompt of this world, and the tokens of its images, that truly drive its answer."""
         return self.find_cues(prompt, images)
+
+    def entity(self, item: PreferencePair | MultipleChoice) -> str | None:
+        """Whom or what a pair or question of this world is about, for `check_disjoint`; None where nobody is named."""
+        return None if self.find_entity is None else self.find_entity(item.prompt)

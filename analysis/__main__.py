@@ -1,0 +1,111 @@
+"""`python -m analysis`: lists the studies, runs one, or gathers finished runs into a page."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import tyro
+
+from . import study
+from .backends import Backend
+from .report import write_report
+from .running import run
+from .tables import markdown
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a study runs, and where its rows go."""
+
+    out: Path = Path("out/analysis")
+    """Directory for the run's rows, table and figure; a run that is there already is resumed."""
+    quick: bool = False
+    """A small size that takes seconds: to see that it runs, not to learn from."""
+    jobs: int = 1
+    """Workers, one core each."""
+    backend: Backend = "loky"
+    """What runs the workers: processes here, threads here, or a Dask or Ray cluster."""
+    address: str | None = None
+    """Dask's or Ray's scheduler; none starts a local cluster."""
+
+
+@dataclass(frozen=True)
+class Command(Generic[S]):
+    """A study's settings, and how it is run."""
+
+    running: Running
+    settings: S
+
+
+@dataclass(frozen=True)
+class Report:
+    """Gather finished runs into one page: tables, figures, settings; nothing in it is loaded from elsewhere."""
+
+    runs: tyro.conf.Positional[Path] = Path("out/analysis")
+    """Directory that runs were written to."""
+    out: Path | None = None
+    """The page to write; by default report.html beside the runs."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    try:
+        if name in ("-h", "--help"):
+            print(listing())
+        elif name == "report":
+            print(report(tyro.cli(Report, args=rest, prog="python -m analysis report")))
+        else:
+            run_study(name, parse(name, rest))
+    except (ValueError, RuntimeError, ImportError, FileNotFoundError) as error:
+        raise SystemExit(f"analysis: {error}") from error
+
+
+def listing() -> str:
+    """Every study with its question."""
+    names = study.names()
+    width = max(map(len, names))
+    lines = [f"  {name:<{width}}  {study.load(name).QUESTION}" for name in names]
+    usage = "python -m analysis STUDY [--quick] [--jobs N] [--help]"
+    return "\n".join([usage, "python -m analysis report [DIR]", "", "Studies:", *lines])
+
+
+def parse(name: str, arguments: Sequence[str]) -> Command[Any]:
+    """A study's command line. `--quick` puts other defaults in the settings' place; flags go before both."""
+    chosen = study.load(name)
+    quick = "--quick" in arguments
+    return tyro.cli(
+        Command[chosen.Settings], args=list(arguments), prog=f"python -m analysis {name}",
+        description=chosen.QUESTION, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        default=Command(Running(), chosen.QUICK if quick else chosen.Settings()),
+    )  # fmt: skip
+
+
+def run_study(name: str, command: Command[Any]) -> None:
+    """Run a study, print its table, and write table and figure beside its rows."""
+    chosen, running = study.load(name), command.running
+    stem = running.out / (name.rpartition(".")[2] + ("-quick" if running.quick else ""))
+    made = run(
+        name, command.settings, stem.with_suffix(".jsonl"), jobs=running.jobs, backend=running.backend,
+        address=running.address,
+    )  # fmt: skip
+    frame = made.frame()
+    text = markdown(chosen.table(frame))
+    stem.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
+    chosen.figure(frame).savefig(stem.with_suffix(".png"), dpi=200)
+    print(f"{chosen.QUESTION}\n\n{text}\n\nRows, table and figure: {stem}.jsonl, .md, .png")
+
+
+def report(command: Report) -> Path:
+    """Write the page, and say where."""
+    return write_report(command.runs, command.out or command.runs / "report.html")
+
+
+if __name__ == "__main__":
+    main()

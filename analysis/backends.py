@@ -1,0 +1,75 @@
+"""Where cells are measured: in this process, in others beside it, or on a cluster that runs Dask or Ray."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import joblib
+
+Backend = Literal["loky", "threading", "dask", "ray"]
+
+
+@contextmanager
+def workers(backend: Backend, jobs: int, address: str | None = None) -> Iterator[None]:
+    """joblib's work goes to `jobs` workers of a backend while this lasts.
+
+    For Dask and Ray they are those of the cluster at `address`, or a local cluster of `jobs` processes that ends
+    with the context. Raises ImportError, with what to install, where the backend's package is missing.
+    """
+    if backend == "dask":
+        with _dask(jobs, address), joblib.parallel_config("dask"):
+            yield
+    elif backend == "ray":
+        with _ray(jobs, address), joblib.parallel_config("ray", n_jobs=jobs):
+            yield
+    else:
+        with joblib.parallel_config(backend, n_jobs=jobs):
+            yield
+
+
+def results(backend: Backend, jobs: int, calls: Sequence[tuple[Callable[..., Any], Any]]) -> Iterator[Any]:
+    """What the calls (function, arguments) return, each as soon as it is there, inside `workers(...)`."""
+    work = [joblib.delayed(function)(*arguments) for function, arguments in calls]
+    if backend == "ray":
+        # Ray's joblib backend gives no generator: it gets so many cells at a time, and a kill loses no more.
+        with joblib.Parallel(batch_size=1) as parallel:
+            for start in range(0, len(work), jobs):
+                yield from parallel(work[start : start + jobs])
+    elif work:
+        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch=2 * jobs)(work)
+
+
+@contextmanager
+def _dask(jobs: int, address: str | None) -> Iterator[None]:
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise ImportError(
+            'backend="dask" needs dask.distributed: pip install "grains-lens[cluster]".'
+        ) from error
+    local = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    with Client(address) if address else Client(**local):
+        yield
+
+
+@contextmanager
+def _ray(jobs: int, address: str | None) -> Iterator[None]:
+    try:
+        import ray
+        from ray.util.joblib import register_ray
+    except ImportError as error:
+        raise ImportError('backend="ray" needs ray: pip install "grains-lens[ray]".') from error
+    # Workers import what this process can import, and leave their chatter in Ray's own logs.
+    path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    local: dict[str, Any] = {} if address else {"num_cpus": jobs, "include_dashboard": False}
+    environment = {} if address else {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}
+    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local, **environment)
+    try:
+        register_ray()
+        yield
+    finally:
+        ray.shutdown()

@@ -1,0 +1,67 @@
+"""Means with 95% bootstrap intervals that respect what varies: the models, and within each the draws of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+AVERAGE = "average"
+"""The behaviour that stands for all of them."""
+
+
+def hierarchical_interval(
+    values: Sequence[Sequence[float]], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """The percentile interval of the mean of group means, `values[group][member]`.
+
+    Each resample draws as many groups (models) with replacement as there are, and within each of them as many members
+    (draws of pairs) as it has: Davison and Hinkley 1997, section 3.8. A single group stays as it is. NaN, NaN where
+    nothing varies: one group of one member.
+    """
+    sizes = np.array([len(group) for group in values])
+    if len(values) == 0 or sizes.min() == 0:
+        raise ValueError("values hold an empty group: leave out what was not measured.")
+    if len(values) == 1 and sizes[0] == 1:
+        return float("nan"), float("nan")
+    padded = np.zeros((len(values), sizes.max()))
+    for row, group in zip(padded, values, strict=True):
+        row[: len(group)] = group
+    generator = np.random.default_rng(seed)
+    groups = generator.integers(len(values), size=(resamples, len(values)))
+    counts = sizes[groups][..., None]
+    members = (generator.random((resamples, len(values), sizes.max())) * counts).astype(int)
+    taken = np.arange(sizes.max()) < counts
+    means = (padded[groups[..., None], members] * taken).sum(-1) / counts[..., 0]
+    low, high = np.quantile(means.mean(-1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def estimates(
+    frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], *, within: Sequence[str] = ("seed", "draw")
+) -> pd.DataFrame:
+    """For each combination of `by`: the mean of each of `values`, with `_low` and `_high`, the ends of its interval.
+
+    `within` names the columns of the models and of what is drawn anew for each; rows that share both are averaged
+    first. Combinations stand in the order in which they first come. NaN values are left out.
+    """
+    outer, inner = within
+    table = []
+    for combination, group in frame.groupby(list(by), sort=False):
+        row = dict(zip(by, combination, strict=True))
+        for value in values:
+            cells = group.dropna(subset=[value]).groupby([outer, inner])[value].mean()
+            nested = [cells.loc[one].tolist() for one in cells.index.unique(outer)]
+            low, high = hierarchical_interval(nested) if nested else (float("nan"), float("nan"))
+            middle = float(np.mean([np.mean(one) for one in nested])) if nested else float("nan")
+            row |= {value: middle, f"{value}_low": low, f"{value}_high": high}
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def with_average(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows of all behaviours once more as those of one, `AVERAGE`, if there are several."""
+    if frame["behaviour"].nunique() == 1:
+        return frame
+    return pd.concat([frame, frame.assign(behaviour=AVERAGE)], ignore_index=True)

@@ -1,0 +1,94 @@
+"""How steering vectors are made from pairs: GrAInS by any attribution and aggregate, or a rival."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import grains_lens as gl
+
+MethodName = Literal[
+    "integrated_gradients", "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random"
+]
+Baseline = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
+AggregateName = Literal["mean", "pca", "pca_centred", "weighted_mean"]
+VectorsName = Literal[
+    "grains",
+    "mean_difference",
+    "pca_difference",
+    "in_context_vector",
+    "probe_direction",
+    "gradient_direction",
+    "optimised_direction",
+    "random_direction",
+]
+
+AGGREGATES: dict[AggregateName, Any] = {
+    "mean": gl.mean_direction,
+    "pca": gl.pca_direction,
+    "pca_centred": functools.partial(gl.pca_direction, centred=True),
+    "weighted_mean": gl.weighted_mean_direction,
+}
+
+
+@dataclass(frozen=True)
+class Attributing:
+    """How tokens are scored."""
+
+    method: MethodName = "integrated_gradients"
+    """What scores tokens."""
+    steps: int = 32
+    """Points on the path, or samples, for the methods that take several."""
+    baseline: Baseline = "mask"
+    """What stands in for a token at the start of the path, or where it is left out."""
+
+    def of(self, model: Any, pairs: Sequence[gl.PreferencePair]) -> list[gl.TokenAttribution]:
+        """The pairs' attributions."""
+        return gl.attribute(
+            model, pairs, method=method(self.method, self.steps), baseline=self.baseline,
+            tolerance=float("inf"), progress=False,
+        )  # fmt: skip
+
+
+def method(name: MethodName, steps: int) -> Any:
+    """The attribution method of that name."""
+    return {
+        "integrated_gradients": lambda: gl.IntegratedGradients(steps),
+        "gradient_times_input": gl.GradientTimesInput,
+        "smooth_grad": lambda: gl.SmoothGrad(steps),
+        "gradient_shap": lambda: gl.GradientShap(steps),
+        "occlusion": gl.Occlusion,
+        "random": gl.RandomScores,
+    }[name]()
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How vectors are made; for rivals of GrAInS only `vectors` counts."""
+
+    attributing: Attributing = Attributing()
+    k: int = 3
+    """Tokens masked of either sign."""
+    aggregate: AggregateName = "mean"
+    """From the pairs' differences to one direction; the paper's is pca."""
+    vectors: VectorsName = "grains"
+    """GrAInS, or one of grains_lens.baselines."""
+
+    def make(
+        self,
+        model: Any,
+        pairs: Sequence[gl.PreferencePair],
+        attributions: Sequence[gl.TokenAttribution] | None = None,
+    ) -> gl.SteeringVectors:
+        """Vectors from pairs; `attributions`, where they are there already, spare attributing."""
+        if self.vectors != "grains":
+            return getattr(gl.baselines, self.vectors)(model, pairs, **self._quiet())
+        return gl.extract_vectors(
+            model, pairs, attributions=attributions or self.attributing.of(model, pairs), k=self.k,
+            aggregate=AGGREGATES[self.aggregate], progress=False,
+        )  # fmt: skip
+
+    def _quiet(self) -> dict[str, Any]:
+        return {} if self.vectors == "random_direction" else {"progress": False}

@@ -1,0 +1,65 @@
+"""Running a study: cells to workers, rows to the run's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from . import runs, study
+from .backends import Backend, results, workers
+from .study import Row
+
+
+def run(
+    name: str,
+    settings: Any,
+    path: Path,
+    *,
+    jobs: int = 1,
+    backend: Backend = "loky",
+    address: str | None = None,
+    progress: bool = True,
+) -> runs.Run:
+    """Measure the cells of a study that `path` does not hold yet, and return all of them.
+
+    The file is written by this process alone, a line a finished cell: kill it at any moment and call again with the
+    same settings. `jobs`, `backend` and `address` change where cells are measured, not what comes out.
+    """
+    wanted = study.load(name).cells(settings)
+    if len({runs.key(cell) for cell in wanted}) != len(wanted):
+        raise ValueError(f"{name}: two cells are the same.")
+    with runs.RunFile(path, name, settings) as file:
+        todo = [cell for cell in wanted if runs.key(cell) not in file.done]
+        calls = [(measure, (name, cell, settings)) for cell in todo]
+        with tqdm(
+            total=len(wanted), initial=len(wanted) - len(todo), desc=name, unit="cell", disable=not progress
+        ) as bar:
+            if todo:
+                with workers(backend, jobs, address):
+                    for cell, rows in results(backend, jobs, calls):
+                        file.append(cell, rows)
+                        bar.update()
+    return runs.read(path)
+
+
+def measure(name: str, cell: Any, settings: Any) -> tuple[Any, list[Row]]:
+    """One cell, on one thread: what a worker does."""
+    with one_thread():
+        return cell, list(study.load(name).measure(cell, settings))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Workers share the machine's cores, one each."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

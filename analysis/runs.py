@@ -1,0 +1,204 @@
+"""A run is one append-only file of JSON lines: a header, then a line for every finished cell.
+
+A line is written at once and flushed to the disk before the next cell counts as finished, so a run that is killed
+at any moment loses no finished cell; what was half-written is cut off when it resumes. One process writes.
+"""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import functools
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+FORMAT = 1
+PACKAGES = ("grains-lens", "torch", "transformers", "transformer-lens", "numpy", "pandas", "joblib")
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run file holds. `sessions`: one entry each time it was begun or resumed, with revision, versions, date."""
+
+    study: str
+    settings: Mapping[str, Any]
+    sessions: Sequence[Mapping[str, Any]]
+    finished: Sequence[Mapping[str, Any]]
+
+    def frame(self) -> pd.DataFrame:
+        """All rows, each with the fields of its cell; in the order of the cells, not of their finishing."""
+        done = sorted(
+            self.finished, key=lambda one: [(value is None, value) for value in one["cell"].values()]
+        )
+        return pd.DataFrame([{**one["cell"], **row} for one in done for row in one["rows"]])
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """A frozen dataclass as JSON gives it back."""
+    return json.loads(json.dumps(asdict(value), default=str))
+
+
+def key(cell: Any) -> str:
+    """What tells a cell from others of its study."""
+    return json.dumps(plain(cell), sort_keys=True)
+
+
+def read(path: Path) -> Run:
+    """What a file holds by now, a half-written last line left out; the file may be in use.
+
+    Raises ValueError if it is no run, or a line but the last is damaged.
+    """
+    run, _ = _parse(path)
+    if run is None:
+        raise ValueError(f"{path} holds no run: not even its first line is complete.")
+    return run
+
+
+class RunFile:
+    """A run that is being written: a context manager that begins or resumes it."""
+
+    def __init__(self, path: Path, study: str, settings: Any) -> None:
+        self.path, self.study, self.settings = path, study, plain(settings)
+        self.done: set[str] = set()
+        self._resumed = False
+
+    def __enter__(self) -> RunFile:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        try:
+            self._claim()
+            run, complete = _parse(self.path)
+            os.ftruncate(self._file, complete)
+            if run is None:
+                self._write({"format": FORMAT, "study": self.study, "settings": self.settings, **session()})
+            else:
+                self._check(run)
+                self.done = {json.dumps(one["cell"], sort_keys=True) for one in run.finished}
+                self._resumed = True
+        except BaseException:
+            os.close(self._file)
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._file)  # and with it the claim
+
+    def append(self, cell: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write a finished cell; when this returns, it is on the disk."""
+        if self._resumed:
+            self._write({"resumed": session()})
+            self._resumed = False
+        self._write({"cell": plain(cell), "rows": [dict(row) for row in rows]})
+        self.done.add(key(cell))
+
+    def _write(self, value: Mapping[str, Any]) -> None:
+        line = memoryview((json.dumps(value, default=_number) + "\n").encode())
+        while line:
+            line = line[os.write(self._file, line) :]
+        os.fsync(self._file)
+
+    def _claim(self) -> None:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RuntimeError(
+                f"{self.path} is being written by another run: wait for it, or give another --out."
+            ) from error
+
+    def _check(self, run: Run) -> None:
+        if run.study != self.study:
+            raise ValueError(f"{self.path} is a run of {run.study}, not of {self.study}: give another --out.")
+        if run.settings != self.settings:
+            differing = ", ".join(_differences(run.settings, self.settings))
+            raise ValueError(
+                f"{self.path} was begun with other settings ({differing}): give another --out, or remove the file."
+            )
+
+
+def session() -> dict[str, Any]:
+    """What a run was made with: revision, versions, date."""
+    return {
+        "revision": revision(),
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+@functools.cache
+def revision() -> str:
+    """The git revision of this code, with `+changes` where files differ from it."""
+    here = Path(__file__).parent
+    try:
+        head = _git(here, "rev-parse", "HEAD")
+        return head[:12] + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(where: Path, *command: str) -> str:
+    return subprocess.run(
+        ["git", *command], cwd=where, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@functools.cache
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _parse(path: Path) -> tuple[Run | None, int]:
+    """The run, None if there is no complete header, and how many bytes of the file are complete lines."""
+    content = path.read_bytes()
+    complete = content.rfind(b"\n") + 1
+    lines = [
+        _line(path, number, line) for number, line in enumerate(content[:complete].splitlines(), start=1)
+    ]
+    if not lines:
+        return None, complete
+    header, *rest = lines
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path} is no run of a study (format {FORMAT}).")
+    begun = {name: header[name] for name in ("revision", "versions", "date")}
+    sessions = [begun, *(line["resumed"] for line in rest if "resumed" in line)]
+    finished = [line for line in rest if "cell" in line]
+    return Run(header["study"], header["settings"], sessions, finished), complete
+
+
+def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}, line {number}, is damaged: {error}. Restore the file, or remove it."
+        ) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}, line {number}, is no line of a run.")
+    return value
+
+
+def _number(value: Any) -> Any:
+    """Numbers of numpy and torch as plain ones."""
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:
+    found = []
+    for name in sorted({*old, *new}):
+        before, now = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(now, dict):
+            found += _differences(before, now, f"{path}{name}.")
+        elif before != now:
+            found.append(f"{path}{name} was {before!r} and is now {now!r}")
+    return found

@@ -1,0 +1,57 @@
+"""What a study is, and which there are: the modules of `analysis.studies`.
+
+A study is a module. It asks one question of every cell on its own, so that cells can be measured in any order, on
+any worker, and be resumed:
+
+    QUESTION    the question, in one sentence
+    Settings    a frozen dataclass; its defaults are the full size
+    QUICK       the same, small: seconds
+    cells(settings)          -> what to measure, a list of frozen dataclasses of plain values
+    measure(cell, settings)  -> rows, flat dicts; each is stored with the fields of its cell
+    table(frame)             -> the answer in numbers, from the data frame of all rows
+    figure(frame)            -> the answer as a matplotlib figure
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+Row = Mapping[str, str | int | float | bool | None]
+
+
+class Study(Protocol):
+    """The names that a study's module defines."""
+
+    QUESTION: str
+    Settings: type
+    QUICK: Any
+
+    def cells(self, settings: Any) -> Sequence[Any]: ...
+    def measure(self, cell: Any, settings: Any) -> Sequence[Row]: ...
+    def table(self, frame: DataFrame) -> DataFrame: ...
+    def figure(self, frame: DataFrame) -> Figure: ...
+
+
+def names() -> list[str]:
+    """All studies, in alphabetical order."""
+    from . import studies
+
+    return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
+
+
+def load(name: str) -> Study:
+    """The study of that name, or, with a dot in it, the module of that name: a study of your own.
+
+    Raises ValueError for an unknown one.
+    """
+    if "." not in name and name not in names():
+        raise ValueError(f"there is no study {name!r}; there are: {', '.join(names())}.")
+    study: Any = importlib.import_module(name if "." in name else f"{__package__}.studies.{name}")
+    return study

@@ -1,0 +1,153 @@
+"""What a study is made on: a world that ships, or any local model with files of pairs and questions."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grains_lens as gl
+
+KINDS = ("clear", "neutral")
+"""Questions of other behaviours that must not suffer: with good cues only, and with none."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model, one behaviour, one draw of pairs: what most studies measure at a time."""
+
+    seed: int
+    behaviour: str
+    draw: int
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A world in several model seeds, or with `model` one local model."""
+
+    world: str = "myths"
+    """World that ships."""
+    variant: str = "standard"
+    """How the world's models were trained."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Model seeds of the world."""
+    behaviours: tuple[str, ...] = ()
+    """Behaviours to study; none means all."""
+    model: str | None = None
+    """A saved model's directory or a hub name, instead of a world; needs --pairs and --questions."""
+    pairs: tuple[Path, ...] = ()
+    """With --model: preference pairs, one file a behaviour, which the file's name names."""
+    questions: tuple[Path, ...] = ()
+    """With --model: multiple-choice questions, one file for each of --pairs; every other one is for dev, the rest for
+    test."""
+    keep: tuple[Path, ...] = ()
+    """With --model: questions that must not suffer; split likewise."""
+
+    def names(self) -> list[str]:
+        """The behaviours to study. Raises ValueError for one that is not there."""
+        known = list(_behaviours(self, self.model_seeds()[0]))
+        for name in self.behaviours:
+            if name not in known:
+                raise ValueError(f"behaviours={name!r} is not one of {', '.join(known)}.")
+        return list(self.behaviours) or known
+
+    def model_seeds(self) -> tuple[int, ...]:
+        """The seeds of the models there are; a local model counts as seed 0."""
+        return self.seeds if self.model is None else (0,)
+
+    def cells(self, draws: int) -> list[Cell]:
+        """Every model, behaviour and draw of pairs, model by model: a worker then loads few of them."""
+        names = self.names()
+        return [Cell(s, name, draw) for s in self.model_seeds() for name in names for draw in range(draws)]
+
+    def bench(self, cell: Cell) -> Bench:
+        """What a cell is measured on; the model is loaded once a process (and thread)."""
+        behaviours = _behaviours(self, cell.seed)
+        world = gl.worlds.load(self.world, seed=cell.seed, variant=self.variant) if not self.model else None
+        source = str(world.path) if world else str(self.model)
+        kept = _halves(_read(gl.load_questions, self.keep)) if self.model else {}
+        return Bench(_model(source, threading.get_ident()), behaviours, cell, world, kept)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A model, its behaviours, and which of them with which draw of pairs is studied."""
+
+    model: Any
+    behaviours: Mapping[str, gl.worlds.Behaviour]
+    cell: Cell
+    world: gl.worlds.World | None = None
+    kept: Mapping[str, Sequence[gl.MultipleChoice]] = field(default_factory=dict)
+
+    @property
+    def behaviour(self) -> gl.worlds.Behaviour:
+        """The behaviour that is studied."""
+        return self.behaviours[self.cell.behaviour]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """All layers of the model."""
+        return tuple(range(int(self.model.cfg.n_layers)))
+
+    def draw(self, n: int) -> Sequence[gl.PreferencePair]:
+        """`n` of the behaviour's pairs, as this cell draws them."""
+        return self.behaviour.draw(n, seed=self.cell.draw)
+
+    def keep(self, split: str, n: int) -> dict[str, Sequence[gl.MultipleChoice]]:
+        """What must not suffer, in groups: `n` clear and `n` neutral questions of each other behaviour, and the
+        files given as `keep`. `split` is "dev" or "test"."""
+        others = [one for name, one in self.behaviours.items() if name != self.cell.behaviour]
+        groups = {kind: [q for one in others for q in getattr(one, f"{kind}_{split}")[:n]] for kind in KINDS}
+        groups["keep"] = list(self.kept.get(split, ()))[: 2 * n]
+        return {name: group for name, group in groups.items() if group}
+
+
+@functools.lru_cache(maxsize=4)
+def _model(source: str, thread: int) -> Any:
+    # Steering changes a model while it lasts, so no two threads may share one.
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    return gl.load_model(source)
+
+
+def _behaviours(subject: Subject, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
+    if subject.model is None:
+        return _of_world(subject.world, subject.variant, seed)
+    return _of_files(subject.pairs, subject.questions)
+
+
+@functools.lru_cache(maxsize=8)
+def _of_world(world: str, variant: str, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
+    return gl.worlds.load(world, seed=seed, variant=variant).behaviours
+
+
+@functools.lru_cache(maxsize=8)
+def _of_files(pairs: tuple[Path, ...], questions: tuple[Path, ...]) -> Mapping[str, gl.worlds.Behaviour]:
+    if not pairs or len(pairs) != len(questions):
+        raise ValueError(
+            f"with model=..., pairs names {len(pairs)} files and questions {len(questions)}: give one of each for "
+            "every behaviour."
+        )
+    return {path.stem: _behaviour(path, asked) for path, asked in zip(pairs, questions, strict=True)}
+
+
+def _behaviour(pairs: Path, questions: Path) -> gl.worlds.Behaviour:
+    halves = _halves(_read(gl.load_questions, (questions,)))
+    none: tuple[gl.MultipleChoice, ...] = ()
+    return gl.worlds.Behaviour(
+        name=pairs.stem, description=f"{pairs} and {questions}", pairs=tuple(gl.load_pairs(pairs)),
+        dev=halves["dev"], test=halves["test"],
+        clear_dev=none, clear_test=none, neutral_dev=none, neutral_test=none,
+    )  # fmt: skip
+
+
+def _read(load: Any, paths: Sequence[Path]) -> list[Any]:
+    return [item for path in paths for item in load(path)]
+
+
+def _halves(questions: Sequence[gl.MultipleChoice]) -> dict[str, tuple[gl.MultipleChoice, ...]]:
+    return {"dev": tuple(questions[::2]), "test": tuple(questions[1::2])}

@@ -1,0 +1,50 @@
+"""Tables for readers: each number with its interval, as Markdown."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+
+def shown(table: pd.DataFrame) -> pd.DataFrame:
+    """The table in text, each value with its interval in one column: 0.123 [0.100, 0.150]."""
+    columns = {}
+    for name in table.columns:
+        if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in table:
+            continue
+        if f"{name}_low" in table:
+            parts = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
+            columns[name] = [_with_interval(*part) for part in parts]
+        else:
+            columns[name] = [text(value) for value in table[name]]
+    return pd.DataFrame(columns, index=table.index)
+
+
+def text(value: object) -> str:
+    """A value for a reader."""
+    if not isinstance(value, float):
+        return "" if value is None else str(value)
+    if np.isnan(value):
+        return ""
+    if value == int(value) and abs(value) < 1e6:
+        return f"{value:.0f}" if abs(value) >= 10 else f"{value:.3g}"
+    return f"{value:.2e}" if abs(value) < 5e-4 else f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
+
+
+def _with_interval(value: float, low: float, high: float) -> str:
+    if np.isnan(value):
+        return ""
+    middle, *ends = (_decimal(one) for one in (value, low, high))
+    return middle if np.isnan(low) else f"{middle} [{', '.join(ends)}]"
+
+
+def _decimal(value: float) -> str:
+    """Means and intervals of a column are written alike, also where one of them happens to be whole."""
+    return f"{value:.3f}" if not np.isnan(value) and value == int(value) and abs(value) < 100 else text(value)
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table as Markdown, numbers as `shown` writes them."""
+    cells = shown(table)
+    lines = [list(cells.columns), ["---"] * len(cells.columns), *cells.values.tolist()]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,95 @@
+"""A study comes out the same however often it is killed, and wherever its cells are measured."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from analysis import runs
+from analysis.running import run
+from tests.analysis import toy_study
+
+TOY = toy_study.__name__
+SETTINGS = toy_study.Settings()
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    return run(TOY, SETTINGS, tmp_path_factory.mktemp("serial") / "toy.jsonl", progress=False).frame()
+
+
+def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(serial, tmp_path):
+    path = tmp_path / "toy_study.jsonl"
+    finished, kills = 0, 0
+    for jobs in ("1", "2", "1"):
+        command = [sys.executable, "-m", "analysis", TOY, "--out", str(tmp_path), "--jobs", jobs]
+        process = start([*command, "--seconds", "0.3"])
+        while process.poll() is None and done(path) < finished + 2:
+            time.sleep(0.01)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert done(path) >= finished
+        finished = done(path)
+    assert kills == 3
+    assert 0 < finished < len(toy_study.cells(SETTINGS))
+    slow = toy_study.Settings(seconds=0.3)
+    assert run(TOY, slow, path, progress=False).frame().equals(serial)
+    keys = [str(one["cell"]) for one in runs.read(path).finished]
+    assert len(keys) == len(set(keys)) == len(toy_study.cells(SETTINGS))
+    assert len(runs.read(path).sessions) == 4
+
+
+def start(command):
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.DEVNULL)
+
+
+def done(path):
+    return path.read_bytes().count(b'{"cell"') if path.exists() else 0
+
+
+@pytest.mark.parametrize("backend", ["loky", "dask", "ray"])
+def test_two_worker_processes_find_what_one_process_finds(backend, serial, tmp_path):
+    """For Dask and Ray these are local clusters, with all that belongs to them."""
+    package = {"dask": "distributed", "ray": "ray"}.get(backend)
+    if package:
+        pytest.importorskip(package, reason=f"{package} is not installed")
+    settings = replace(SETTINGS, seconds=0.1, traces=str(tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs
+        made = run(TOY, settings, tmp_path / "run" / "toy.jsonl", jobs=2, backend=backend, progress=False)
+    assert made.frame().equals(serial)
+    traces = [path.name.split("-", 1) for path in tmp_path.glob("*-*-*")]
+    assert len(traces) == len({cell for _, cell in traces}) == len(toy_study.cells(SETTINGS))
+    assert len({process for process, _ in traces} - {str(os.getpid())}) == 2
+
+
+def test_two_threads_find_what_one_finds(serial, tmp_path):
+    made = run(TOY, SETTINGS, tmp_path / "toy.jsonl", jobs=2, backend="threading", progress=False)
+    assert made.frame().equals(serial)
+
+
+def test_a_cell_that_fails_leaves_the_finished_ones(tmp_path, monkeypatch):
+    path = tmp_path / "toy.jsonl"
+    measure = toy_study.measure
+
+    def fail_at_third(cell, settings):
+        if cell.draw == 2:
+            raise RuntimeError("no luck")
+        return measure(cell, settings)
+
+    monkeypatch.setattr(toy_study, "measure", fail_at_third)
+    with pytest.raises(RuntimeError, match="no luck"):
+        run(TOY, SETTINGS, path, progress=False)
+    assert len(runs.read(path).finished) == 2

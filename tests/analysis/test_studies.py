@@ -1,0 +1,52 @@
+"""Every study runs, small, and answers in a table and a figure. What the numbers are is not tested here."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from analysis import __main__ as command
+from analysis import runs, study
+from tests.analysis.toy_study import Settings as ToySettings
+
+
+@pytest.mark.parametrize("name", study.names())
+def test_it_runs_from_the_command_line_and_answers(name, tmp_path, capsys):
+    command.main([name, "--quick", "--out", str(tmp_path)])
+    chosen = study.load(name)
+    assert chosen.QUESTION in capsys.readouterr().out
+    run = runs.read(tmp_path / f"{name}-quick.jsonl")
+    assert len(run.finished) == len(chosen.cells(chosen.QUICK)) > 0
+    frame = run.frame()
+    table = chosen.table(frame)
+    assert len(table)
+    numbers = table.select_dtypes("number").to_numpy()
+    assert np.isfinite(numbers).any()
+    assert not np.isinf(numbers).any()
+    assert (tmp_path / f"{name}-quick.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("name", study.names())
+def test_full_size_is_three_models_of_a_world(name):
+    full = study.load(name).Settings()
+    assert full.subject.model_seeds() == (0, 1, 2) or full.subject.world != "myths"
+    assert full != study.load(name).QUICK
+
+
+def test_studies_are_listed_with_their_questions(capsys):
+    command.main([])
+    printed = capsys.readouterr().out
+    for name in study.names():
+        assert f"  {name} " in printed
+        assert study.load(name).QUESTION in printed
+
+
+def test_flags_change_the_quick_settings_too():
+    name = "tests.analysis.toy_study"
+    assert command.parse(name, ["--quick", "--seeds", "7"]).settings == ToySettings(seeds=(7,), draws=2)
+    assert command.parse(name, ["--seeds", "7"]).settings == ToySettings(seeds=(7,))
+
+
+def test_unknown_studies_are_refused_in_one_sentence():
+    with pytest.raises(SystemExit, match=r"there is no study 'layers'; there are: .*layer_ablation"):
+        command.main(["layers"])
