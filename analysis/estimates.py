@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 AVERAGE = "average"
 """The behaviour that stands for all of them."""
@@ -14,17 +15,29 @@ AVERAGE = "average"
 def hierarchical_interval(
     values: Sequence[Sequence[float]], *, level: float = 0.95, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """The percentile interval of the mean of group means, `values[group][member]`.
+    """The percentile interval of the mean of group means, `values[group][member]`, from `resampled_means`.
 
-    Each resample draws as many groups (models) with replacement as there are, and within each of them as many members
-    (draws of pairs) as it has: Davison and Hinkley 1997, section 3.8. A single group stays as it is. NaN, NaN where
-    nothing varies: one group of one member.
+    NaN, NaN where nothing varies: one group of one member.
+    """
+    means = resampled_means(values, resamples=resamples, seed=seed)
+    if len(values) == 1 and len(values[0]) == 1:
+        return float("nan"), float("nan")
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def resampled_means(
+    values: Sequence[Sequence[float]], *, resamples: int = 2000, seed: int = 0
+) -> Float[np.ndarray, " resample"]:
+    """The mean of group means of `values[group][member]`, in each of many resamples.
+
+    Each draws as many groups (models) with replacement as there are, and within each of them as many members (draws of
+    pairs) as it has: Davison and Hinkley 1997, section 3.8. A single group stays as it is. The same seed draws the
+    same groups, where there are as many: what is compared across values is then compared within models.
     """
     sizes = np.array([len(group) for group in values])
     if len(values) == 0 or sizes.min() == 0:
         raise ValueError("values hold an empty group: leave out what was not measured.")
-    if len(values) == 1 and sizes[0] == 1:
-        return float("nan"), float("nan")
     padded = np.zeros((len(values), sizes.max()))
     for row, group in zip(padded, values, strict=True):
         row[: len(group)] = group
@@ -34,8 +47,7 @@ def hierarchical_interval(
     members = (generator.random((resamples, len(values), sizes.max())) * counts).astype(int)
     taken = np.arange(sizes.max()) < counts
     means = (padded[groups[..., None], members] * taken).sum(-1) / counts[..., 0]
-    low, high = np.quantile(means.mean(-1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    return means.mean(-1)
 
 
 def estimates(
@@ -46,18 +58,23 @@ def estimates(
     `within` names the columns of the models and of what is drawn anew for each; rows that share both are averaged
     first. Combinations stand in the order in which they first come. NaN values are left out.
     """
-    outer, inner = within
     table = []
     for combination, group in frame.groupby(list(by), sort=False):
         row = dict(zip(by, combination, strict=True))
         for value in values:
-            cells = group.dropna(subset=[value]).groupby([outer, inner])[value].mean()
-            nested = [cells.loc[one].tolist() for one in cells.index.unique(outer)]
+            nested = nest(group, value, within)
             low, high = hierarchical_interval(nested) if nested else (float("nan"), float("nan"))
             middle = float(np.mean([np.mean(one) for one in nested])) if nested else float("nan")
             row |= {value: middle, f"{value}_low": low, f"{value}_high": high}
         table.append(row)
     return pd.DataFrame(table)
+
+
+def nest(frame: pd.DataFrame, value: str, within: Sequence[str] = ("seed", "draw")) -> list[list[float]]:
+    """A column as `resampled_means` takes it: a list a model, with the mean over the rows of each draw."""
+    outer, inner = within
+    cells = frame.dropna(subset=[value]).groupby([outer, inner])[value].mean()
+    return [cells.loc[one].tolist() for one in cells.index.unique(outer)]
 
 
 def with_average(frame: pd.DataFrame) -> pd.DataFrame:

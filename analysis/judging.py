@@ -11,6 +11,11 @@ import grains_lens as gl
 from .subjects import Bench
 
 
+def best_of(rows: Sequence[Any]) -> Any:
+    """Of rows of `Tuning` the one with the best score; of equal ones the weaker steering, as `tune` chooses."""
+    return max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
+
+
 @dataclass(frozen=True)
 class Judging:
     """Which questions are asked, which strengths tried."""
@@ -21,7 +26,7 @@ class Judging:
     """Questions that the gain is measured on."""
     n_keep: int = 16
     """Questions of each kind (clear, neutral) and other behaviour that must not suffer, in choosing."""
-    n_keep_test: int = 48
+    n_keep_test: int = 24
     """The same in testing."""
     strengths: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
     """What is tried, relative to the residual stream's length; 0 is always among them."""
@@ -32,22 +37,36 @@ class Judging:
         """Choose on the dev split; `layers` as in `grains_lens.tune`."""
         return self._tune(bench, vectors, "dev", layers, self.strengths)
 
-    def test_rows(
+    def test_grid(
         self,
         bench: Bench,
         vectors: gl.SteeringVectors,
         layers: Sequence[Sequence[int]],
         strengths: Sequence[float],
     ) -> list[dict[str, Any]]:
-        """A row for every set of layers and strength but 0, on the test split."""
+        """A row for every set of layers at every strength, the unsteered model's first, on the test split."""
         rows = self._tune(bench, vectors, "test", layers, strengths).rows
-        return [self._row(rows[0], row) for row in rows[1:]]
+        return [self._row(rows[0], row) for row in rows]
+
+    def test_each(
+        self, bench: Bench, vectors: gl.SteeringVectors, bests: Sequence[Any]
+    ) -> list[dict[str, Any]]:
+        """The rows of what was chosen (`Tuning.best` and its like), on the test split, in their order; no gain where
+        strength 0 was."""
+        sets: dict[float, list[tuple[int, ...]]] = {}
+        for best in bests:
+            if best.strength and best.layers not in sets.setdefault(best.strength, []):
+                sets[best.strength].append(best.layers)
+        tested = {}
+        for strength, layers in (sets or {0.0: []}).items():
+            base, *rows = self._tune(bench, vectors, "test", layers, [strength]).rows
+            tested |= {((), 0.0): self._row(base, base)}
+            tested |= {(row.layers, row.strength): self._row(base, row) for row in rows}
+        return [tested[best.layers, best.strength] for best in bests]
 
     def test_best(self, bench: Bench, vectors: gl.SteeringVectors, best: Any) -> dict[str, Any]:
-        """The row of what was chosen (`Tuning.best`), on the test split; no gain where strength 0 was."""
-        layers = [best.layers] if best.strength else []
-        rows = self._tune(bench, vectors, "test", layers, [best.strength]).rows
-        return self._row(rows[0], rows[-1])
+        """The row of one."""
+        return self.test_each(bench, vectors, [best])[0]
 
     def chosen(self, bench: Bench, vectors: gl.SteeringVectors, layers: Any = "each") -> dict[str, Any]:
         """Choose on dev, report on test."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import grains_lens as gl
@@ -90,5 +90,35 @@ class Recipe:
             aggregate=AGGREGATES[self.aggregate], progress=False,
         )  # fmt: skip
 
+    def from_pool(
+        self, model: Any, pool: Sequence[gl.PreferencePair]
+    ) -> Callable[[Sequence[int]], gl.SteeringVectors]:
+        """A function that makes vectors from some of the pool's pairs, by number; what GrAInS does to each pair is
+        done once."""
+        if self.vectors != "grains":
+            return lambda some: self.make(model, [pool[index] for index in some])
+        attributions = self.attributing.of(model, pool)
+        contrasts = gl.masked_contrasts(model, pool, attributions, k=self.k, progress=False)
+        return lambda some: reduced(_some(contrasts, some), AGGREGATES[self.aggregate])
+
     def _quiet(self) -> dict[str, Any]:
         return {} if self.vectors == "random_direction" else {"progress": False}
+
+
+def reduced(
+    contrasts: gl.Contrasts, aggregate: Any, contrast: Literal["two_sided", "difference"] = "two_sided"
+) -> gl.SteeringVectors:
+    """The vectors that an aggregate makes of what masking did."""
+    directions = contrasts.reduce(aggregate, contrast=contrast)
+    return gl.SteeringVectors.of_layers(
+        dict(zip(contrasts.layers, directions, strict=True)), method="grains",
+        residual_norm=dict(zip(contrasts.layers, contrasts.residual_norm.tolist(), strict=True)),
+    )  # fmt: skip
+
+
+def _some(contrasts: gl.Contrasts, pairs: Sequence[int]) -> gl.Contrasts:
+    rows = list(pairs)
+    return replace(
+        contrasts, plus=contrasts.plus[rows], minus=contrasts.minus[rows],
+        plus_weights=contrasts.plus_weights[rows], minus_weights=contrasts.minus_weights[rows],
+    )  # fmt: skip

@@ -31,7 +31,8 @@ h2 { font-size: 1.25rem; margin-top: 3rem; border-top: 1px solid var(--line); pa
 table { border-collapse: collapse; font-size: 0.85rem; font-variant-numeric: tabular-nums; }
 th, td { border-bottom: 1px solid var(--line); padding: 0.2rem 0.7rem 0.2rem 0; text-align: left; white-space: nowrap; }
 thead th { background: var(--head); }
-figure { margin: 1.5rem 0; } figure img { background: #fff; padding: 0.5rem; border-radius: 4px; max-width: 100%; }
+figure { margin: 1.5rem 0; } figure img { background: #fff; padding: 0.5rem; border-radius: 4px;
+  max-width: 100%; zoom: 1.3; }
 summary { cursor: pointer; } pre { font-size: 0.8rem; white-space: pre-wrap; }
 """
 
@@ -50,7 +51,7 @@ def write_report(directory: Path, out: Path) -> Path:
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>grains_lens: studies</title><style>{STYLE}</style></head><body>
 <h1>grains_lens: studies</h1>
-<p class="faint">{len(found)} runs, gathered {date}. Numbers in brackets are 95% bootstrap intervals over models and
+<p class="faint">Gathered {date}. Numbers in brackets are 95% bootstrap intervals over models and
 draws of pairs.</p>
 <nav>{contents}</nav>
 {sections}

@@ -104,6 +104,14 @@ class Bench:
         groups["keep"] = list(self.kept.get(split, ()))[: 2 * n]
         return {name: group for name, group in groups.items() if group}
 
+    def texts(self, n: int) -> list[str]:
+        """`n` texts that steering should leave alone: questions that must not suffer, with their right answers; the
+        behaviour's own test questions where there are none."""
+        keep = self.keep("test", n)
+        questions = keep.get("clear") or keep.get("keep") or self.behaviour.test
+        spread = questions[:: max(1, len(questions) // n)][:n]
+        return [f"{question.prompt} {question.choices[question.label]}" for question in spread]
+
 
 @functools.lru_cache(maxsize=4)
 def _model(source: str, thread: int) -> Any:

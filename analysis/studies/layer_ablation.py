@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..estimates import estimates, with_average
-from ..judging import Judging
+from ..judging import Judging, best_of
 from ..recipes import Recipe
 from ..study import Row
 from ..subjects import Cell, Subject
@@ -51,27 +51,25 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, judging = settings.subject.bench(cell), settings.judging
     vectors = settings.recipe.make(bench.model, bench.draw(settings.n_pairs))
     sets = layer_sets(bench.layers, settings.window)
-    tuning = judging.choose(bench, vectors, layers=list(dict.fromkeys(layers for _, layers in sets)))
-    rows: list[Row] = []
-    for kind, layers in sets:
-        best = max(
-            (row for row in tuning.rows if row.layers in (layers, ())),
-            key=lambda row: (row.score, -row.strength),
-        )
-        tested = judging.test_best(bench, vectors, best)
-        rows.append({"kind": kind, **tested, "layers": ",".join(map(str, layers))})
-    return rows
+    tuning = judging.choose(bench, vectors, layers=[layers for _, layers in sets])
+    bests = [best_of([row for row in tuning.rows if row.layers in (layers, ())]) for _, layers in sets]
+    tested = judging.test_each(bench, vectors, bests)
+    return [
+        {"kind": kind, **row, "layers": ",".join(map(str, layers))}
+        for (kind, layers), row in zip(sets, tested, strict=True)
+    ]
 
 
 def layer_sets(layers: Sequence[int], window: int) -> list[tuple[str, tuple[int, ...]]]:
-    """The sets to steer at, by kind; a set may be of several kinds."""
+    """The sets to steer at, each of the first kind that it is of."""
     n, every = len(layers), tuple(layers)
     sets = [("one", (layer,)) for layer in every]
     sets += [("all but one", tuple(other for other in every if other != layer)) for layer in every if n > 2]
     sets += [("first", every[:end]) for end in range(2, n)]
     sets += [("last", every[start:]) for start in range(1, n - 1)]
     sets += [("window", every[start : start + window]) for start in range(n - window + 1) if window < n]
-    return [*sets, ("all", every)]
+    kinds = {layers: kind for kind, layers in reversed([*sets, ("all", every)])}
+    return [(kind, layers) for kind, layers in [*sets, ("all", every)] if kinds[layers] == kind]
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:

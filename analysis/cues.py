@@ -1,0 +1,35 @@
+"""Where a world's true cues are: the words that are known to drive its answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import grains_lens as gl
+
+from .subjects import Bench
+
+SIDES: dict[Literal["positive", "negative"], str] = {"negative": "undesirable", "positive": "desirable"}
+"""Which cues the tokens of a sign should be: undesirable ones speak against the chosen answer."""
+
+
+def share_found(
+    bench: Bench, pairs: Sequence[gl.PreferencePair], attributions: Sequence[gl.TokenAttribution], k: int
+) -> float:
+    """Of the true cues that the k strongest tokens of each sign could name, the share that they name; 1 is the best
+    there is, NaN where no cues are known."""
+    if bench.world is None:
+        return math.nan
+    found, there = 0, 0
+    for pair, one in zip(pairs, attributions, strict=True):
+        for sign, side in SIDES.items():
+            truth = positions(bench.world.cues(pair.prompt), side, len(one.tokens))
+            found += len(truth & set(one.top(k, sign).tolist()))
+            there += min(k, len(truth))
+    return found / there if there else math.nan
+
+
+def positions(cues: Any, side: str, n_tokens: int) -> set[int]:
+    """Cues as token positions: a world's words are its tokens, and stand after the special ones."""
+    return {n_tokens - len(cues.words) + at for at in getattr(cues, side)}

@@ -1,0 +1,122 @@
+"""From the pairs' differences to one direction: which aggregate steers best?
+
+Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates either side by itself, as
+the paper does; `difference` aggregates Δ⁺ − Δ⁻ of each pair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import grains_lens as gl
+
+from .. import plots
+from ..estimates import estimates, with_average
+from ..judging import Judging
+from ..recipes import AGGREGATES, Attributing, reduced
+from ..study import Row
+from ..subjects import Cell, Subject
+
+QUESTION = "Which aggregate makes the best vector: PCA (centred or not), a mean, several components, a probe?"
+
+
+@dataclass(frozen=True)
+class Components:
+    """The mean difference, projected onto the first `n` uncentred principal components."""
+
+    n: int = 3
+
+    def __call__(self, deltas: Tensor, weights: Tensor | None = None) -> Tensor:
+        components = torch.linalg.svd(deltas.double(), full_matrices=False).Vh[: self.n]
+        return (components.T @ (components @ deltas.double().mean(0))).float()
+
+
+def probe(deltas: Tensor, weights: Tensor | None = None) -> Tensor:
+    """The direction of a logistic regression without intercept that tells Δ from −Δ (L2, C = 1, Δ scaled to unit mean
+    length)."""
+    from sklearn.linear_model import LogisticRegression
+
+    rows = deltas.double().numpy()
+    rows = rows / max(1e-9, float(np.linalg.norm(rows, axis=1).mean()))
+    labels = np.repeat([1, 0], len(rows))
+    fitted = LogisticRegression(fit_intercept=False, max_iter=1000).fit(np.concatenate([rows, -rows]), labels)
+    return torch.tensor(fitted.coef_[0], dtype=torch.float32)
+
+
+TRIED: Mapping[str, Any] = {**AGGREGATES, "3 components": Components(3), "probe": probe}
+LINEAR = ("mean",)
+"""The same in either contrast, so tried once."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`n_pairs` are drawn anew `draws` times."""
+
+    subject: Subject = Subject()
+    attributing: Attributing = Attributing()
+    k: int = 3
+    judging: Judging = Judging(n_dev=64, n_keep=12, strengths=(0.0, 0.1, 0.25, 0.5, 1.0))
+    n_pairs: int = 50
+    draws: int = 2
+
+
+QUICK = Settings(
+    Subject(seeds=(0,), behaviours=("truthfulness",)), Attributing("gradient_times_input"),
+    judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)), n_pairs=5, draws=1,
+)  # fmt: skip
+
+
+def cells(settings: Settings) -> Sequence[Cell]:
+    return settings.subject.cells(settings.draws)
+
+
+def measure(cell: Cell, settings: Settings) -> list[Row]:
+    bench, judging = settings.subject.bench(cell), settings.judging
+    pairs = bench.draw(settings.n_pairs)
+    attributions = settings.attributing.of(bench.model, pairs)
+    contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=settings.k, progress=False)
+    sides: tuple[Literal["two_sided", "difference"], ...] = ("two_sided", "difference")
+    rows: list[Row] = []
+    mean = reduced(contrasts, gl.mean_direction)
+    for name, aggregate in TRIED.items():
+        for contrast in sides[:1] if name in LINEAR else sides:
+            vectors = reduced(contrasts, aggregate, contrast)
+            cosine = float(vectors.cosine(mean).mean())
+            tested = judging.chosen(bench, vectors, layers=list(bench.layers))
+            rows.append({"aggregate": name, "contrast": contrast, "cosine": cosine, **tested})
+    return rows
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Gains; those over the mean's are paired within model, draw and behaviour."""
+    where = ["seed", "behaviour", "draw"]
+    mean = frame[frame["aggregate"] == "mean"].set_index(where)["gain"]
+    paired = frame.assign(over_mean=frame["gain"] - frame.set_index(where).index.map(mean).to_numpy())
+    values = ["gain", "over_mean", "elsewhere", "cosine"]
+    return estimates(with_average(paired), ["behaviour", "aggregate", "contrast"], values)
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)
+    last = answer[answer["behaviour"] == answer["behaviour"].iloc[-1]]
+    names = list(dict.fromkeys(last["aggregate"]))
+    figure, axes = plots.panels(2, height=2.7, sharey=False)
+    shown = {"gain": "gain in test accuracy", "over_mean": "gain over the mean's"}
+    for panel, (value, name) in zip(axes, shown.items(), strict=True):
+        for index, contrast in enumerate(dict.fromkeys(last["contrast"])):
+            here = last[last["contrast"] == contrast]
+            at = [names.index(one) + 0.2 * (index - 0.5) for one in here["aggregate"]]
+            plots.points(panel, here, value, at, label=contrast, index=index)
+        panel.set_xticks(range(len(names)), names, size=plots.SMALL, rotation=25, ha="right")
+        plots.zero(panel)
+        plots.labels(panel, y=name)
+    plots.legend(figure, axes[0])
+    return figure

@@ -1,0 +1,145 @@
+"""What steering costs elsewhere: perplexity, KL divergence, unrelated questions, repetition.
+
+At the layer and strength that dev questions choose, once with a charge for what they cost elsewhere and once on the
+target alone. Benchmarks such as MMLU are not here: they need lm-eval and downloads, which these machines lack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+import grains_lens as gl
+
+from .. import plots
+from ..estimates import estimates, with_average
+from ..judging import Judging
+from ..recipes import Recipe
+from ..study import Row
+from ..subjects import Bench, Cell, Subject
+
+QUESTION = "What does steering cost elsewhere: perplexity, KL divergence, unrelated questions, repetition?"
+
+UNSTEERED, CHARGED, TARGET = "unsteered", "charged", "target alone"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`n_texts` for perplexity and divergence, `n_questions` of each kind and other behaviour, `n_prompts` to continue
+    by `n_tokens`."""
+
+    subject: Subject = Subject()
+    recipe: Recipe = Recipe()
+    judging: Judging = Judging()
+    n_pairs: int = 50
+    draws: int = 2
+    n_texts: int = 96
+    n_questions: int = 96
+    n_prompts: int = 8
+    n_tokens: int = 24
+
+
+QUICK = Settings(
+    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
+    n_pairs=5, draws=1, n_texts=4, n_questions=4, n_prompts=2, n_tokens=6,
+)  # fmt: skip
+
+
+def cells(settings: Settings) -> Sequence[Cell]:
+    return settings.subject.cells(settings.draws)
+
+
+def measure(cell: Cell, settings: Settings) -> list[Row]:
+    bench, model = settings.subject.bench(cell), settings.subject.bench(cell).model
+    vectors = settings.recipe.make(model, bench.draw(settings.n_pairs))
+    rows: list[Row] = []
+    before: dict[str, float] = {}
+    for tuned, charge in ((UNSTEERED, None), (CHARGED, settings.judging.charge), (TARGET, 0.0)):
+        steered: Any = contextlib.nullcontext()
+        if charge is not None:
+            tuning = replace(settings.judging, charge=charge).choose(
+                bench, vectors, layers=list(bench.layers)
+            )
+            if tuning.best.strength:
+                steered = tuning.steering(model, vectors)
+        found = _abilities(bench, steered, settings)
+        before = before or found
+        change = {f"{name}_change": value - before[name] for name, value in found.items() if name in GROUPS}
+        gain = found["accuracy"] - before["accuracy"]
+        rows.append({"tuned": tuned, "gain": gain, **found, **change})
+    return rows
+
+
+GROUPS = ("clear", "neutral", "keep")
+
+
+def _abilities(bench: Bench, steered: Any, settings: Settings) -> dict[str, float]:
+    texts = bench.texts(settings.n_texts)
+    divergence = gl.kl_from_base(bench.model, texts, steered)
+    groups = bench.keep("test", settings.n_questions)
+    with steered:
+        return {
+            "accuracy": _accuracy(bench, bench.behaviour.test[: settings.judging.n_test]),
+            "perplexity": gl.perplexity(bench.model, texts),
+            "kl": divergence,
+            "repetition": _repetition(bench, settings),
+            **{name: _accuracy(bench, questions) for name, questions in groups.items()},
+        }
+
+
+def _accuracy(bench: Bench, questions: Sequence[gl.MultipleChoice]) -> float:
+    return gl.multiple_choice(bench.model, questions, progress=False).accuracy
+
+
+def _repetition(bench: Bench, settings: Settings) -> float:
+    """The share of word pairs in greedy continuations that have stood in them before; 0 where none is long enough."""
+    shares = []
+    for question in bench.behaviour.test[: settings.n_prompts]:
+        text = bench.model.generate(
+            question.prompt, max_new_tokens=settings.n_tokens, do_sample=False, verbose=False
+        )
+        words = str(text).removeprefix(question.prompt).split()
+        pairs = list(pairwise(words))
+        shares.append(1 - len(set(pairs)) / len(pairs) if pairs else 0.0)
+    return float(np.mean(shares))
+
+
+VALUES = ("gain", "perplexity", "kl", "repetition", "clear_change", "neutral_change", "keep_change")
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    return estimates(
+        with_average(frame), ["behaviour", "tuned"], [value for value in VALUES if value in frame]
+    )
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)
+    behaviours = list(dict.fromkeys(answer["behaviour"]))
+    shown = {
+        "gain": "gain on the target", "perplexity": "perplexity", "kl": "KL divergence, nats",
+        "clear_change": "clear questions, change", "neutral_change": "neutral questions, change",
+        "keep_change": "kept questions, change", "repetition": "repetition",
+    }  # fmt: skip
+    values = [value for value in shown if value in answer][:6]
+    figure, axes = plots.panels(len(values), columns=3, height=1.9)
+    for panel, value in zip(axes, values, strict=True):
+        for index, tuned in enumerate(dict.fromkeys(answer["tuned"])):
+            here = answer[answer["tuned"] == tuned]
+            plots.points(
+                panel, here, value, np.arange(len(here)) + 0.2 * (index - 1), label=tuned, index=index
+            )
+        panel.set_xticks(range(len(behaviours)), behaviours, size=plots.SMALL, rotation=20, ha="right")
+        if value != "perplexity":
+            plots.zero(panel)
+        plots.labels(panel, y=shown[value])
+    plots.legend(figure, axes[0])
+    return figure

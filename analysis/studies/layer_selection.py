@@ -1,0 +1,177 @@
+"""Can a cheap score choose as few layers as match all of them?
+
+Each score ranks the layers from the pairs alone, without a dev question; its first m layers are steered. Beside them:
+the layers that dev questions rank first, chance (the mean over layers), and all layers. The strength of every set is
+chosen on dev questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+import grains_lens as gl
+
+from .. import plots
+from ..estimates import estimates, with_average
+from ..judging import Judging, best_of
+from ..recipes import Recipe
+from ..study import Row
+from ..subjects import Bench, Cell, Subject
+
+QUESTION = "Can a cheap score choose as few layers as match steering at all of them?"
+
+ALL, DEV, CHANCE = "all layers", "dev choice", "chance"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Sets of 1 to `most` layers are tried."""
+
+    subject: Subject = Subject()
+    recipe: Recipe = Recipe()
+    judging: Judging = Judging()
+    n_pairs: int = 50
+    draws: int = 2
+    most: int = 2
+
+
+QUICK = Settings(
+    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
+    n_pairs=5,
+    draws=1,
+)
+
+
+def cells(settings: Settings) -> Sequence[Cell]:
+    return settings.subject.cells(settings.draws)
+
+
+def measure(cell: Cell, settings: Settings) -> list[Row]:
+    bench, judging = settings.subject.bench(cell), settings.judging
+    pairs = bench.draw(settings.n_pairs)
+    attributions = settings.recipe.attributing.of(bench.model, pairs)
+    vectors = settings.recipe.make(bench.model, pairs, attributions)
+    scores = layer_scores(bench, settings.recipe, vectors, pairs, attributions)
+    ranked = {
+        name: [int(at) for at in np.argsort(-np.array(values), kind="stable")]
+        for name, values in scores.items()
+    }
+    sets = {
+        (name, size): tuple(sorted(order[:size]))
+        for name, order in ranked.items()
+        for size in range(1, min(settings.most, len(bench.layers)) + 1)
+    }
+    single = [(layer,) for layer in bench.layers]
+    tried = list(dict.fromkeys([*single, *sets.values(), bench.layers]))
+    tuning = judging.choose(bench, vectors, layers=tried)
+    best = {layers: best_of([row for row in tuning.rows if row.layers in (layers, ())]) for layers in tried}
+    by_dev = max(single, key=lambda layers: best[layers].score)
+    tested = dict(
+        zip(tried, judging.test_each(bench, vectors, [best[layers] for layers in tried]), strict=True)
+    )
+    whole = tested[bench.layers]
+    chosen = {(DEV, 1): by_dev, **sets, (ALL, len(bench.layers)): bench.layers}
+    rows = [
+        _row(name, size, tested[layers], whole, layers, agrees=layers == by_dev if size == 1 else None)
+        for (name, size), layers in chosen.items()
+    ]
+    by_chance = {
+        key: float(np.mean([tested[layers][key] for layers in single])) for key in ("gain", "elsewhere")
+    }
+    return [*rows, _row(CHANCE, 1, by_chance, whole, (), agrees=1 / len(single))]
+
+
+def _row(
+    rule: str, size: int, tested: dict[str, Any], whole: dict[str, Any], layers: Sequence[int], *, agrees: Any
+) -> Row:
+    return {
+        "rule": rule,
+        "size": size,
+        "layers": ",".join(map(str, layers)),
+        "gain": tested["gain"],
+        "over_all": tested["gain"] - whole["gain"],
+        "elsewhere": tested["elsewhere"],
+        "agrees": None if agrees is None else float(agrees),
+    }
+
+
+def layer_scores(
+    bench: Bench,
+    recipe: Recipe,
+    vectors: gl.SteeringVectors,
+    pairs: Sequence[gl.PreferencePair],
+    attributions: Sequence[gl.TokenAttribution],
+) -> dict[str, list[float]]:
+    """One number a layer by each score, the higher the better: all from the pairs alone.
+
+    - first-order gain: d/dλ of the mean preference at λ = 0, nats per unit strength
+    - conductance: mean over pairs of |Σ_pos c| over the prompt's positions, nats
+    - separability: (mean Δ⁺·v̂ − mean Δ⁻·v̂) over their pooled standard deviation
+    - PCA variance: the share of the differences Δ⁺ − Δ⁻ that their first (uncentred) component carries
+    """
+    contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=recipe.k, progress=False)
+    conductance = gl.layer_conductance(
+        bench.model, pairs, method=gl.IntegratedGradients(recipe.attributing.steps),
+        baseline=recipe.attributing.baseline, tolerance=float("inf"), progress=False,
+    )  # fmt: skip
+    directions = vectors.unit().directions
+    return {
+        "first-order gain": gl.first_order_gain(bench.model, vectors, pairs).tolist(),
+        "conductance": torch.stack([one.scores.sum(-1).abs() for one in conductance]).mean(0).tolist(),
+        "separability": [
+            _separability(contrasts.plus[:, row] @ direction, contrasts.minus[:, row] @ direction)
+            for row, direction in enumerate(directions)
+        ],
+        "PCA variance": [
+            _first_share((contrasts.plus - contrasts.minus)[:, row]) for row in range(len(directions))
+        ],
+    }
+
+
+def _separability(plus: torch.Tensor, minus: torch.Tensor) -> float:
+    spread = (plus.var(correction=0) + minus.var(correction=0)).div(2).sqrt()
+    return float((plus.mean() - minus.mean()) / spread.clamp(min=1e-9))
+
+
+def _first_share(deltas: torch.Tensor) -> float:
+    values = torch.linalg.svdvals(deltas.double()).square()
+    return float(values[0] / values.sum().clamp(min=1e-30))
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    return estimates(
+        with_average(frame), ["behaviour", "rule", "size"], ["gain", "over_all", "elsewhere", "agrees"]
+    )
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)
+    last = answer[answer["behaviour"] == answer["behaviour"].iloc[-1]].sort_values(["size", "rule"])
+    names = [f"{row.rule}, {row.size}" if row.rule != ALL else ALL for row in last.itertuples()]
+    figure, axes = plots.panels(2, height=0.7 + 0.19 * len(names), sharey=True)
+    at = np.arange(len(last))
+    shown = {"gain": "gain in test accuracy", "over_all": "gain over steering at all layers"}
+    for panel, (value, name) in zip(axes, shown.items(), strict=True):
+        panel.errorbar(
+            last[value],
+            at,
+            xerr=plots.whiskers(last, value),
+            fmt="o",
+            ms=3.5,
+            color=plots.COLOURS[0],
+            elinewidth=1,
+        )
+        panel.axvline(0, color="#666", lw=0.7, ls=(0, (3, 2)), zorder=0)
+        plots.labels(panel, x=name)
+    axes[0].set_yticks(at, names, size=plots.SMALL)
+    axes[0].invert_yaxis()
+    plots.labels(axes[0], x=shown["gain"], y="score, layers")
+    return figure

@@ -1,0 +1,97 @@
+"""What a strength buys and costs: accuracy on the target beside perplexity and KL divergence on other texts.
+
+At the single layer that dev questions choose, and at all layers. No strength is chosen: the whole curve is shown, on
+test questions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+import grains_lens as gl
+
+from .. import plots
+from ..estimates import estimates, with_average
+from ..judging import Judging
+from ..recipes import Recipe
+from ..study import Row
+from ..subjects import Cell, Subject
+
+QUESTION = "How does strength trade the target's gain against fluency and against other behaviours?"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`strengths` are swept on test questions; those of `judging` are tried where the layer is chosen."""
+
+    subject: Subject = Subject()
+    recipe: Recipe = Recipe()
+    judging: Judging = Judging()
+    sweep: tuple[float, ...] = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
+    n_pairs: int = 50
+    draws: int = 2
+    n_texts: int = 48
+    """Texts for perplexity and KL divergence, of questions that must not suffer, with their right answers."""
+
+
+QUICK = Settings(
+    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
+    sweep=(0.5, 2.0),
+    n_pairs=5,
+    draws=1,
+    n_texts=4,
+)
+
+
+def cells(settings: Settings) -> Sequence[Cell]:
+    return settings.subject.cells(settings.draws)
+
+
+def measure(cell: Cell, settings: Settings) -> list[Row]:
+    bench, judging = settings.subject.bench(cell), settings.judging
+    vectors = settings.recipe.make(bench.model, bench.draw(settings.n_pairs))
+    texts = bench.texts(settings.n_texts)
+    tuning = judging.choose(bench, vectors, layers=list(bench.layers))
+    # The best that steers at all: where none was worth its cost, the curve shows why.
+    one = max((row for row in tuning.rows if row.strength), key=lambda row: row.score).layers
+    rows: list[Row] = []
+    for where, layers in (("one layer", one), ("all layers", bench.layers)):
+        swept = judging.test_grid(bench, vectors, [layers], settings.sweep)
+        for row in swept:
+            steered = gl.steering(bench.model, vectors, strength=row["strength"], layers=layers)
+            divergence = gl.kl_from_base(bench.model, texts, steered)
+            with gl.steering(bench.model, vectors, strength=row["strength"], layers=layers):
+                perplexity = gl.perplexity(bench.model, texts)
+            rows.append({"where": where, **row, "kl": divergence, "perplexity": perplexity})
+    return rows
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    values = ["gain", "elsewhere", "kl", "perplexity"]
+    return estimates(with_average(frame), ["behaviour", "where", "strength"], values)
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)
+    behaviours = list(dict.fromkeys(answer["behaviour"]))
+    shown = {"gain": "gain in accuracy", "elsewhere": "worst change elsewhere", "perplexity": "perplexity"}
+    figure, axes = plots.panels(6, columns=3, sharex=True, sharey="col", height=1.9)
+    for row, where in enumerate(("one layer", "all layers")):
+        for column, (value, name) in enumerate(shown.items()):
+            panel = axes[3 * row + column]
+            for index, behaviour in enumerate(behaviours):
+                here = answer[(answer["behaviour"] == behaviour) & (answer["where"] == where)]
+                plots.line(panel, here, "strength", value, label=behaviour, index=index)
+            plots.labels(panel, x="strength, in ‖h‖" if row else "", y=name, title=where)
+    for panel in axes:
+        if panel.get_ylabel() != "perplexity":
+            plots.zero(panel)
+    for panel in (axes[2], axes[5]):
+        panel.set_yscale("log")
+    plots.legend(figure, axes[0])
+    return figure

@@ -1,0 +1,107 @@
+"""What studies compute by themselves is what they say it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import grains_lens as gl
+from analysis.cues import positions, share_found
+from analysis.recipes import Attributing, Recipe
+from analysis.studies import aggregation, layer_ablation, layer_selection, sample_scaling, transfer
+from analysis.subjects import Cell, Subject
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Subject(seeds=(0,)).bench(Cell(0, "faithfulness", 0))
+
+
+def test_vectors_from_part_of_a_pool_are_those_of_these_pairs(bench):
+    recipe = Recipe(Attributing("gradient_times_input"))
+    pool = bench.draw(8)
+    some = [5, 0, 3]
+    made = recipe.from_pool(bench.model, pool)(some)
+    alone = recipe.make(bench.model, [pool[index] for index in some])
+    assert torch.allclose(made.directions, alone.directions, atol=1e-4)
+    assert made.layers == alone.layers
+
+
+def test_cues_are_found_where_the_tokens_are_the_cue_words(bench):
+    pairs = bench.draw(6)
+    attributions = Attributing("random").of(bench.model, pairs)
+    perfect = []
+    for pair, one in zip(pairs, attributions, strict=True):
+        scores = torch.zeros_like(one.scores)
+        cues = bench.world.cues(pair.prompt)
+        for side in ("desirable", "undesirable"):
+            scores[list(positions(cues, side, len(one.tokens)))] = 1.0 if side == "desirable" else -1.0
+            words = {one.strings[at].strip() for at in positions(cues, side, len(one.tokens))}
+            assert words == {cues.words[at] for at in getattr(cues, side)}
+        perfect.append(replace(one, scores=scores))
+    assert share_found(bench, pairs, perfect, k=3) == 1.0
+    assert share_found(bench, pairs, [replace(one, scores=-one.scores) for one in perfect], k=3) == 0.0
+
+
+def test_the_smallest_sufficient_number_reaches_nine_tenths_of_the_gain_with_most_pairs():
+    gains = {1: 0.0, 5: 0.17, 20: 0.19, 100: 0.2}
+    frame = pd.DataFrame(
+        {"seed": seed, "behaviour": "a", "draw": draw, "n_pairs": n, "gain": gain}
+        for seed in (0, 1)
+        for draw in (0, 1)
+        for n, gain in gains.items()
+    )
+    (row,) = sample_scaling.table(frame).to_dict("records")
+    assert (row["enough"], row["enough_low"], row["enough_high"]) == (20, 20, 20)
+    assert row["5 pairs"] == pytest.approx(0.17)
+    nothing = sample_scaling.table(frame.assign(gain=-frame["gain"])).to_dict("records")[0]
+    assert np.isnan(nothing["enough"])
+
+
+def test_layer_sets_cover_every_kind_once():
+    sets = dict(reversed([(layers, kind) for kind, layers in layer_ablation.layer_sets(range(6), 2)]))
+    assert len(sets) == len(layer_ablation.layer_sets(range(6), 2))
+    assert sets[(3,)] == "one"
+    assert sets[(0, 1, 3, 4, 5)] == "all but one"
+    assert sets[(0, 1, 2)] == "first"
+    assert sets[(2, 3, 4, 5)] == "last"
+    assert sets[(2, 3)] == "window"
+    assert sets[tuple(range(6))] == "all"
+
+
+def test_one_layer_models_have_one_set():
+    assert layer_ablation.layer_sets(range(1), 2) == [("one", (0,))]
+
+
+def test_all_components_are_the_mean_and_one_is_along_the_first(bench):
+    generator = torch.Generator().manual_seed(0)
+    deltas = torch.randn(6, 4, generator=generator) + torch.tensor([3.0, 0, 0, 0])
+    assert torch.allclose(aggregation.Components(4)(deltas), deltas.mean(0), atol=1e-5)
+    first = torch.nn.functional.normalize(aggregation.Components(1)(deltas), dim=0)
+    assert torch.allclose(first, gl.pca_direction(deltas), atol=1e-5)
+
+
+def test_a_probe_finds_a_planted_direction_with_its_sign():
+    generator = torch.Generator().manual_seed(0)
+    planted = torch.nn.functional.normalize(torch.randn(16, generator=generator), dim=0)
+    deltas = 5 * planted + 0.3 * torch.randn(200, 16, generator=generator)
+    assert torch.cosine_similarity(aggregation.probe(deltas), planted, dim=0) > 0.99
+
+
+def test_layer_scores_are_larger_where_the_sides_are_further_apart():
+    generator = torch.Generator().manual_seed(0)
+    near, far = torch.randn(50, generator=generator), torch.randn(50, generator=generator)
+    assert layer_selection._separability(far + 3, near) == pytest.approx(3, abs=0.6)
+    assert layer_selection._separability(far, near + 3) < 0
+    rank_one = torch.randn(9, 1, generator=generator) @ torch.randn(1, 5, generator=generator)
+    assert layer_selection._first_share(rank_one) == pytest.approx(1.0)
+
+
+def test_transfer_of_one_behaviour_is_refused():
+    settings = transfer.Settings(Subject(behaviours=("truthfulness",)))
+    with pytest.raises(ValueError, match="give two or more"):
+        transfer.cells(settings)
