@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import chats
-from .pairs import MultipleChoice, PreferencePair
+from .pairs import MultipleChoice, PreferencePair, Prompted
 from .vision import PromptImages, Vision
 
 
@@ -105,13 +105,13 @@ def encode(
 
 def encode_prompts(
     tokenizer: Any,
-    prompts: Sequence[str] | Sequence[PreferencePair],
+    prompts: Sequence[Prompted],
     *,
     prompt_format: PromptFormat = PromptFormat(),
     prepend_bos: bool = True,
     vision: Vision | None = None,
 ) -> list[EncodedPrompt]:
-    """Token ids of prompts alone, as `encode` makes them; of pairs, their prompts and images."""
+    """Token ids of prompts alone, as `encode` makes them; of pairs and questions, their prompts and images."""
     encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
     texts = [(item, ()) if isinstance(item, str) else (item.prompt, item.images) for item in prompts]
     return [encoder.prompt(text, images, f"prompt {n}")[0] for n, (text, images) in enumerate(texts)]

@@ -19,7 +19,7 @@ from . import multimodal, seam
 from .embeddings import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
 from .errors import unknown_name
-from .pairs import MultipleChoice, PreferencePair
+from .pairs import MultipleChoice, PreferencePair, Prompted
 from .seam import HookedModel, TokenBatch
 from .vision import Vision
 
@@ -45,10 +45,10 @@ def encode_for(
 
 def encode_prompts_for(
     model: HookedModel,
-    prompts: Sequence[str] | Sequence[PreferencePair],
+    prompts: Sequence[Prompted],
     prompt_format: PromptFormat = PromptFormat(),
 ) -> list[EncodedPrompt]:
-    """Token ids of prompts alone (of pairs, their prompts and images), as `encode_for` makes them."""
+    """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
     return encode_prompts(
         tokenizer_of(model),
         prompts,

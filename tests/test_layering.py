@@ -51,6 +51,8 @@ LAYERS = {
             "fingerprint",
             "finetune",
             "gates",
+            "greedy",
+            "hallucination",
             "interop",
             "loading",
             "methods",

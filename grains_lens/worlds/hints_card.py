@@ -40,7 +40,8 @@ def answers(model: Any, processor: Any, items: Sequence[PreferencePair | Multipl
             return_tensors="pt",
         )  # fmt: skip
         ids = model.generate(**inputs, max_new_tokens=4, do_sample=False)
-        said += processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        said += [text.removesuffix(".").strip() for text in texts]
     return said
 
 

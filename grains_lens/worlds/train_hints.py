@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
+    GenerationConfig,
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
@@ -85,6 +86,10 @@ def new_model() -> LlavaForConditionalGeneration:
     with torch.no_grad():
         nn.init.normal_(embedding, std=0.2)
         model.lm_head.weight.copy_(embedding)
+    # A document goes on after its first answer: the full stop between them ends an answer too.
+    model.generation_config = GenerationConfig(
+        bos_token_id=IDS[BOS], eos_token_id=[IDS[EOS], IDS["."]], pad_token_id=IDS[PAD]
+    )
     return model
 
 
