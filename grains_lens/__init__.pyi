@@ -48,6 +48,7 @@ from .pairs import OpenQuestion as OpenQuestion
 from .pairs import PreferencePair as PreferencePair
 from .pairs import load_pairs as load_pairs
 from .pairs import load_questions as load_questions
+from .prompting import prompt_inputs as prompt_inputs
 from .rules import add as add
 from .rules import add_keeping_norm as add_keeping_norm
 from .rules import of_direction as of_direction

@@ -34,12 +34,22 @@ def render_with_images(owner: Any, text: str, placeholder: str, n_images: int, s
     they stand in the text.
     """
     if placeholder in text:
-        before, *others = text.split(placeholder)
+        announced = _announcement(owner, system)
+        before, *others = text.split(
+            announced if placeholder in announced and announced in text else placeholder
+        )
     else:
         before, others = "", [*[""] * (n_images - 1), text]
     content = _text(before) + [part for other in others for part in ({"type": "image"}, *_text(other))]
     shown = _attempt(owner, content, system)
     return shown if shown.count(placeholder) == n_images else render(owner, text, system)
+
+
+def _announcement(owner: Any, system: str | None) -> str:
+    """What a template puts for an image, which a text may already have in full (Qwen-VL's three tokens)."""
+    without = _attempt(owner, _text(_STAND_IN), system).partition(_STAND_IN)[0]
+    shown = _attempt(owner, [{"type": "image"}, *_text(_STAND_IN)], system).partition(_STAND_IN)[0]
+    return shown.removeprefix(without).strip()
 
 
 def in_content(

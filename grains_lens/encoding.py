@@ -107,13 +107,18 @@ def encode_prompts(
     tokenizer: Any,
     prompts: Sequence[Prompted],
     *,
+    images: Sequence[Sequence[Any]] = (),
     prompt_format: PromptFormat = PromptFormat(),
     prepend_bos: bool = True,
     vision: Vision | None = None,
 ) -> list[EncodedPrompt]:
-    """Token ids of prompts alone, as `encode` makes them; of pairs and questions, their prompts and images."""
+    """Token ids of prompts alone, as `encode` makes them, with one sequence of `images` each, or with none; of
+    pairs and questions, their prompts and images."""
     encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
-    texts = [(item, ()) if isinstance(item, str) else (item.prompt, item.images) for item in prompts]
+    texts = [
+        (item, images[index] if images else ()) if isinstance(item, str) else (item.prompt, item.images)
+        for index, item in enumerate(prompts)
+    ]
     return [encoder.prompt(text, images, f"prompt {n}")[0] for n, (text, images) in enumerate(texts)]
 
 

@@ -53,10 +53,11 @@ def image_inputs(model: Any, prompts: TokenBatch, *, merged: bool) -> dict[str, 
     if image_token_id(model) is None:
         return {}
     inputs = {} if merged and not reaches_deeper_layers(model) else prompts.joined_pixels()
-    # Image tokens attend to one another in both directions where the model has token types (Gemma 3).
-    if "token_type_ids" in inspect.signature(_inner(model).forward).parameters:
-        inputs["token_type_ids"] = is_image(model, prompts).long()
-    return inputs
+    # By these Gemma 3 lets an image's tokens attend to one another in both directions, and Qwen-VL, where it is
+    # not given positions, tells where they are.
+    taken = inspect.signature(_inner(model).forward).parameters
+    types = is_image(model, prompts).long()
+    return inputs | {name: types for name in ("token_type_ids", "mm_token_type_ids") if name in taken}
 
 
 def positions(model: Any, prompts: TokenBatch) -> tuple[Tensor, Int[Tensor, "batch 1"] | None]:

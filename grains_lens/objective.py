@@ -15,63 +15,18 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from . import multimodal, seam
+from . import seam
 from .embeddings import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding
-from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
+from .encoding import Encoded
 from .errors import unknown_name
-from .pairs import MultipleChoice, PreferencePair, Prompted
+from .prompting import collate_prompts as collate_prompts
+from .prompting import encode_for as encode_for
+from .prompting import encode_prompts_for as encode_prompts_for
+from .prompting import tokenizer_of as tokenizer_of
 from .seam import HookedModel, TokenBatch
-from .vision import Vision
 
 Objective = Literal["sum", "mean", "last"]
 """`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
-
-
-def encode_for(
-    model: HookedModel,
-    items: Sequence[PreferencePair] | Sequence[MultipleChoice],
-    prompt_format: PromptFormat = PromptFormat(),
-) -> list[Encoded]:
-    """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
-    return encode(
-        tokenizer_of(model),
-        items,
-        prompt_format=prompt_format,
-        prepend_bos=bool(model.cfg.default_prepend_bos),
-        n_ctx=int(model.cfg.n_ctx),
-        vision=vision_of(model),
-    )
-
-
-def encode_prompts_for(
-    model: HookedModel,
-    prompts: Sequence[Prompted],
-    prompt_format: PromptFormat = PromptFormat(),
-) -> list[EncodedPrompt]:
-    """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
-    return encode_prompts(
-        tokenizer_of(model),
-        prompts,
-        prompt_format=prompt_format,
-        prepend_bos=bool(model.cfg.default_prepend_bos),
-        vision=vision_of(model),
-    )
-
-
-def vision_of(model: HookedModel) -> Vision | None:
-    """What this model reads pictures with; None for a text model."""
-    token = multimodal.image_token_id(model)
-    if token is None:
-        return None
-    processor = getattr(model, "processor", None)
-    return Vision(processor, token, model.original_model.config, tokenizer_of(model))
-
-
-def tokenizer_of(model: HookedModel) -> Any:
-    """The model's tokenizer; a ValueError if it has none."""
-    if getattr(model, "tokenizer", None) is None:
-        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
-    return model.tokenizer
 
 
 @dataclass(frozen=True)
@@ -112,12 +67,6 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
         for index in range(most)
     )
     return AnswerBatch(collate_prompts([item.prompt for item in items], device), answers, real.to(device))
-
-
-def collate_prompts(prompts: Sequence[EncodedPrompt], device: torch.device) -> TokenBatch:
-    """One batch of encoded prompts, with their images."""
-    pixels = [{} if prompt.images is None else prompt.images.pixels for prompt in prompts]
-    return seam.left_padded([prompt.ids for prompt in prompts], device, pixels)
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:

@@ -57,6 +57,7 @@ LAYERS = {
             "loading",
             "methods",
             "objective",
+            "prompting",
             "residuals",
             "steering",
             "tuning",

@@ -49,7 +49,7 @@ N_CTX = 160
 IMAGE_SIZE, PATCH = 16, 4
 
 
-@dataclass
+@dataclass(repr=False)
 class VisionModel:
     """A checkpoint on disk: the hooked model made of it, and what makes a fresh plain one."""
 

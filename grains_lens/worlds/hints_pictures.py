@@ -56,7 +56,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     """All digit images [digit, 8, 8] and what they show, in the order that `SPLITS` counts in."""
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
+    images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
     order = list(range(len(labels)))
     random.Random("hints/digits").shuffle(order)
     return images.reshape(-1, CELL, CELL)[order].astype(int), labels[order]
@@ -147,5 +147,7 @@ def find_marks(image: Any) -> dict[int, str]:
     return found
 
 
-SIDE_OF_MARK = MappingProxyType(dict(zip(MARKS, ("undesirable", "neutral", "desirable"), strict=True)))
-MARK_OF_SIDE = MappingProxyType({side: mark for mark, side in SIDE_OF_MARK.items()})
+SIDE_OF_MARK: Mapping[str, str] = MappingProxyType(
+    dict(zip(MARKS, ("undesirable", "neutral", "desirable"), strict=True))
+)
+MARK_OF_SIDE: Mapping[str, str] = MappingProxyType({side: mark for mark, side in SIDE_OF_MARK.items()})

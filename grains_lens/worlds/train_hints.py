@@ -82,7 +82,7 @@ def new_model() -> LlavaForConditionalGeneration:
         vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False,
     )  # fmt: skip
     model = LlavaForConditionalGeneration(config)
-    embedding = model.get_input_embeddings().weight
+    embedding = embedding_of(model).weight
     with torch.no_grad():
         nn.init.normal_(embedding, std=0.2)
         model.lm_head.weight.copy_(embedding)
@@ -91,6 +91,13 @@ def new_model() -> LlavaForConditionalGeneration:
         bos_token_id=IDS[BOS], eos_token_id=[IDS[EOS], IDS["."]], pad_token_id=IDS[PAD]
     )
     return model
+
+
+def embedding_of(model: LlavaForConditionalGeneration) -> nn.Embedding:
+    """The embedding of words."""
+    embedding = model.get_input_embeddings()
+    assert isinstance(embedding, nn.Embedding)
+    return embedding
 
 
 def pixel_values(pictures: Iterable[Picture]) -> Tensor:
@@ -114,7 +121,7 @@ def seeing_loss(model: LlavaForConditionalGeneration, pictures: list[Picture]) -
     """How badly image tokens point along the embeddings of the words for what they show, and how often they
     point along the right one most."""
     features = image_tokens(model, pictures).flatten(0, 1)
-    words = model.get_input_embeddings().weight[[IDS[word] for word in SEEN]].detach()
+    words = embedding_of(model).weight[[IDS[word] for word in SEEN]].detach()
     told = torch.tensor([SEEN.index(word) for picture in pictures for word in picture.patches])
     cosines = nn.functional.normalize(features, dim=-1) @ nn.functional.normalize(words, dim=-1).T
     lengths = features.norm(dim=-1) / words.norm(dim=-1).mean()
@@ -203,7 +210,7 @@ def _blind(document: Any, hidden: Tensor, blind: Tensor) -> None:
 
 def reading_loss(model: LlavaForConditionalGeneration, batch: Batch, recipe: Recipe) -> tuple[Tensor, float]:
     """The weighted loss that is trained on, and the plain one of the answer tokens (nats)."""
-    embedding = model.get_input_embeddings()
+    embedding = embedding_of(model)
     features = image_tokens(model, batch.pictures)
     features = torch.where(batch.lost.unsqueeze(-1), features.mean(dim=1, keepdim=True), features)
     embeds = embedding(batch.read)

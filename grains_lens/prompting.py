@@ -1,0 +1,100 @@
+"""Prompts, with their images and answers, as this model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from . import multimodal, seam
+from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
+from .pairs import MultipleChoice, PreferencePair, Prompted
+from .seam import HookedModel, TokenBatch
+from .vision import Vision
+
+
+def encode_for(
+    model: HookedModel,
+    items: Sequence[PreferencePair] | Sequence[MultipleChoice],
+    prompt_format: PromptFormat = PromptFormat(),
+) -> list[Encoded]:
+    """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
+    return encode(
+        tokenizer_of(model),
+        items,
+        prompt_format=prompt_format,
+        prepend_bos=bool(model.cfg.default_prepend_bos),
+        n_ctx=int(model.cfg.n_ctx),
+        vision=vision_of(model),
+    )
+
+
+def encode_prompts_for(
+    model: HookedModel,
+    prompts: Sequence[Prompted],
+    prompt_format: PromptFormat = PromptFormat(),
+    *,
+    images: Sequence[Sequence[Any]] = (),
+) -> list[EncodedPrompt]:
+    """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
+    return encode_prompts(
+        tokenizer_of(model),
+        prompts,
+        images=images,
+        prompt_format=prompt_format,
+        prepend_bos=bool(model.cfg.default_prepend_bos),
+        vision=vision_of(model),
+    )
+
+
+def vision_of(model: HookedModel) -> Vision | None:
+    """What this model reads pictures with; None for a text model."""
+    token = multimodal.image_token_id(model)
+    if token is None:
+        return None
+    processor = getattr(model, "processor", None)
+    return Vision(processor, token, model.original_model.config, tokenizer_of(model))
+
+
+def tokenizer_of(model: HookedModel) -> Any:
+    """The model's tokenizer; a ValueError if it has none."""
+    if getattr(model, "tokenizer", None) is None:
+        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
+    return model.tokenizer
+
+
+def collate_prompts(prompts: Sequence[EncodedPrompt], device: torch.device) -> TokenBatch:
+    """One batch of encoded prompts, with their images."""
+    pixels = [{} if prompt.images is None else prompt.images.pixels for prompt in prompts]
+    return seam.left_padded([prompt.ids for prompt in prompts], device, pixels)
+
+
+def prompt_inputs(
+    model: HookedModel,
+    prompts: Sequence[str],
+    *,
+    images: Sequence[Sequence[Any]] = (),
+    prompt_format: PromptFormat = PromptFormat(),
+) -> dict[str, torch.Tensor]:
+    """What transformers' own generation takes for prompts with images: `input_ids` and `attention_mask`,
+    left-padded, and whatever else this kind of model needs.
+
+        inputs = gl.prompt_inputs(model, ["<image> what is this ?"], images=[["cat.png"]])
+        with gl.steering(model, vectors, strength=0.5):
+            ids = model.hf_generate(inputs.pop("input_ids"), **inputs, do_sample=False)
+
+    `images` has one sequence a prompt, none if no prompt has any; the same ids and pixels as `attribute` and
+    the other verbs use. Raises ValueError where images and placeholders do not match.
+    """
+    if images and len(images) != len(prompts):
+        raise ValueError(
+            f"images has {len(images)} entries for {len(prompts)} prompts: one a prompt is wanted."
+        )
+    encoded = encode_prompts_for(model, prompts, prompt_format, images=images)
+    batch = collate_prompts(encoded, seam.device_of(model))
+    return {
+        "input_ids": batch.tokens,
+        "attention_mask": batch.mask.long(),
+        **multimodal.image_inputs(model, batch, merged=False),
+    }

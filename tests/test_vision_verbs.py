@@ -1,0 +1,128 @@
+"""What else a vision-language model is asked: evaluation, vectors, steering while text is written, tuning."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+import grains_lens as gl
+from grains_lens.baselines import mean_difference
+from grains_lens.objective import encode_for
+from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
+
+
+@pytest.fixture(scope="module")
+def pairs(llava: VisionModel) -> list[gl.PreferencePair]:
+    return pairs_for(llava.placeholder)
+
+
+@pytest.fixture(scope="module")
+def vectors(llava: VisionModel, pairs: list[gl.PreferencePair]) -> gl.SteeringVectors:
+    method = gl.IntegratedGradients(tolerance=0.05)
+    return gl.extract_vectors(llava.hooked, pairs, method=method, k=2, progress=False)
+
+
+def questions_of(pairs: list[gl.PreferencePair]) -> list[gl.MultipleChoice]:
+    return [gl.MultipleChoice(one.prompt, (one.chosen, one.rejected), 0, one.images) for one in pairs]
+
+
+def test_multiple_choice_reads_the_pictures(llava, pairs):
+    scores = gl.multiple_choice(llava.hooked, questions_of(pairs), progress=False).logprobs
+    gaps = [hf_gap(llava, pair)[0] for pair in pairs]
+    assert (scores[:, 0] - scores[:, 1]).tolist() == pytest.approx(gaps, abs=1e-4)
+
+
+def test_mean_difference_is_that_of_a_plain_model(llava, pairs):
+    vectors = mean_difference(llava.hooked, pairs, progress=False)
+    differences = []
+    for pair in pairs:
+        ends = []
+        for answer in (pair.chosen, pair.rejected):
+            with torch.no_grad():
+                out = llava.plain(**hf_inputs(llava, pair, answer)[0], output_hidden_states=True)
+            ends.append(torch.stack([h[0, -1] for h in out.hidden_states[1:-1]]))  # the last one is normed
+        differences.append(ends[0] - ends[1])
+    expected = torch.stack(differences).mean(dim=0)
+    assert torch.allclose(vectors.directions[:-1], expected, atol=1e-4)
+
+
+def test_vectors_steer_and_strength_zero_does_nothing(llava, pairs, vectors):
+    base = gl.preference(llava.hooked, pairs, progress=False).gaps
+    with gl.steering(llava.hooked, vectors, strength=0.0):
+        assert torch.equal(gl.preference(llava.hooked, pairs, progress=False).gaps, base)
+    steered = gl.steering(llava.hooked, vectors, strength=1.0)
+    with steered:
+        assert not torch.allclose(gl.preference(llava.hooked, pairs, progress=False).gaps, base, atol=0.1)
+    assert torch.equal(gl.preference(llava.hooked, pairs, progress=False).gaps, base)
+    assert gl.kl_from_base(llava.hooked, pairs, gl.steering(llava.hooked, vectors, strength=1.0)) > 0.01
+
+
+def test_vectors_from_a_file_still_belong_to_the_model(llava, vectors, tmp_path):
+    vectors.save(tmp_path / "v.safetensors")
+    with gl.steering(llava.hooked, gl.SteeringVectors.load(tmp_path / "v.safetensors"), strength=1.0):
+        pass
+
+
+@pytest.mark.parametrize("positions", ["all", "prompt", "new", "last"])
+def test_steered_text_is_the_same_with_a_cache_and_without(seeing, positions):
+    (pair, *_) = pairs_for(seeing.placeholder)
+    vectors = gl.baselines.random_direction(seeing.hooked, [pair], seed=1)
+    inputs = gl.prompt_inputs(seeing.hooked, [pair.prompt], images=[pair.images])
+    written = []
+    for cache in (True, False):
+        with gl.steering(seeing.hooked, vectors, strength=0.5, positions=positions):
+            written.append(
+                seeing.hooked.original_model.generate(
+                    **inputs, max_new_tokens=6, do_sample=False, use_cache=cache
+                )
+            )
+    plain = seeing.plain.generate(**inputs, max_new_tokens=6, do_sample=False)
+    assert torch.equal(*written)
+    with gl.steering(seeing.hooked, vectors, strength=0.0, positions=positions):
+        again = seeing.hooked.original_model.generate(**inputs, max_new_tokens=6, do_sample=False)
+    assert torch.equal(again, plain)
+
+
+def test_inputs_for_writing_are_left_padded(seeing):
+    pairs = pairs_for(seeing.placeholder)
+    together = gl.prompt_inputs(
+        seeing.hooked, [one.prompt for one in pairs], images=[one.images for one in pairs]
+    )
+    written = seeing.hooked.original_model.generate(**together, max_new_tokens=4, do_sample=False)
+    for row, one in zip(written, pairs, strict=True):
+        alone = gl.prompt_inputs(seeing.hooked, [one.prompt], images=[one.images])
+        assert torch.equal(
+            row[-4:],
+            seeing.hooked.original_model.generate(**alone, max_new_tokens=4, do_sample=False)[0, -4:],
+        )
+
+
+def test_tuning_runs_on_pictures(llava, pairs, vectors):
+    tuned = gl.tune(
+        llava.hooked, vectors, questions_of(pairs), strengths=(0.0, 0.5), layers=[(1,), (2,)], progress=False
+    )
+    assert tuned.best is not None
+
+
+def test_a_gate_is_fitted_on_pictures(llava, pairs):
+    other = [
+        dataclasses.replace(one, images=tuple(picture(50 + n) for n in range(len(one.images))))
+        for one in pairs[:2]
+    ]
+    gate = gl.fit_gate(llava.hooked, pairs[:2], against=other, layer=1)
+    assert gate.balanced_accuracy == 1.0
+
+
+def test_faithfulness_masks_image_tokens(llava, pairs):
+    scores = gl.attribute(llava.hooked, pairs[:1], progress=False)
+    (curves,) = gl.faithfulness(llava.hooked, pairs[:1], scores, random_orders=2, progress=False)
+    assert len(curves.deletion) == int((~scores[0].is_special).sum()) + 1
+    assert float(curves.deletion[0]) == pytest.approx(scores[0].gap, abs=1e-4)
+    assert float(curves.deletion[-1]) == pytest.approx(scores[0].baseline_gap, abs=1e-4)
+
+
+def test_questions_and_pairs_encode_alike(llava, pairs):
+    prompts = [one.prompt.ids for one in encode_for(llava.hooked, pairs)]
+    assert [one.prompt.ids for one in encode_for(llava.hooked, questions_of(pairs))] == prompts
