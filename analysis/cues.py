@@ -24,10 +24,14 @@ def share_found(
     found, there = 0, 0
     for pair, one in zip(pairs, attributions, strict=True):
         for sign, side in SIDES.items():
-            truth = positions(bench.world.cues(pair.prompt), side, len(one.tokens))
+            truth = positions(_cues(bench.world, pair), side, len(one.tokens))
             found += len(truth & set(one.top(k, sign).tolist()))
             there += min(k, len(truth))
     return found / there if there else math.nan
+
+
+def _cues(world: gl.worlds.World, pair: gl.PreferencePair) -> gl.worlds.Cues:
+    return world.cues(pair.prompt, pair.images) if pair.images else world.cues(pair.prompt)
 
 
 def positions(cues: Any, side: str, n_tokens: int) -> set[int]:

@@ -114,3 +114,35 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 4, title: str | None = 
         handles, names, loc="outside lower center", ncols=min(columns, len(names)), fontsize=SMALL, frameon=False,
         title=title, title_fontsize=SMALL,
     )  # fmt: skip
+
+
+def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
+    """Each point's name beside it, at the nearest place that no other name or point takes; call it when the axes'
+    limits are final."""
+    axes.figure.draw_without_rendering()
+    scale = 72 / axes.figure.dpi
+    centres = axes.transData.transform(np.column_stack([x, y])) * scale  # in points, as offsets are
+    taken = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in centres]
+    for (cx, cy), name, at in zip(centres, names, zip(x, y, strict=True), strict=True):
+        width, height = 0.6 * SMALL * len(name), 1.1 * SMALL
+        left, right = -5.0 - width, 5.0
+        places = [
+            place
+            for far in range(1, 30)
+            for place in (
+                (right, far * 3.0 - 6), (left, far * 3.0 - 6), (right, -far * 3.0 - 3), (left, -far * 3.0 - 3),
+                (-width / 2, far * 4.0), (-width / 2, -far * 4.0 - height),
+            )
+        ]  # fmt: skip
+        boxes = [(cx + dx, cy + dy, cx + dx + width, cy + dy + height) for dx, dy in places]
+        free = [n for n, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
+        chosen = free[0] if free else 0
+        taken.append(boxes[chosen])
+        line = {"arrowstyle": "-", "lw": 0.4, "color": "#888"}
+        axes.annotate(
+            name, at, places[chosen], textcoords="offset points", size=SMALL, arrowprops=line if chosen > 3 else None
+        )  # fmt: skip
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,25 @@ class Bench:
 
     def texts(self, n: int) -> list[str]:
         """`n` texts that steering should leave alone: questions that must not suffer, with their right answers; the
-        behaviour's own test questions where there are none."""
-        keep = self.keep("test", n)
-        questions = keep.get("clear") or keep.get("keep") or self.behaviour.test
-        spread = questions[:: max(1, len(questions) // n)][:n]
-        return [f"{question.prompt} {question.choices[question.label]}" for question in spread]
+        behaviour's own test questions where there are none. Questions about images are no texts."""
+        plain = [question for question in self._untouched() if not question.images]
+        return [f"{question.prompt} {question.choices[question.label]}" for question in _spread(plain, n)]
+
+    def undisturbed(self, n: int) -> Sequence[Any]:
+        """The same for divergences, which can be had over images too: texts, or pairs where there are none."""
+        return self.texts(n) or [
+            gl.PreferencePair(one.prompt, one.choices[one.label], one.choices[one.label - 1], one.images)
+            for one in _spread(self._untouched(), n)
+        ]
+
+    def _untouched(self) -> Sequence[gl.MultipleChoice]:
+        keep = self.keep("test", 10**6)
+        return keep.get("clear") or keep.get("keep") or self.behaviour.test
+
+
+def _spread(questions: Sequence[gl.MultipleChoice], n: int) -> Sequence[gl.MultipleChoice]:
+    """`n` of them, evenly from all."""
+    return questions[:: max(1, len(questions) // n)][:n]
 
 
 @functools.lru_cache(maxsize=4)
@@ -145,12 +159,15 @@ def _of_files(pairs: tuple[Path, ...], questions: tuple[Path, ...]) -> Mapping[s
 
 def _behaviour(pairs: Path, questions: Path) -> gl.worlds.Behaviour:
     halves = _halves(_read(gl.load_questions, (questions,)))
-    none: tuple[gl.MultipleChoice, ...] = ()
-    return gl.worlds.Behaviour(
-        name=pairs.stem, description=f"{pairs} and {questions}", pairs=tuple(gl.load_pairs(pairs)),
-        dev=halves["dev"], test=halves["test"],
-        clear_dev=none, clear_test=none, neutral_dev=none, neutral_test=none,
-    )  # fmt: skip
+    known: dict[str, Any] = {
+        "name": pairs.stem,
+        "description": f"{pairs} and {questions}",
+        "pairs": tuple(gl.load_pairs(pairs)),
+        **halves,
+    }
+    # Clear and neutral questions are what worlds know of themselves; files have `keep` instead.
+    unknown = {field.name: () for field in fields(gl.worlds.Behaviour) if field.name not in known}
+    return gl.worlds.Behaviour(**known, **unknown)
 
 
 def _read(load: Any, paths: Sequence[Path]) -> list[Any]:

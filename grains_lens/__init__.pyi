@@ -1,4 +1,5 @@
 from . import baselines as baselines
+from . import presets as presets
 from . import show as show
 from . import worlds as worlds
 from .attribution import CompletenessWarning as CompletenessWarning

@@ -27,8 +27,10 @@ from .strips import token_strip_html
 Modality = Literal["joint", "vision", "text"]
 """Which tokens are chosen from: all, an image's, or the others."""
 
-BATCH_TOKENS = 4096
-"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results."""
+BATCH_TOKENS = 2048
+"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results.
+
+More of them leave a CPU's cache; a large accelerator may want several times as many."""
 
 
 class CompletenessWarning(UserWarning):
@@ -131,9 +133,9 @@ def attribute(
     input of block 0 (GrAInS, section 3.1). Special tokens (BOS, chat template) keep their own embedding
     in x', so they score 0, unless `include_special`: without them most models leave the distribution
     they know. "mask" is the default because it converges first: on the myths world
-    (three seeds, 10 pairs each) its median error is 2 % of the change at 20 steps, that of "mean" 1 % at
-    50, and "zero" has not converged at 100; a random model orders them likewise, with fewer steps
-    (`python -m analysis.baseline_choice`). A zero baseline is the numerical trap that
+    (three models, three behaviours) its median error is 2 % of the change at 20 steps, that of "mean" 1 % at
+    50, and "zero" has not converged at 50; a random model orders them likewise, with fewer steps
+    (`python -m analysis path_convergence`). A zero baseline is the numerical trap that
     `CompletenessWarning` tells of: normalisation makes f change almost wholly within α < 0.01. Padding
     tokens' embeddings are often zero too.
 

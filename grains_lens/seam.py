@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         cfg: Any
         tokenizer: Any
         unembed: nn.Module
+        ln_final: nn.Module
         blocks: Any
         original_model: nn.Module
         config: Any
@@ -382,12 +383,30 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 @contextmanager
 def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
     """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
-    unembed = model.get_output_embeddings() if is_plain(model) else model.unembed
-    handle = unembed.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, positions], *inputs[1:]))
+
+    def narrow(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][:, positions], *inputs[1:])
+
+    modules = [model.get_output_embeddings() if is_plain(model) else model.unembed]
+    if positions == slice(-1, None) and _unwatched(model):
+        # What the last block's MLP writes at earlier positions, nothing reads. Its output at the last one is
+        # broadcast over them when the block adds it to the stream, and they are dropped.
+        modules.append(model.blocks[-1].mlp)
+    handles = [module.register_forward_pre_hook(narrow) for module in modules]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _unwatched(model: HookedModel) -> bool:
+    """Whether no hook can see what the last block's MLP and all that follows it compute."""
+    if is_plain(model) or not hasattr(model.blocks[-1], "mlp"):
+        return False
+    block = model.blocks[-1]
+    watched = [*block.modules(), *model.ln_final.modules(), *model.unembed.modules()]
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in watched)
 
 
 class _Enough(Exception):

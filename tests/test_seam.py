@@ -65,6 +65,22 @@ def test_a_continued_prompt_gives_the_logits_of_the_whole_text_again_and_again(h
                 )
 
 
+def test_a_hook_in_the_last_block_sees_every_position_of_a_prompt(hooked):
+    """Where nobody looks, the last block's MLP runs at the prompt's last position alone."""
+    seen = {}
+    names = [seam.resid_post(models.N_LAYERS - 1), f"blocks.{models.N_LAYERS - 1}.hook_mlp_out"]
+    prompts = seam.TokenBatch(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool))
+    with torch.no_grad():
+        plain, _ = seam.prefill(hooked, prompts)
+        with seam.hooked(hooked, [(n, lambda h, n=n: seen.__setitem__(n, h)) for n in names]):
+            watched, _ = seam.prefill(hooked, prompts)
+        logits, cache = hooked.run_with_cache(TOKENS)
+    torch.testing.assert_close(plain, logits[:, -1:])
+    torch.testing.assert_close(watched, plain)
+    for name in names:
+        torch.testing.assert_close(seen[name], cache[name])
+
+
 def test_gradients_flow_through_the_continued_prompt(hooked):
     """∂ logits behind the prompt / ∂ the prompt's embeddings equals that of one uncached pass."""
     prompt, answer = TOKENS[:1, :6], TOKENS[:1, 6:9]

@@ -63,7 +63,7 @@ class Settings:
     subject: Subject = Subject()
     attributing: Attributing = Attributing()
     k: int = 3
-    judging: Judging = Judging(n_dev=64, n_keep=12, strengths=(0.0, 0.1, 0.25, 0.5, 1.0))
+    judging: Judging = Judging(n_dev=64, n_test=192, n_keep=12, strengths=(0.0, 0.25, 0.5, 1.0))
     n_pairs: int = 50
     draws: int = 2
 

@@ -61,7 +61,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, model = settings.subject.bench(cell), settings.subject.bench(cell).model
     vectors = settings.recipe.make(model, bench.draw(settings.n_pairs))
     rows: list[Row] = []
-    before: dict[str, float] = {}
+    before: dict[str, Any] = {}
     for tuned, charge in ((UNSTEERED, None), (CHARGED, settings.judging.charge), (TARGET, 0.0)):
         steered: Any = contextlib.nullcontext()
         if charge is not None:
@@ -81,14 +81,14 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 GROUPS = ("clear", "neutral", "keep")
 
 
-def _abilities(bench: Bench, steered: Any, settings: Settings) -> dict[str, float]:
+def _abilities(bench: Bench, steered: Any, settings: Settings) -> dict[str, Any]:
     texts = bench.texts(settings.n_texts)
-    divergence = gl.kl_from_base(bench.model, texts, steered)
+    divergence = gl.kl_from_base(bench.model, bench.undisturbed(settings.n_texts), steered)
     groups = bench.keep("test", settings.n_questions)
     with steered:
         return {
             "accuracy": _accuracy(bench, bench.behaviour.test[: settings.judging.n_test]),
-            "perplexity": gl.perplexity(bench.model, texts),
+            "perplexity": gl.perplexity(bench.model, texts) if texts else None,
             "kl": divergence,
             "repetition": _repetition(bench, settings),
             **{name: _accuracy(bench, questions) for name, questions in groups.items()},
@@ -102,14 +102,14 @@ def _accuracy(bench: Bench, questions: Sequence[gl.MultipleChoice]) -> float:
 def _repetition(bench: Bench, settings: Settings) -> float:
     """The share of word pairs in greedy continuations that have stood in them before; 0 where none is long enough."""
     shares = []
-    for question in bench.behaviour.test[: settings.n_prompts]:
+    for question in [one for one in bench.behaviour.test if not one.images][: settings.n_prompts]:
         text = bench.model.generate(
             question.prompt, max_new_tokens=settings.n_tokens, do_sample=False, verbose=False
         )
         words = str(text).removeprefix(question.prompt).split()
         pairs = list(pairwise(words))
         shares.append(1 - len(set(pairs)) / len(pairs) if pairs else 0.0)
-    return float(np.mean(shares))
+    return float(np.mean(shares)) if shares else float("nan")
 
 
 VALUES = ("gain", "perplexity", "kl", "repetition", "clear_change", "neutral_change", "keep_change")

@@ -43,10 +43,10 @@ class Settings:
     subject: Subject = Subject()
     recipe: Recipe = Recipe(Attributing(steps=20))
     judging: Judging = Judging(
-        n_dev=64, n_test=192, n_keep=8, n_keep_test=12, strengths=(0.0, 0.25, 0.5, 1.0)
+        n_dev=48, n_test=192, n_keep=6, n_keep_test=12, strengths=(0.0, 0.25, 0.5, 1.0)
     )
-    sizes: tuple[int, ...] = (1, 2, 5, 10, 20, 50, 100, 200)
-    resamples: int = 5
+    sizes: tuple[int, ...] = (1, 5, 10, 20, 50, 100, 200)
+    resamples: int = 4
 
 
 QUICK = Settings(

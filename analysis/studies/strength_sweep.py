@@ -64,9 +64,9 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
         swept = judging.test_grid(bench, vectors, [layers], settings.sweep)
         for row in swept:
             steered = gl.steering(bench.model, vectors, strength=row["strength"], layers=layers)
-            divergence = gl.kl_from_base(bench.model, texts, steered)
+            divergence = gl.kl_from_base(bench.model, bench.undisturbed(settings.n_texts), steered)
             with gl.steering(bench.model, vectors, strength=row["strength"], layers=layers):
-                perplexity = gl.perplexity(bench.model, texts)
+                perplexity = gl.perplexity(bench.model, texts) if texts else None
             rows.append({"where": where, **row, "kl": divergence, "perplexity": perplexity})
     return rows
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from analysis import baseline_choice
 from analysis.benchmarks import attribution
 
 
@@ -29,10 +28,3 @@ def test_scores_that_differ_from_captums_end_it(monkeypatch):
     monkeypatch.setattr(attribution, "SAME_WITHIN", 0.0)
     with pytest.raises(SystemExit, match="not the same function"):
         attribution.main(["--quick"])
-
-
-def test_the_choice_of_a_baseline_prints_every_baseline(capsys):
-    baseline_choice.main(["--quick"])
-    printed = capsys.readouterr().out
-    for baseline in baseline_choice.BASELINES:
-        assert printed.count(f"| {baseline} |") >= 2

@@ -1,0 +1,262 @@
+"""How methods are compared alike: the same pairs, dev questions and number of configurations, and one charge for what
+steering costs elsewhere.
+
+Every method offers trials: configurations that have been tried on the dev split, each with the context to run the
+model in. The best of them, or doing nothing, is then judged once on the test split.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import grains_lens as gl
+
+from .subjects import Bench
+
+Questions = Sequence[gl.MultipleChoice]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """Which questions are asked, and what a loss elsewhere counts."""
+
+    n_dev: int = 96
+    """Questions that a configuration is chosen on."""
+    n_test: int = 288
+    """Questions that the gain is measured on."""
+    n_keep: int = 16
+    """Questions of each kind (clear, neutral) and other behaviour that must not suffer, in choosing."""
+    n_keep_test: int = 48
+    """The same in testing."""
+    charge: float = 1.0
+    """What a drop elsewhere costs in choosing, per unit of accuracy."""
+
+    def paper(self, bench: Bench, split: str) -> Paper:
+        """The questions of a split, "dev" or "test"."""
+        n, n_keep = {"dev": (self.n_dev, self.n_keep), "test": (self.n_test, self.n_keep_test)}[split]
+        return Paper(getattr(bench.behaviour, split)[:n], bench.keep(split, n_keep))
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Questions to answer, and groups of questions of other behaviours on which nothing must be lost."""
+
+    questions: Questions
+    keep: Mapping[str, Questions]
+
+    def accuracies(self, model: Any) -> dict[str, float]:
+        """The share answered right, as the model is now; the questions themselves under the name ""."""
+        groups = {"": self.questions, **self.keep}
+        return {
+            name: gl.multiple_choice(model, asked, progress=False).accuracy for name, asked in groups.items()
+        }
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration, what came of it on the dev split, and the context to run the model in.
+
+    `cost` is the worst drop among what must not suffer; of trials equally good the one of least `effort` wins.
+    """
+
+    config: str
+    accuracy: float
+    cost: float
+    effort: float
+    context: Callable[[], AbstractContextManager[Any]]
+
+    def score(self, charge: float) -> float:
+        """What trials are chosen by."""
+        return self.accuracy - charge * self.cost
+
+
+def best(trials: Sequence[Trial], charge: float) -> Trial:
+    """The trial with the highest score, the gentlest of equals."""
+    return max(trials, key=lambda trial: (round(trial.score(charge), 9), -trial.effort))
+
+
+def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
+    """What a trial comes to on these questions: accuracy, gain over `base`, drops elsewhere and the worst of them."""
+    with trial.context():
+        now = paper.accuracies(model)
+    drops = {name: base[name] - now[name] for name in paper.keep}
+    return {
+        "config": trial.config,
+        "base": base[""],
+        "accuracy": now[""],
+        "gain": now[""] - base[""],
+        "cost": max([0.0, *drops.values()]),
+        **{f"drop_{name}": drop for name, drop in drops.items()},
+    }
+
+
+def nothing(accuracy: float) -> Trial:
+    """The model as it is: always among the trials."""
+    return Trial("none", accuracy, 0.0, 0.0, nullcontext)
+
+
+# --- trials --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How many configurations every method may try, and over what range of strengths (or rates and steps).
+
+    A method that steers one layer spreads them over layers and strengths, one that steers all layers over
+    strengths, fine-tuning over learning rates and steps.
+    """
+
+    budget: int = 20
+    """Configurations a method tries, besides doing nothing."""
+    one_layer: tuple[float, float] = (0.1, 1.5)
+    """Weakest and strongest, relative to the residual stream's length, at one layer."""
+    all_layers: tuple[float, float] = (0.02, 0.6)
+    """The same at each of all layers."""
+    as_trained: tuple[float, float] = (0.25, 1.5)
+    """The same for a trained vector, relative to its own length."""
+    rates: tuple[float, float] = (1e-4, 3e-3)
+    """Smallest and largest learning rate of fine-tuning."""
+    steps: tuple[float, float] = (4, 64)
+    """Fewest and most steps of fine-tuning."""
+    vector_steps: int = 60
+    """Steps that a vector is trained for."""
+
+    def split(self, n: int) -> tuple[int, int]:
+        """The budget as `n` (or fewer) times something."""
+        first = max(one for one in range(1, min(n, self.budget) + 1) if self.budget % one == 0)
+        return first, self.budget // first
+
+    def layers(self, available: Sequence[int]) -> list[tuple[int]]:
+        """Single layers to try, evenly spaced where there are many."""
+        n, _ = self.split(len(available))
+        return [(available[at],) for at in np.linspace(0, len(available) - 1, n).round().astype(int).tolist()]
+
+    def strengths(self, reach: tuple[float, float], n_sets: int) -> list[float]:
+        """Strengths to try at each of `n_sets` sets of layers, in equal ratios."""
+        return _ratios(reach, self.budget // n_sets)
+
+    def trainings(self) -> tuple[list[float], list[int]]:
+        """Learning rates, and the numbers of steps after which to look."""
+        n_rates, n_steps = self.split(4)
+        steps = [round(one) for one in _ratios(self.steps, n_steps)]
+        return _ratios(self.rates, n_rates), steps
+
+
+def _ratios(reach: tuple[float, float], n: int) -> list[float]:
+    return [float(one) for one in np.geomspace(*reach, n)] if n > 1 else [float(np.sqrt(reach[0] * reach[1]))]
+
+
+def vector_trials(
+    bench: Bench,
+    vectors: gl.SteeringVectors,
+    paper: Paper,
+    sets: Sequence[Sequence[int]],
+    strengths: Sequence[float],
+    **how: Any,
+) -> list[Trial]:
+    """Steering by these vectors at every set of layers and strength; `how` goes to `tune` and `steering`."""
+    tuning = gl.tune(
+        bench.model, vectors, paper.questions, layers=sets, strengths=strengths, keep=paper.keep, progress=False, **how
+    )  # fmt: skip
+    trials = [nothing(tuning.rows[0].accuracy)]
+    for row in tuning.rows[1:]:
+        context = functools.partial(
+            gl.steering, bench.model, vectors, strength=row.strength, layers=row.layers, **how
+        )
+        config = f"layers {','.join(map(str, row.layers))} at {row.strength:.3g}"
+        trials.append(Trial(config, row.accuracy, row.cost, row.strength * len(row.layers), context))
+    return trials
+
+
+def context_trials(
+    model: Any, paper: Paper, contexts: Sequence[tuple[str, float, Callable[[], Any]]]
+) -> list[Trial]:
+    """Any contexts (configuration, effort, context), one after the other."""
+    base = paper.accuracies(model)
+    trials = [nothing(base[""])]
+    for config, effort, context in contexts:
+        with context():
+            now = paper.accuracies(model)
+        cost = max([0.0, *(base[name] - now[name] for name in paper.keep)])
+        trials.append(Trial(config, now[""], cost, effort, context))
+    return trials
+
+
+def adapter_trials(
+    bench: Bench,
+    pairs: Sequence[gl.PreferencePair],
+    paper: Paper,
+    grid: Grid,
+    train: Callable[..., Any],
+    seed: int,
+) -> list[Trial]:
+    """Fine-tuning at every learning rate, looked at after so many steps and then continued."""
+    contexts = []
+    rates, steps = grid.trainings()
+    for rate in rates:
+        adapter, done = None, 0
+        for upto in steps:
+            adapter = train(
+                bench.model, pairs, steps=upto - done, learning_rate=rate, seed=seed, start=adapter, progress=False
+            )  # fmt: skip
+            done = upto
+            contexts.append((f"rate {rate:.2g}, {upto} steps", rate * upto, functools.partial(_on, adapter)))
+    return context_trials(bench.model, paper, contexts)
+
+
+def _on(adapter: Any) -> Any:
+    return adapter
+
+
+# --- what all methods learn from -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One draw of pairs on one model, with what attribution says of them, made once for all methods."""
+
+    bench: Bench
+    pairs: Sequence[gl.PreferencePair]
+
+    @property
+    def attributions(self) -> Sequence[gl.TokenAttribution]:
+        """Integrated gradients with steps enough for complete scores."""
+        return _attributions(id(self.bench.model), self)
+
+    def grains(self, aggregate: Any, *, k: int = 3) -> gl.SteeringVectors:
+        """GrAInS from these attributions."""
+        return gl.extract_vectors(
+            self.bench.model, self.pairs, attributions=self.attributions, aggregate=aggregate, k=k, progress=False
+        )  # fmt: skip
+
+
+_kept: dict[tuple[int, Any], Sequence[gl.TokenAttribution]] = {}
+
+
+def _attributions(model: int, lesson: Lesson) -> Sequence[gl.TokenAttribution]:
+    # The methods of a cell come one after the other: what the last of them attributed is kept.
+    key = (model, lesson.bench.cell.behaviour, tuple(lesson.pairs))
+    if key not in _kept:
+        _kept.clear()
+        _kept[key] = gl.attribute(
+            lesson.bench.model, lesson.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
+        )  # fmt: skip
+    return _kept[key]
+
+
+def check_splits(bench: Bench, lesson: Lesson) -> None:
+    """Refuse a comparison whose pairs, dev and test questions share a prompt, an entity or an image."""
+    entity = bench.world.entity if bench.world else None
+    one = bench.behaviour
+    for train, test, names in (
+        (lesson.pairs, one.dev, ("pairs", "dev")),
+        (lesson.pairs, one.test, ("pairs", "test")),
+        (one.dev, one.test, ("dev", "test")),
+    ):
+        gl.check_disjoint(train, test, entity=entity, names=names)

@@ -1,0 +1,263 @@
+"""GrAInS beside its rivals, all run alike.
+
+Every method sees the same pairs, tries the same number of configurations on the same dev questions, may always do
+nothing, and pays alike for what it costs elsewhere: the worst drop over clear and neutral questions of the other
+behaviours. What it chose is then judged on the test questions. Nothing is shared between pairs, dev and test, which is
+checked. Intervals are bootstraps over models and, within each, draws of pairs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+import grains_lens as gl
+
+from .. import plots
+from ..contests import (
+    Exam,
+    Grid,
+    Lesson,
+    Paper,
+    Trial,
+    adapter_trials,
+    best,
+    check_splits,
+    judged,
+    vector_trials,
+)
+from ..estimates import estimates
+from ..study import Row
+from ..subjects import Cell, Subject
+
+QUESTION = "What does GrAInS gain, and cost, beside every rival with the same pairs, questions and trials?"
+PAPER = "GrAInS (paper)"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`n_pairs` are drawn anew `draws` times."""
+
+    subject: Subject = Subject()
+    exam: Exam = Exam(n_dev=72, n_keep=12)
+    grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=40)
+    methods: tuple[str, ...] = ()
+    """Methods to compare; none means all."""
+    n_pairs: int = 50
+    draws: int = 2
+
+
+QUICK = Settings(
+    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Exam(n_dev=8, n_test=12, n_keep=2, n_keep_test=2),
+    Grid(budget=2, steps=(1, 2), vector_steps=1),
+    n_pairs=4,
+    draws=1,
+)
+
+
+@dataclass(frozen=True)
+class Contest(Cell):
+    """One method on one model, behaviour and draw of pairs."""
+
+    method: str
+
+
+def cells(settings: Settings) -> Sequence[Contest]:
+    for name in settings.methods:
+        if name not in METHODS:
+            raise ValueError(f"methods={name!r} is not one of {', '.join(METHODS)}.")
+    return [
+        Contest(cell.seed, cell.behaviour, cell.draw, name)
+        # Draw by draw, so that a run that is not finished yet has whole draws in it.
+        for cell in sorted(settings.subject.cells(settings.draws), key=lambda cell: cell.draw)
+        for name in settings.methods or METHODS
+    ]
+
+
+def measure(cell: Contest, settings: Settings) -> list[Row]:
+    bench = settings.subject.bench(cell)
+    if cell.method == "ActAdd" and bench.world is None:
+        return []
+    lesson = Lesson(bench, bench.draw(settings.n_pairs))
+    check_splits(bench, lesson)
+    dev, test = (settings.exam.paper(bench, split) for split in ("dev", "test"))
+    trials = METHODS[cell.method].trials(lesson, dev, settings.grid)
+    base = unsteered(settings.subject, settings.exam, Cell(cell.seed, cell.behaviour, 0))
+    row = judged(bench.model, test, base, best(trials, settings.exam.charge))
+    return [{**row, "tried": len(trials) - 1}]
+
+
+@functools.lru_cache(maxsize=4)
+def unsteered(subject: Subject, exam: Exam, cell: Cell) -> dict[str, float]:
+    """The model's accuracies as it is, asked for once for all methods and draws."""
+    bench = subject.bench(cell)
+    return exam.paper(bench, "test").accuracies(bench.model)
+
+
+# --- the methods ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table: a family, which its colour in the figure stands for, and how it makes trials."""
+
+    family: str
+    trials: Callable[[Lesson, Paper, Grid], list[Trial]]
+
+
+def one_layer(
+    make: Callable[[Lesson], gl.SteeringVectors], lesson: Lesson, dev: Paper, grid: Grid
+) -> list[Trial]:
+    """Each of the layers alone at each of a few strengths."""
+    sets = grid.layers(lesson.bench.layers)
+    return vector_trials(
+        lesson.bench, make(lesson), dev, sets, grid.strengths(grid.one_layer, len(sets))
+    )  # fmt: skip
+
+
+def all_layers(
+    make: Callable[[Lesson], gl.SteeringVectors], lesson: Lesson, dev: Paper, grid: Grid
+) -> list[Trial]:
+    """All layers together at many strengths."""
+    return vector_trials(
+        lesson.bench, make(lesson), dev, [lesson.bench.layers], grid.strengths(grid.all_layers, 1)
+    )  # fmt: skip
+
+
+def tuned(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+    """What `variant_search` found to gain most on dev questions."""
+    preset, sets = gl.presets.TUNED, grid.layers(lesson.bench.layers)
+    vectors = preset.extract(
+        lesson.bench.model, lesson.pairs, attributions=lesson.attributions, progress=False
+    )
+    strengths = grid.strengths(grid.one_layer, len(sets))
+    return vector_trials(lesson.bench, vectors, dev, sets, strengths, positions=preset.positions)
+
+
+def in_context(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+    """ICV: all layers, each as long as the direction says, so that strengths are relative to the whole of it."""
+    vectors = gl.baselines.in_context_vector(lesson.bench.model, lesson.pairs, progress=False)
+    whole = float(vectors.residual_norm.norm())
+    strengths = [whole * strength for strength in grid.strengths(grid.all_layers, 1)]
+    return vector_trials(lesson.bench, vectors, dev, [lesson.bench.layers], strengths, unit="raw")
+
+
+def optimised(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+    """A vector trained at each layer on the preference, with a KL charge; steered by as it is, or less, or more."""
+    sets = grid.layers(lesson.bench.layers)
+    vectors = gl.baselines.optimised_direction(
+        lesson.bench.model, lesson.pairs, layers=[layer for (layer,) in sets], steps=grid.vector_steps,
+        batch_size=16, learning_rate=0.03, seed=lesson.bench.cell.draw, progress=False,
+    )  # fmt: skip
+    strengths = grid.strengths(grid.as_trained, len(sets))
+    return vector_trials(lesson.bench, vectors, dev, sets, strengths, unit="raw")
+
+
+def fine_tuning(train: Callable[..., object], lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+    """LoRA at each learning rate and number of steps."""
+    return adapter_trials(lesson.bench, lesson.pairs, dev, grid, train, lesson.bench.cell.draw)
+
+
+def from_pairs(name: str) -> Callable[[Lesson], gl.SteeringVectors]:
+    """One of grains_lens.baselines."""
+    return lambda lesson: getattr(gl.baselines, name)(lesson.bench.model, lesson.pairs, progress=False)
+
+
+def random_tokens(lesson: Lesson) -> gl.SteeringVectors:
+    """GrAInS with tokens picked at random: what attribution must beat."""
+    method = gl.RandomScores(lesson.bench.cell.draw)
+    return gl.extract_vectors(
+        lesson.bench.model, lesson.pairs, method=method, aggregate=gl.mean_direction, progress=False
+    )  # fmt: skip
+
+
+def random_direction(lesson: Lesson) -> gl.SteeringVectors:
+    """What knows nothing."""
+    return gl.baselines.random_direction(lesson.bench.model, lesson.pairs, seed=lesson.bench.cell.draw)
+
+
+def cue_words(lesson: Lesson) -> gl.SteeringVectors:
+    """ActAdd with the pairs' commonest true cue words of either side: it is told what others have to find."""
+    world = lesson.bench.world
+    assert world is not None
+    sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
+    for pair in lesson.pairs:
+        cues = world.cues(pair.prompt)
+        for side, places in zip(sides, (cues.desirable, cues.undesirable), strict=True):
+            side.update(cues.words[at] for at in places)
+    good, bad = (" ".join(word for word, _ in side.most_common(4)) for side in sides)
+    return gl.baselines.activation_addition(lesson.bench.model, good, bad)
+
+
+METHODS: dict[str, Method] = {
+    PAPER: Method("GrAInS", functools.partial(all_layers, lambda lesson: lesson.grains(gl.pca_direction))),
+    "GrAInS, mean": Method(
+        "GrAInS", functools.partial(one_layer, lambda lesson: lesson.grains(gl.mean_direction))
+    ),
+    "GrAInS, tuned": Method("GrAInS", tuned),
+    "CAA": Method("vector", functools.partial(one_layer, from_pairs("mean_difference"))),
+    "ActAdd": Method("vector", functools.partial(one_layer, cue_words)),
+    "RepE": Method("vector", functools.partial(one_layer, from_pairs("pca_difference"))),
+    "ICV": Method("vector", in_context),
+    "ITI probe": Method("vector", functools.partial(one_layer, from_pairs("probe_direction"))),
+    "gradient": Method("vector", functools.partial(one_layer, from_pairs("gradient_direction"))),
+    "optimised + KL": Method("vector", optimised),
+    "random tokens": Method("chance", functools.partial(one_layer, random_tokens)),
+    "random direction": Method("chance", functools.partial(one_layer, random_direction)),
+    "LoRA SFT": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_sft)),
+    "LoRA DPO": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_dpo)),
+}
+
+
+# --- the answer ----------------------------------------------------------------------------------
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row a method, averaged over behaviours; then its gain on each of them. `over_paper` and `gain` are paired."""
+    frame = against(frame, PAPER)
+    frame = frame.sort_values("method", key=lambda names: names.map(list(METHODS).index), kind="stable")
+    answer = estimates(frame, ["method"], ["accuracy", "gain", "over_paper", "cost"])
+    behaviours = list(dict.fromkeys(frame["behaviour"]))
+    for behaviour in behaviours if len(behaviours) > 1 else ():
+        here = estimates(frame[frame["behaviour"] == behaviour], ["method"], ["gain"]).set_index("method")
+        for end in ("", "_low", "_high"):
+            answer[behaviour + end] = answer["method"].map(here["gain" + end])
+    return answer
+
+
+def against(frame: pd.DataFrame, method: str) -> pd.DataFrame:
+    """The rows, each with how much more accurate it is than `method` on the same model, behaviour and draw."""
+    keys = ["seed", "behaviour", "draw"]
+    other = frame[frame["method"] == method].set_index(keys)["accuracy"]
+    paired = frame.join(other.rename("other"), on=keys)
+    return frame.assign(over_paper=paired["accuracy"] - paired["other"])
+
+
+FAMILIES = ("GrAInS", "vector", "chance", "fine-tuning")
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)
+    figure, (axes,) = plots.panels(1, width=1.45 * plots.COLUMN, height=3.6)
+    for index, family in enumerate(FAMILIES):
+        here = answer[[METHODS[name].family == family for name in answer["method"]]]
+        axes.errorbar(
+            here["cost"], here["gain"], xerr=plots.whiskers(here, "cost"), yerr=plots.whiskers(here, "gain"),
+            fmt=plots.MARKERS[index], ms=4, color=plots.COLOURS[index], elinewidth=0.5, alpha=0.9, label=family,
+        )  # fmt: skip
+    plots.zero(axes)
+    plots.labels(
+        axes,
+        x="cost: worst drop in accuracy elsewhere (95% interval)",
+        y="gain in test accuracy (95% interval)",
+    )
+    axes.margins(0.12)
+    plots.label_points(axes, answer["cost"], answer["gain"], answer["method"])
+    plots.legend(figure, axes)
+    return figure

@@ -1,0 +1,104 @@
+"""Which tokens should be masked where prompts hold images: image tokens, text tokens, or whichever score highest?
+
+Attributed once; the k strongest tokens of either sign are then taken among all tokens, among image tokens and among the
+others, and once at random. On a text model the three are one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+import grains_lens as gl
+
+from .. import plots
+from ..estimates import estimates, with_average
+from ..judging import Judging
+from ..recipes import AGGREGATES, AggregateName, Attributing
+from ..study import Row
+from ..subjects import Cell, Subject
+
+QUESTION = (
+    "With images: is it better to mask image tokens alone, text tokens alone, or whichever score highest?"
+)
+
+MODALITIES = ("joint", "vision", "text")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`n_pairs` are drawn anew `draws` times."""
+
+    subject: Subject = Subject(world="hints")
+    attributing: Attributing = Attributing()
+    aggregate: AggregateName = "mean"
+    k: int = 3
+    judging: Judging = Judging(n_dev=64, n_test=192, n_keep=12, strengths=(0.0, 0.25, 0.5, 1.0))
+    n_pairs: int = 50
+    draws: int = 1
+
+
+QUICK = Settings(
+    Subject(world="hints", seeds=(0,), behaviours=("hallucination",)), Attributing("gradient_times_input"),
+    judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)), n_pairs=3,
+)  # fmt: skip
+
+
+def cells(settings: Settings) -> Sequence[Cell]:
+    return settings.subject.cells(settings.draws)
+
+
+def measure(cell: Cell, settings: Settings) -> list[Row]:
+    bench = settings.subject.bench(cell)
+    pairs = bench.draw(settings.n_pairs)
+    scored = settings.attributing.of(bench.model, pairs)
+    chance = Attributing("random").of(bench.model, pairs)
+    rows: list[Row] = []
+    for name, attributions in (dict.fromkeys(MODALITIES, scored) | {"random": chance}).items():
+        modality: Any = "joint" if name == "random" else name
+        vectors = gl.extract_vectors(
+            bench.model, pairs, attributions=attributions, k=settings.k, modality=modality,
+            aggregate=AGGREGATES[settings.aggregate], progress=False,
+        )  # fmt: skip
+        share = (
+            _image_share(attributions, settings.k) if name in ("joint", "random") else float(name == "vision")
+        )
+        tested = settings.judging.chosen(bench, vectors, layers=list(bench.layers))
+        rows.append({"masked": name, "image_share": share, **tested})
+    return rows
+
+
+def _image_share(attributions: Sequence[gl.TokenAttribution], k: int) -> float:
+    """Of the tokens that are masked, the share that are image tokens."""
+    masked = [one.is_image[one.top(k, sign)] for one in attributions for sign in ("positive", "negative")]
+    return float(np.concatenate([one.numpy() for one in masked]).mean())
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    return estimates(
+        with_average(frame), ["behaviour", "masked"], ["base", "gain", "elsewhere", "image_share"]
+    )
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)
+    behaviours = list(dict.fromkeys(answer["behaviour"]))
+    masked = list(dict.fromkeys(answer["masked"]))
+    figure, axes = plots.panels(2, height=2.4)
+    for panel, (value, name) in zip(
+        axes, {"gain": "gain in test accuracy", "elsewhere": "worst change elsewhere"}.items(), strict=True
+    ):
+        for index, one in enumerate(masked):
+            here = answer[answer["masked"] == one]
+            at = np.arange(len(here)) + 0.16 * (index - (len(masked) - 1) / 2)
+            plots.points(panel, here, value, at, label=one, index=index)
+        panel.set_xticks(range(len(behaviours)), behaviours, size=plots.SMALL)
+        plots.zero(panel)
+        plots.labels(panel, y=name)
+    plots.legend(figure, axes[0])
+    return figure

@@ -1,0 +1,240 @@
+"""Which GrAInS gains most for what it costs: a search that never sees the test split.
+
+The dev questions are cut in two halves that share no entity. Each variant chooses its layers and strength on one half,
+with the same number of configurations, and is judged on the other. What wins here is `grains_lens.presets.TUNED`;
+`method_comparison` then judges it once on test.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+
+import grains_lens as gl
+
+from .. import plots
+from ..contests import Grid, Lesson, Paper, Questions, Trial, best, context_trials, judged, vector_trials
+from ..estimates import estimates
+from ..study import Row
+from ..subjects import Bench, Cell, Subject
+
+QUESTION = "Which variant of GrAInS gains most at equal cost? (On dev questions alone.)"
+
+Where = Literal["each", "all", "gain", "conductance", "gain-weighted", "neighbours"]
+AGGREGATES = {
+    "mean": gl.mean_direction,
+    "pca": gl.pca_direction,
+    "weighted mean": gl.weighted_mean_direction,
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One GrAInS: how differences are reduced, how many tokens masked, where in the text and the network it steers.
+
+    `layers`: "each" tries single layers, "all" steers all alike, "gain" the one of largest first-order gain,
+    "conductance" and "gain-weighted" all in proportion, "neighbours" two that follow one another.
+    """
+
+    aggregate: str = "mean"
+    k: int = 3
+    positions: Any = "all"
+    layers: Where = "each"
+    rule: str = "add_keeping_norm"
+    gated: bool = False
+
+
+VARIANTS: dict[str, Variant] = {
+    "paper: PCA, all layers": Variant("pca", layers="all"),
+    "mean, all layers": Variant(layers="all"),
+    "mean, one layer": Variant(),
+    "PCA, one layer": Variant("pca"),
+    "weighted mean, one layer": Variant("weighted mean"),
+    "k = 1": Variant(k=1),
+    "k = 5": Variant(k=5),
+    "plain addition": Variant(rule="add"),
+    "two neighbouring layers": Variant(layers="neighbours"),
+    "layer of largest gain": Variant(layers="gain"),
+    "all layers by conductance": Variant(layers="conductance"),
+    "all layers by gain": Variant(layers="gain-weighted"),
+    "gated": Variant(gated=True),
+    "on the prompt": Variant(positions="prompt"),
+    "from the last token": Variant(positions="last"),
+    "from the last token, PCA": Variant("pca", positions="last"),
+    "from the last token, k = 1": Variant(k=1, positions="last"),
+    "from the last token, k = 5": Variant(k=5, positions="last"),
+    "from the last token, neighbours": Variant(positions="last", layers="neighbours"),
+    "from the last token, all layers": Variant(positions="last", layers="all"),
+    "from the last token, largest gain": Variant(positions="last", layers="gain"),
+    "from the last token, by conductance": Variant(positions="last", layers="conductance"),
+    "from the last token, by gain": Variant(positions="last", layers="gain-weighted"),
+    "from the last token, gated": Variant(positions="last", gated=True),
+    "at the last token alone": Variant(positions=(-1,)),
+    "at the last token alone, k = 5": Variant(k=5, positions=(-1,)),
+    "at the last token alone, neighbours": Variant(positions=(-1,), layers="neighbours"),
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """`n_pairs` are drawn anew `draws` times, by other seeds than those of `method_comparison`."""
+
+    subject: Subject = Subject()
+    grid: Grid = Grid()
+    variants: tuple[str, ...] = ()
+    """Variants to try; none means all."""
+    n_keep: int = 32
+    """Questions of each kind and other behaviour that must not suffer, half of them to choose on."""
+    charge: float = 1.0
+    n_pairs: int = 50
+    draws: int = 1
+
+
+QUICK = Settings(
+    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Grid(budget=2),
+    variants=("mean, one layer", "from the last token", "gated"),
+    n_keep=2,
+    n_pairs=4,
+)
+
+
+@dataclass(frozen=True)
+class Attempt(Cell):
+    """One variant on one model, behaviour and draw of pairs."""
+
+    variant: str
+
+
+def cells(settings: Settings) -> Sequence[Attempt]:
+    for name in settings.variants:
+        if name not in VARIANTS:
+            raise ValueError(f"variants={name!r} is not one of {', '.join(VARIANTS)}.")
+    return [
+        Attempt(cell.seed, cell.behaviour, 100 + cell.draw, name)
+        for cell in settings.subject.cells(settings.draws)
+        for name in settings.variants or VARIANTS
+    ]
+
+
+def measure(cell: Attempt, settings: Settings) -> list[Row]:
+    bench = settings.subject.bench(cell)
+    lesson = Lesson(bench, bench.draw(settings.n_pairs))
+    choosing, judging = halves(bench, settings.n_keep)
+    trials = trials_of(VARIANTS[cell.variant], lesson, choosing, settings.grid)
+    chosen = best(trials, settings.charge)
+    row = judged(bench.model, judging, judging.accuracies(bench.model), chosen)
+    return [{**row, "score": row["gain"] - settings.charge * row["cost"], "tried": len(trials) - 1}]
+
+
+def halves(bench: Bench, n_keep: int) -> tuple[Paper, Paper]:
+    """The dev questions in two halves without a common entity (or prompt, where a world names none)."""
+    keep = bench.keep("dev", n_keep)
+    papers = []
+    for half in (0, 1):
+        asked = _half(bench, bench.behaviour.dev, half)
+        papers.append(Paper(asked, {name: _half(bench, group, half) for name, group in keep.items()}))
+    return papers[0], papers[1]
+
+
+def _half(bench: Bench, questions: Questions, half: int) -> Questions:
+    def about(question: gl.MultipleChoice) -> str:
+        return (bench.world and bench.world.entity(question)) or question.prompt
+
+    # In the order in which they first come, alternately: both halves then have entities of every kind.
+    order = {name: at for at, name in enumerate(dict.fromkeys(about(question) for question in questions))}
+    return [question for question in questions if order[about(question)] % 2 == half]
+
+
+# --- variants ------------------------------------------------------------------------------------
+
+
+def trials_of(variant: Variant, lesson: Lesson, paper: Paper, grid: Grid) -> list[Trial]:
+    """A variant's configurations, tried on these questions."""
+    bench = lesson.bench
+    vectors = lesson.grains(AGGREGATES[variant.aggregate], k=variant.k)
+    how = {"positions": variant.positions, "rule": getattr(gl, variant.rule)}
+    sets, vectors, unit = placed(variant, lesson, vectors, grid, how)
+    reach = grid.all_layers if len(sets) == 1 and len(sets[0]) > 1 else grid.one_layer
+    strengths = grid.strengths(reach, len(sets))
+    if not variant.gated:
+        return vector_trials(bench, vectors, paper, sets, strengths, unit=unit, **how)
+    gate = gl.fit_gate(bench.model, lesson.pairs, layer=0)
+    contexts: list[tuple[str, float, Callable[[], Any]]] = [
+        (
+            f"layers {layers} at {strength:.3g}, gated", strength,
+            functools.partial(
+                gl.steering, bench.model, vectors, strength=strength, layers=layers, gate=gate, unit=unit, **how
+            ),
+        )
+        for layers in sets for strength in strengths
+    ]  # fmt: skip
+    return context_trials(bench.model, paper, contexts)
+
+
+def placed(
+    variant: Variant, lesson: Lesson, vectors: gl.SteeringVectors, grid: Grid, how: dict[str, Any]
+) -> tuple[Sequence[Sequence[int]], gl.SteeringVectors, Any]:
+    """Sets of layers to try, with vectors and unit that give every layer its share."""
+    model, every = lesson.bench.model, vectors.layers
+    if variant.layers == "each":
+        return grid.layers(every), vectors, "residual"
+    if variant.layers == "neighbours":
+        n, _ = grid.split(len(every) - 1)
+        starts = np.linspace(0, len(every) - 2, n).round().astype(int).tolist()
+        return [(every[at], every[at + 1]) for at in starts], vectors, "residual"
+    if variant.layers == "all":
+        return [every], vectors, "residual"
+    if variant.layers == "conductance":
+        conductance = gl.layer_conductance(model, lesson.pairs, tolerance=float("inf"), progress=False)
+        shares = torch.stack([one.scores.abs().sum(dim=-1) for one in conductance]).mean(dim=0)
+        return [every], weighted(vectors, shares), "raw"
+    gains = gl.first_order_gain(model, vectors, lesson.pairs, **how)
+    if variant.layers == "gain":
+        return [(every[int(gains.argmax())],)], vectors, "residual"
+    return [every], weighted(vectors, gains.clamp(min=0)), "raw"
+
+
+def weighted(vectors: gl.SteeringVectors, shares: torch.Tensor) -> gl.SteeringVectors:
+    """Vectors whose raw length is the residual stream's, times the layer's share of what all layers have on average."""
+    if not bool(shares.any()):
+        shares = torch.ones_like(shares)
+    lengths = shares / shares.mean() * vectors.residual_norm
+    return gl.SteeringVectors(
+        directions=vectors.unit().directions * lengths[:, None], layers=vectors.layers,
+        residual_norm=vectors.residual_norm, provenance=vectors.provenance,
+    )  # fmt: skip
+
+
+# --- the answer ----------------------------------------------------------------------------------
+
+
+def table(frame: pd.DataFrame) -> pd.DataFrame:
+    answer = estimates(frame, ["variant"], ["gain", "cost", "score"])
+    for behaviour in dict.fromkeys(frame["behaviour"]):
+        here = estimates(frame[frame["behaviour"] == behaviour], ["variant"], ["score"])
+        answer[behaviour] = answer["variant"].map(here.set_index("variant")["score"])
+    return answer.sort_values("score", ascending=False, kind="stable").reset_index(drop=True)
+
+
+def figure(frame: pd.DataFrame) -> Figure:
+    answer = table(frame)[::-1]
+    at = range(len(answer))
+    figure, (axes,) = plots.panels(1, width=plots.COLUMN, height=0.6 + 0.17 * len(answer))
+    for index, (value, label) in enumerate((("gain", "gain"), ("score", "gain − cost"))):
+        axes.errorbar(
+            answer[value], [one + 0.16 * (1 - 2 * index) for one in at], xerr=plots.whiskers(answer, value),
+            fmt=plots.MARKERS[index], ms=3, color=plots.COLOURS[index], elinewidth=0.8, label=label,
+        )  # fmt: skip
+    axes.set_yticks(list(at), answer["variant"].tolist(), size=plots.SMALL)
+    axes.axvline(0, color="#666", lw=0.7, ls=(0, (3, 2)), zorder=0)
+    plots.labels(axes, x="accuracy on held-out dev questions (95% interval)")
+    plots.legend(figure, axes, columns=2)
+    return figure

@@ -1,0 +1,53 @@
+"""GrAInS as a whole, under a name: the paper's settings, and those that our studies found to gain most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .directions import Aggregate, mean_direction, pca_direction
+from .extraction import extract_vectors
+from .pairs import MultipleChoice, PreferencePair
+from .positions import Positions
+from .seam import HookedModel
+from .tuning import LayerChoice, Tuning, tune
+from .vectors import SteeringVectors
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How directions are reduced, how many tokens are masked, and where steering acts: with it,
+    `preset.extract(model, pairs)` and `preset.tune(model, vectors, questions, keep=...)` are `extract_vectors` and
+    `tune` with these settings; all others can be given."""
+
+    k: int
+    aggregate: Aggregate
+    layers: LayerChoice
+    positions: Positions
+
+    def extract(
+        self, model: HookedModel, pairs: Sequence[PreferencePair], **settings: Any
+    ) -> SteeringVectors:
+        """`extract_vectors` with this preset's k and aggregate."""
+        return extract_vectors(model, pairs, **{"k": self.k, "aggregate": self.aggregate, **settings})
+
+    def tune(
+        self,
+        model: HookedModel,
+        vectors: SteeringVectors,
+        questions: Sequence[MultipleChoice],
+        **settings: Any,
+    ) -> Tuning:
+        """`tune` with this preset's layers and positions; `.steering(model, vectors)` of the result has both."""
+        return tune(
+            model, vectors, questions, **{"layers": self.layers, "positions": self.positions, **settings}
+        )  # fmt: skip
+
+
+PAPER = Preset(k=3, aggregate=pca_direction, layers="all", positions="all")
+"""Nguyen et al. 2026 (GrAInS), section 3: the first principal component, every layer, every position."""
+
+TUNED = Preset(k=3, aggregate=mean_direction, layers="each", positions="last")
+"""What gained most for its cost on the dev questions of the worlds that ship (`python -m analysis variant_search`):
+the mean of the differences, at one layer that dev questions choose, from the prompt's last token on."""

@@ -1,0 +1,173 @@
+"""What makes a comparison fair: equal numbers of trials, disjoint splits, what is chosen is what is judged."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.text import Text
+
+import grains_lens as gl
+from analysis import contests, plots
+from analysis.contests import Exam, Grid, Lesson, Trial, adapter_trials, best, judged, nothing, vector_trials
+from analysis.studies import method_comparison as comparison
+from analysis.studies import variant_search as search
+from analysis.subjects import Cell, Subject
+
+EXAM = Exam(n_dev=16, n_test=12, n_keep=3, n_keep_test=2)
+
+
+@pytest.fixture(scope="module")
+def bench():
+    return Subject(seeds=(0,)).bench(Cell(0, "truthfulness", 0))
+
+
+@pytest.fixture(scope="module")
+def lesson(bench):
+    return Lesson(bench, bench.draw(6))
+
+
+def trial(accuracy, cost=0.0, effort=1.0, config="some"):
+    return Trial(config, accuracy, cost, effort, lambda: pytest.fail("not to be run"))
+
+
+# --- choosing ------------------------------------------------------------------------------------
+
+
+def test_the_best_trial_pays_for_what_it_costs_and_the_gentlest_of_equals_wins():
+    dear, cheap = trial(0.9, cost=0.5), trial(0.7, cost=0.1)
+    assert best([nothing(0.5), dear, cheap], charge=1.0) is cheap
+    assert best([nothing(0.5), dear, cheap], charge=0.0) is dear
+    assert best([nothing(0.8), dear, cheap], charge=1.0).config == "none"
+    strong, weak = trial(0.7, effort=2.0), trial(0.7, effort=1.0)
+    assert best([nothing(0.5), strong, weak], charge=1.0) is weak
+    assert best([nothing(0.7), strong, weak], charge=1.0).config == "none"
+
+
+@pytest.mark.parametrize(("budget", "layers"), [(12, 4), (20, 4), (12, 32), (2, 4), (7, 4)])
+def test_every_kind_of_method_gets_the_same_number_of_trials(budget, layers):
+    grid = Grid(budget=budget)
+    sets = grid.layers(range(layers))
+    assert len(set(sets)) == len(sets)
+    assert all(0 <= layer < layers for (layer,) in sets)
+    assert len(sets) * len(grid.strengths(grid.one_layer, len(sets))) == budget
+    assert len(grid.strengths(grid.all_layers, 1)) == budget
+    rates, steps = grid.trainings()
+    assert len(rates) * len(steps) == budget
+    assert sorted(set(steps)) == steps
+
+
+def test_steering_trials_are_what_they_say(bench, lesson):
+    """A trial's context gives the accuracy and cost that it was tried with; doing nothing is among them."""
+    paper, grid = EXAM.paper(bench, "dev"), Grid(budget=4)
+    vectors, sets = lesson.grains(gl.mean_direction), grid.layers(bench.layers)
+    trials = vector_trials(
+        bench, vectors, paper, sets, grid.strengths((1.0, 1.0), len(sets)), positions="last"
+    )
+    assert [one.config for one in trials].count("none") == 1
+    assert len(trials) == 5
+    assert len({one.accuracy for one in trials}) > 1
+    base = paper.accuracies(bench.model)
+    for one in trials:
+        row = judged(bench.model, paper, base, one)
+        assert row["accuracy"] == pytest.approx(one.accuracy)
+        assert row["cost"] == pytest.approx(one.cost, abs=1e-6)
+        assert row["gain"] == pytest.approx(one.accuracy - trials[0].accuracy, abs=1e-6)
+    assert judged(bench.model, paper, base, trials[0])["gain"] == 0
+
+
+def test_fine_tuning_trials_are_stages_of_one_training(bench, lesson):
+    paper, grid = EXAM.paper(bench, "dev"), Grid(budget=8, rates=(1e-3, 2e-3), steps=(2, 6))
+    trials = adapter_trials(bench, lesson.pairs, paper, replace(grid, budget=2), gl.baselines.lora_sft, 0)
+    assert [one.config for one in trials] == ["none", "rate 0.001, 3 steps", "rate 0.001, 3 steps"] or len(
+        trials
+    ) == 3
+    last = trials[-1]
+    direct = gl.baselines.lora_sft(
+        bench.model, lesson.pairs, steps=len(last.context().losses), learning_rate=1e-3, progress=False
+    )  # fmt: skip
+    with direct:
+        expected = paper.accuracies(bench.model)[""]
+    assert last.accuracy == expected
+    with last.context():
+        assert paper.accuracies(bench.model)[""] == expected
+
+
+def test_methods_try_alike_and_leave_the_model_alone(bench, lesson):
+    before = EXAM.paper(bench, "dev").accuracies(bench.model)
+    grid = Grid(budget=2, steps=(1, 2), vector_steps=1)
+    for name, method in comparison.METHODS.items():
+        assert len(method.trials(lesson, EXAM.paper(bench, "dev"), grid)) == 3, name
+    assert EXAM.paper(bench, "dev").accuracies(bench.model) == before
+
+
+# --- what is shared and what is not --------------------------------------------------------------
+
+
+def test_a_comparison_on_shared_entities_is_refused(bench, lesson):
+    contests.check_splits(bench, lesson)
+    leaking = replace(bench.behaviour, dev=bench.behaviour.test[:5])
+    broken = replace(bench, behaviours={**bench.behaviours, "truthfulness": leaking})
+    with pytest.raises(gl.LeakageError, match="dev and test share"):
+        contests.check_splits(broken, lesson)
+
+
+def test_the_search_halves_the_dev_questions_by_entity(bench):
+    choosing, judging = search.halves(bench, 8)
+    gl.check_disjoint(choosing.questions, judging.questions, entity=bench.world.entity)
+    assert {*choosing.questions, *judging.questions} == {*bench.behaviour.dev}
+    for name in choosing.keep:
+        gl.check_disjoint(choosing.keep[name], judging.keep[name], entity=bench.world.entity)
+    assert not {*bench.behaviour.test} & {*choosing.questions, *judging.questions}
+
+
+def test_layers_get_lengths_in_proportion(lesson):
+    vectors = lesson.grains(gl.mean_direction)
+    weighted = search.weighted(vectors, torch.tensor([1.0, 0.0, 2.0, 1.0]))
+    assert weighted.norms() / vectors.residual_norm == pytest.approx([1.0, 0.0, 2.0, 1.0], abs=1e-5)
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def frame():
+    """Two methods on two models, behaviours and draws; RepE gains 0.1 more than the paper's on b, 0.3 on a."""
+    rows = [
+        {
+            "seed": seed, "behaviour": name, "draw": draw, "method": method,
+            "accuracy": 0.5 + 0.1 * seed + 0.01 * draw + more, "gain": 0.1 * seed + 0.01 * draw + more, "cost": 0.05,
+        }
+        for seed in (0, 1) for draw in (0, 1) for name in ("a", "b")
+        for method, more in (("RepE", {"a": 0.3, "b": 0.1}[name]), (comparison.PAPER, 0.0))
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_differences_to_the_paper_are_paired():
+    answer = comparison.table(frame()).set_index("method")
+    assert list(answer.index) == [comparison.PAPER, "RepE"]
+    repe = answer.loc["RepE"]
+    assert repe["over_paper"] == pytest.approx(0.2)
+    assert repe["over_paper_low"] == pytest.approx(0.2)
+    assert repe["over_paper_high"] == pytest.approx(0.2)
+    assert repe["gain"] == pytest.approx(0.255)
+    assert repe["gain_low"] < 0.22 < 0.29 < repe["gain_high"]
+    assert repe["a"] - repe["b"] == pytest.approx(0.2)
+    assert answer.loc[comparison.PAPER, "over_paper"] == 0
+
+
+def test_labels_of_close_points_do_not_cover_each_other():
+    figure, (axes,) = plots.panels(1)
+    generator = np.random.default_rng(0)
+    x, y = 0.5 + 0.1 * generator.random((2, 14))
+    axes.plot(x, y, "o", ms=3)
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    names = [f"method {n}" for n in range(14)]
+    plots.label_points(axes, x, y, names)
+    figure.draw_without_rendering()
+    boxes = [Text.get_window_extent(text).shrunk(0.9, 0.7) for text in axes.texts if text.get_text() in names]
+    assert len(boxes) == 14
+    assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
