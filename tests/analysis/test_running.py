@@ -95,3 +95,13 @@ def test_a_cell_that_fails_leaves_the_finished_ones(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no luck"):
         run(TOY, SETTINGS, path, progress=False)
     assert len(runs.read(path).finished) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "jobs", "message"),
+    [(SETTINGS, 0, "jobs=0 must be at least 1"), (replace(SETTINGS, draws=0), 1, "leave nothing to measure")],
+)
+def test_what_cannot_run_is_refused_before_a_file_is_made(settings, jobs, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(TOY, settings, tmp_path / "toy.jsonl", jobs=jobs, progress=False)
+    assert not list(tmp_path.iterdir())
