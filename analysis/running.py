@@ -36,7 +36,7 @@ def run(
         raise ValueError(f"{name}: these settings leave nothing to measure; see draws and the like.")
     if len({runs.key(cell) for cell in wanted}) != len(wanted):
         raise ValueError(f"{name}: two cells are the same.")
-    with runs.RunFile(path, name, settings) as file:
+    with runs.RunFile(path, name, settings, len(wanted)) as file:
         todo = [cell for cell in wanted if runs.key(cell) not in file.done]
         calls = [(measure, (name, cell, settings)) for cell in todo]
         with tqdm(
