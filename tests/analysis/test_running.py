@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,6 +41,8 @@ def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that its death left behind
         assert done(path) >= finished
         finished = done(path)
     assert kills == 3
@@ -54,7 +57,9 @@ def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path
 def start(command):
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, cwd=root, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def done(path):
