@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -19,9 +17,6 @@ from .intervals import bootstrap_interval
 from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
 from .seam import HookedModel
-
-RowSteering = Callable[[Int[Tensor, " row"]], AbstractContextManager[Any]]
-"""The context to run a batch of these rows in: how a sweep steers each row by a strength of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,13 +132,9 @@ def score_answers(
     *,
     objective: Objective = "sum",
     batch_tokens: int = BATCH_TOKENS,
-    row_steering: RowSteering | None = None,
     progress: str | None = None,
 ) -> Float[Tensor, "item answer"]:
-    """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
-
-    `row_steering` gives the context for a batch of rows, so that rows can be steered by strengths of their own.
-    """
+    """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers."""
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
     with torch.no_grad(), seam.frozen(model), tqdm(
@@ -151,8 +142,7 @@ def score_answers(
     ) as bar:  # fmt: skip
         for rows in buckets([item.longest for item in encoded], batch_tokens):
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
-            with row_steering(torch.tensor(rows)) if row_steering else nullcontext():
-                scores = answer_logprobs(model, batch, objective=objective)
+            scores = answer_logprobs(model, batch, objective=objective)
             scores = torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu()
             logprobs[torch.tensor(rows)[:, None], torch.arange(scores.shape[1])] = scores
             bar.update(len(rows))

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from . import seam
 from .embeddings import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding
@@ -107,9 +108,32 @@ def _continue(
     logits = first
     if answer.tokens.shape[1] > 1:
         logits = torch.cat([first, seam.extend(model, prefix, answer.tokens[:, :-1])], dim=1)
-    targets = answer.tokens.to(logits.device)[..., None]
-    logits = logits.float()
-    return logits.gather(-1, targets)[..., 0] - logits.logsumexp(dim=-1)
+    return _LogProb.apply(logits, answer.tokens.to(logits.device))
+
+
+class _LogProb(torch.autograd.Function):
+    """log p of one target a position, float32: what log_softmax and gather compute.
+
+    Their backward passes fill and read several tensors as large as the logits, which for a large vocabulary
+    costs as much as a block; ∂/∂logits = g·(1[target] − softmax) takes one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Float[Tensor, "batch pos d_vocab"], targets: Int[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos"]:
+        logprobs = logits.log_softmax(dim=-1, dtype=torch.float32)
+        ctx.save_for_backward(logprobs, targets[..., None])
+        ctx.dtype = logits.dtype
+        return logprobs.gather(-1, targets[..., None])[..., 0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        logprobs, targets = ctx.saved_tensors
+        outer = gradients[0][..., None]
+        inner = logprobs.exp().mul_(-outer).scatter_add_(-1, targets, outer)
+        return inner.to(ctx.dtype), None
 
 
 def _score(

@@ -46,11 +46,12 @@ class Scope(threading.local):
 
     A pass that takes keys and values from a cache continues a prompt; so does one without a cache that runs
     the tokens of the pass before it with one more in each row, which is how text is written without a cache.
-    Any other pass is a prompt.
+    Any other pass is a prompt. With `joining`, a batch's later rows may come into the pass on its way.
     """
 
-    def __init__(self, positions: Positions) -> None:
+    def __init__(self, positions: Positions, *, joining: bool = False) -> None:
         self.positions = check_positions(positions)
+        self._joining = joining
         self.forget()
 
     def forget(self) -> None:
@@ -96,6 +97,8 @@ class Scope(threading.local):
                 f"positions={self.positions!r}: this pass began before it could be seen; run the whole model."
             )
         where = self._where
+        if where is not None and self._joining:
+            where = where[: len(h)]
         if where is not None and where.shape != h.shape[:2]:
             raise RuntimeError(
                 f"the residual stream has shape {tuple(h.shape)}, but the pass began with batch and pos "

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         cfg: Any
         tokenizer: Any
         unembed: nn.Module
+        ln_final: nn.Module
         blocks: Any
         original_model: nn.Module
         config: Any
@@ -331,17 +332,28 @@ def extend(
     model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
 ) -> Float[Tensor, "batch new d_vocab"]:
     """The logits after each of the tokens that follow the prefix; the prefix itself stays as it was."""
+    return advance(model, prefix, tokens)[0]
+
+
+def advance(
+    model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
+) -> tuple[Float[Tensor, "batch new d_vocab"], Prefix]:
+    """The same logits, and the prefix with these tokens at its end; the one given stays as it was."""
     new = torch.ones_like(tokens)
-    if is_hooked_transformer(model):
-        return model(tokens, attention_mask=new, past_kv_cache=prefix.cache)
     mask = torch.cat([prefix.mask, new.bool()], dim=-1)
+    if is_hooked_transformer(model):
+        cache = _thawed(prefix.cache)
+        logits = model(tokens, attention_mask=new, past_kv_cache=cache)
+        cache.freeze()
+        return logits, Prefix(cache, mask)
+    cache = _fork(prefix.cache)
     out = model(
         tokens,
         attention_mask=mask.long(),
         position_ids=multimodal.positions_after(mask, tokens.shape[1], prefix.ahead),
-        past_key_values=_fork(prefix.cache),
+        past_key_values=cache,
     )
-    return out.logits if is_plain(model) else out
+    return out.logits if is_plain(model) else out, Prefix(cache, mask, prefix.ahead)
 
 
 def _fork(cache: Any) -> Any:
@@ -350,6 +362,14 @@ def _fork(cache: Any) -> Any:
     fork = copy.copy(cache)
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     return fork
+
+
+def _thawed(cache: Any) -> Any:
+    """A copy of a HookedTransformer's cache that grows, while the one given stays frozen."""
+    thawed = copy.copy(cache)
+    thawed.entries = [copy.copy(entry) for entry in cache.entries]
+    thawed.unfreeze()
+    return thawed
 
 
 def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
@@ -363,12 +383,30 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 @contextmanager
 def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
     """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
-    unembed = model.get_output_embeddings() if is_plain(model) else model.unembed
-    handle = unembed.register_forward_pre_hook(lambda module, inputs: (inputs[0][:, positions], *inputs[1:]))
+
+    def narrow(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (inputs[0][:, positions], *inputs[1:])
+
+    modules = [model.get_output_embeddings() if is_plain(model) else model.unembed]
+    if positions == slice(-1, None) and _unwatched(model):
+        # What the last block's MLP writes at earlier positions, nothing reads. Its output at the last one is
+        # broadcast over them when the block adds it to the stream, and they are dropped.
+        modules.append(model.blocks[-1].mlp)
+    handles = [module.register_forward_pre_hook(narrow) for module in modules]
     try:
         yield
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _unwatched(model: HookedModel) -> bool:
+    """Whether no hook can see what the last block's MLP and all that follows it compute."""
+    if is_plain(model) or not hasattr(model.blocks[-1], "mlp"):
+        return False
+    block = model.blocks[-1]
+    watched = [*block.modules(), *model.ln_final.modules(), *model.unembed.modules()]
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in watched)
 
 
 class _Enough(Exception):

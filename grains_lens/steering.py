@@ -135,6 +135,24 @@ def steering_hooks(
     return [(name, _as_hook_fn(edit)) for name, edit in edits]
 
 
+def steering_of_rows(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    strengths: Float[Tensor, "row layer"],
+    alive: Sequence[int],
+    *,
+    rule: SteeringRule,
+    positions: Positions,
+    gate: Gate | None,
+    unit: Unit,
+) -> Steering:
+    """Steering of a batch whose rows join the pass one after the other (`branches.branching`): after block l
+    there are `alive[l + 1]` of them. The vectors are known to belong to the model."""
+    scope = Scope(positions, joining=True)
+    edits = _edits(model, vectors, strengths, None, rule, unit, gate, scope, alive)
+    return Steering(model, edits, scope)
+
+
 def capture_hooks(
     model: HookedModel, layers: Sequence[int] | None, into: dict[int, Tensor]
 ) -> list[tuple[str, Any]]:
@@ -186,6 +204,7 @@ def _edits(
     unit: Unit,
     gate: Gate | None,
     scope: Scope,
+    alive: Sequence[int] | None = None,
 ) -> list[tuple[str, seam.Edit]]:
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
@@ -200,14 +219,12 @@ def _edits(
                 f"layers={at} and later, or a gate at an earlier layer."
             )
         edits.append((seam.resid_post(at), _decide(gate, scope)))
-    return edits + [
-        (
-            seam.resid_post(layer),
-            _steer(added[row], per_layer[..., row], rule, gate if at is None else None, scope),
-        )
-        for row, layer in enumerate(vectors.layers)
-        if per_layer[..., row].any() or per_layer.requires_grad
-    ]
+    for row, layer in enumerate(vectors.layers):
+        here = per_layer[..., row] if alive is None else per_layer[: alive[layer + 1], row]
+        if here.any() or here.requires_grad:
+            steer = _steer(added[row], here, rule, gate if at is None else None, scope)
+            edits.append((seam.resid_post(layer), steer))
+    return edits
 
 
 def _decide(gate: Gate, scope: Scope) -> seam.Edit:

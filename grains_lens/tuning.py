@@ -14,14 +14,15 @@ from . import seam
 from .attribution import BATCH_TOKENS
 from .encoding import PromptFormat
 from .errors import unknown_name
-from .evaluation import score_answers
 from .fingerprint import check_belongs
+from .gates import Gate
 from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
 from .steering import Steering, Unit, steering
+from .sweep import score_cells
 from .vectors import SteeringVectors
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
@@ -51,13 +52,14 @@ class Tuning:
     best: TuningRow
     rule: SteeringRule
     positions: Positions
+    gate: Gate | None
     unit: Unit
 
     def steering(self, model: HookedModel, vectors: SteeringVectors) -> Steering:
         """Steering at the best row."""
         return steering(
             model, vectors, strength=self.best.strength, layers=self.best.layers or None, rule=self.rule,
-            positions=self.positions, unit=self.unit,
+            positions=self.positions, gate=self.gate, unit=self.unit,
         )  # fmt: skip
 
     def __repr__(self) -> str:
@@ -86,6 +88,7 @@ def tune(
     pairs: Sequence[PreferencePair] | None = None,
     rule: SteeringRule = add_keeping_norm,
     positions: Positions = "all",
+    gate: Gate | None = None,
     unit: Unit = "residual",
     objective: Objective = "sum",
     prompt_format: PromptFormat = PromptFormat(),
@@ -100,7 +103,8 @@ def tune(
     `"first_order_gain"` the one with the largest `first_order_gain` on `pairs` (no dev set is spent on it),
     or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
     neutral ones, and clear-cut ones of other behaviours, which are what steering really breaks. All cells
-    share their batches, each row with a strength of its own. Of equal scores the weaker steering wins.
+    share their batches, and what lies below the layers they begin to steer at; `gate` says when they steer, as
+    in `steering`. Of equal scores the weaker steering wins.
 
     Raises ValueError for an empty grid, layers out of range, and "first_order_gain" without pairs.
     """
@@ -129,18 +133,12 @@ def tune(
     everything = [question for group in groups.values() for question in group]
     encoded = encode_for(model, everything, prompt_format)
 
-    def steered(rows: Tensor) -> Steering:
-        row_strengths = table[rows // len(everything)]
-        return steering(
-            model, vectors, strength=row_strengths, rule=rule, positions=positions, unit=unit, strict=False
-        )
-
-    logprobs = score_answers(
-        model, encoded * len(cells), objective=objective, batch_tokens=batch_tokens, row_steering=steered,
-        progress="tune" if progress else None,
+    logprobs = score_cells(
+        model, vectors, encoded, table, rule=rule, positions=positions, gate=gate, unit=unit, objective=objective,
+        batch_tokens=batch_tokens, progress="tune" if progress else None,
     )  # fmt: skip
     labels = torch.tensor([question.label for question in everything])
-    correct = logprobs.argmax(dim=-1).unflatten(0, (len(cells), -1)) == labels
+    correct = logprobs.argmax(dim=-1) == labels
     sizes = [len(group) for group in groups.values()]
     accuracies = torch.stack([part.float().mean(dim=-1) for part in correct.split(sizes, dim=-1)], dim=-1)
     rows = tuple(
@@ -148,7 +146,7 @@ def tune(
         for cell, accuracy in zip(cells, accuracies, strict=True)
     )
     best = max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
-    return Tuning(rows, best, rule, positions, unit)
+    return Tuning(rows, best, rule, positions, gate, unit)
 
 
 def first_order_gain(

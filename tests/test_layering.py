@@ -16,7 +16,7 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L0: what we need of a hooked model, and the only code that touches hooks.  L1: values and pure maths.
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
-    **dict.fromkeys(["classes", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0),
+    **dict.fromkeys(["branches", "classes", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0),
     **dict.fromkeys(
         [
             "chats",
@@ -25,6 +25,7 @@ LAYERS = {
             "encoding",
             "grids",
             "intervals",
+            "named",
             "pairs",
             "positions",
             "quadrature",
@@ -32,6 +33,7 @@ LAYERS = {
             "selection",
             "splits",
             "strips",
+            "tables",
             "units",
             "vectors",
             "vision",
@@ -51,6 +53,8 @@ LAYERS = {
             "fingerprint",
             "finetune",
             "gates",
+            "greedy",
+            "hallucination",
             "interop",
             "loading",
             "methods",
@@ -59,6 +63,7 @@ LAYERS = {
             "prompting",
             "residuals",
             "steering",
+            "sweep",
             "tuning",
         ],
         2,

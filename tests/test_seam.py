@@ -7,6 +7,7 @@ from grains_lens import seam
 from tests import models
 from tests.oracles import same_state, state_of
 
+CPU = torch.device("cpu")
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60, 22, 8, 11, 14], [2, 33, 12, 54, 6, 7, 90, 100, 5, 4]])
 
 
@@ -62,6 +63,22 @@ def test_a_continued_prompt_gives_the_logits_of_the_whole_text_again_and_again(h
                 torch.testing.assert_close(
                     torch.cat([first, more], dim=1)[row], expected, rtol=1e-4, atol=1e-4
                 )
+
+
+def test_a_hook_in_the_last_block_sees_every_position_of_a_prompt(hooked):
+    """Where nobody looks, the last block's MLP runs at the prompt's last position alone."""
+    seen = {}
+    names = [seam.resid_post(models.N_LAYERS - 1), f"blocks.{models.N_LAYERS - 1}.hook_mlp_out"]
+    prompts = seam.TokenBatch(TOKENS, torch.ones_like(TOKENS, dtype=torch.bool))
+    with torch.no_grad():
+        plain, _ = seam.prefill(hooked, prompts)
+        with seam.hooked(hooked, [(n, lambda h, n=n: seen.__setitem__(n, h)) for n in names]):
+            watched, _ = seam.prefill(hooked, prompts)
+        logits, cache = hooked.run_with_cache(TOKENS)
+    torch.testing.assert_close(plain, logits[:, -1:])
+    torch.testing.assert_close(watched, plain)
+    for name in names:
+        torch.testing.assert_close(seen[name], cache[name])
 
 
 def test_gradients_flow_through_the_continued_prompt(hooked):
@@ -148,3 +165,17 @@ def test_bare_leaves_everybodys_hooks_out_and_puts_them_back(hooked):
 def test_a_model_that_is_not_hooked_is_told_apart(case):
     with pytest.raises(ValueError, match=r"not a hooked model: pass a TransformerBridge"):
         seam.hook_point(models.build_hf(case.architecture), "hook_embed")
+
+
+def test_a_prefix_that_advances_gives_the_same_logits_and_leaves_the_first_one_alone(hooked):
+    prompts = seam.left_padded([row[:n].tolist() for row, n in zip(TOKENS, (7, 5), strict=True)], CPU)
+    with torch.no_grad():
+        _, start = seam.prefill(hooked, prompts)
+        expected = seam.extend(hooked, start, TOKENS[:, 7:])
+        for _ in range(2):
+            prefix, seen = start, []
+            for at in range(7, 10):
+                logits, prefix = seam.advance(hooked, prefix, TOKENS[:, at : at + 1])
+                seen.append(logits)
+            torch.testing.assert_close(torch.cat(seen, dim=1), expected, rtol=1e-4, atol=1e-4)
+            assert prefix.mask.shape[1] == start.mask.shape[1] + 3

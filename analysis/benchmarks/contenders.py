@@ -50,6 +50,15 @@ def logprob(model: Any, embeddings: Tensor, ids: Tensor, n_prompt: int) -> Tenso
 
     tokens = ids.expand(len(embeddings), -1)
     logits = model.run_with_hooks(tokens, fwd_hooks=[(BLOCK_INPUT, replace_prompt)])
+    return _of_answer(logits, tokens, n_prompt)
+
+
+def logprob_of_text(model: Any, tokens: Tensor, n_prompt: int) -> Tensor:
+    """log p(answer | prompt) [batch] from one uncached pass over prompt + answer, logits at every position."""
+    return _of_answer(model(tokens), tokens, n_prompt)
+
+
+def _of_answer(logits: Tensor, tokens: Tensor, n_prompt: int) -> Tensor:
     logprobs = logits.log_softmax(dim=-1)[:, n_prompt - 1 : -1]
     return logprobs.gather(-1, tokens[:, n_prompt:, None]).sum(dim=(1, 2))
 

@@ -68,9 +68,27 @@ def random_llama(shape: Shape) -> Any:
 def random_pairs(n: int, shape: Shape, *, prompt: int = 60, answer: int = 12) -> list[gl.PreferencePair]:
     """Pairs whose prompts have about `prompt` tokens and whose answers about `answer` (within a tenth)."""
     rng = random.Random(0)
+    return [
+        gl.PreferencePair(_text(rng, shape, prompt - 1), _text(rng, shape, answer), _text(rng, shape, answer))
+        for _ in range(n)
+    ]
 
-    def text(length: int) -> str:
-        length += rng.randint(-(length // 10), length // 10)
-        return " ".join(f"w{rng.randrange(len(SPECIAL), shape.vocabulary)}" for _ in range(length))
 
-    return [gl.PreferencePair(text(prompt - 1), text(answer), text(answer)) for _ in range(n)]
+def random_questions(
+    n: int, shape: Shape, *, prompt: int = 30, answer: int = 4, choices: int = 4
+) -> list[gl.MultipleChoice]:
+    """Questions whose prompts have about `prompt` tokens and whose choices about `answer`."""
+    rng = random.Random(1)
+    return [
+        gl.MultipleChoice(
+            _text(rng, shape, prompt - 1),
+            tuple(_text(rng, shape, answer) for _ in range(choices)),
+            rng.randrange(choices),
+        )
+        for _ in range(n)
+    ]
+
+
+def _text(rng: random.Random, shape: Shape, length: int) -> str:
+    length += rng.randint(-(length // 10), length // 10)
+    return " ".join(f"w{rng.randrange(len(SPECIAL), shape.vocabulary)}" for _ in range(length))
