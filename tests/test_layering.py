@@ -25,6 +25,7 @@ LAYERS = {
             "encoding",
             "grids",
             "intervals",
+            "markup",
             "pairs",
             "positions",
             "quadrature",
@@ -42,6 +43,7 @@ LAYERS = {
         [
             "attribution",
             "baselines",
+            "comparison",
             "conductance",
             "disturbance",
             "embeddings",
