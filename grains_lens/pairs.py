@@ -65,6 +65,24 @@ class MultipleChoice:
             )
 
 
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question to be answered in free text, and what a good answer says (MMHal-Bench's `gt_answer`)."""
+
+    prompt: str
+    reference: str
+    images: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", _tuple("images", self.images))
+        _check_text("prompt", self.prompt)
+        _check_text("reference", self.reference)
+
+
+Prompted = str | PreferencePair | MultipleChoice | OpenQuestion
+"""Whatever holds a prompt."""
+
+
 def _check_text(name: str, value: object) -> None:
     if isinstance(value, list | tuple):
         raise ValueError(

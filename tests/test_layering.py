@@ -53,6 +53,8 @@ LAYERS = {
             "fingerprint",
             "finetune",
             "gates",
+            "greedy",
+            "hallucination",
             "interop",
             "loading",
             "methods",
