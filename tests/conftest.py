@@ -47,7 +47,8 @@ def _what_runs(config: pytest.Config) -> str:
     cases = _cases(config)
     backends = ", ".join(dict.fromkeys(case.backend for case in cases))
     architectures = ", ".join(dict.fromkeys(case.architecture for case in cases))
-    return f"transformer-lens {models.TRANSFORMER_LENS_VERSION}: {backends}; {architectures}"
+    seeing = ", ".join(vision_models.VISION_ARCHITECTURES)
+    return f"transformer-lens {models.TRANSFORMER_LENS_VERSION}: {backends}; {architectures}; with images {seeing}"
 
 
 def _cases(config: pytest.Config) -> list[ModelCase]:
