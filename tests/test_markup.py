@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from grains_lens import markup
-from tests import faces, models
+from tests import faces
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
@@ -147,7 +147,6 @@ PIECES = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" conte
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
-@pytest.mark.skipif(models.TRANSFORMER_LENS_LINE != "4", reason="faces do not depend on transformer-lens")
 def test_a_browser_draws_every_face_on_light_pages_and_on_dark_ones(tmp_path):
     """Drawn: a page of all faces holds the page's ground, its ink, and the blue and the red of scores."""
     body = "<hr>".join(face()._repr_html_() for face in faces.FACES.values())
