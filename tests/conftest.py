@@ -56,7 +56,7 @@ def _cases(config: pytest.Config) -> list[ModelCase]:
 
 
 # What is in these does not depend on transformer-lens's version, and takes minutes.
-ONLY_ON_THE_NEWEST = ("analysis", "test_notebooks.py", "test_docs.py")
+ONLY_ON_THE_NEWEST = ("analysis", "test_notebooks.py", "test_docs.py", "test_markup.py")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
