@@ -13,9 +13,9 @@ from ..loading import Backend
 from ..vectors import SteeringVectors
 from ..worlds.world import World
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
-from .exams import EXAMS
+from .exams import EXAMS, RATE
 from .methods import ATTRIBUTION, FIELDS, Lesson
-from .table import BASE, Outcomes, as_markdown, as_text, cells, sentences
+from .table import BASE, Outcomes, as_markdown, as_text, cells, least, sentences
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ class Report:
         rows = findings.outcomes.rows
         field = FIELDS[settings.world]
         said = sentences(findings.outcomes, ours=field.ours.name, rivals=[one.name for one in field.rivals])
+        if RATE in rows[0].also:
+            said += least(rows, RATE)
         data = {
             "settings": {**asdict(settings), "out": str(settings.out), "attribution": asdict(ATTRIBUTION)},
             "rows": [asdict(row) for row in rows],

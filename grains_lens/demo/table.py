@@ -252,3 +252,15 @@ def sentences(outcomes: Outcomes, *, ours: str, rivals: Sequence[str]) -> list[s
 def _winner(rows: Sequence[Row], behaviour: str) -> str:
     here = [row for row in rows if row.behaviour == behaviour]
     return max(here, key=lambda row: row.accuracy.value).method
+
+
+def least(rows: Sequence[Row], what: str) -> list[str]:
+    """Which method leaves least of `what`, behaviour by behaviour."""
+    said = []
+    for behaviour in dict.fromkeys(row.behaviour for row in rows):
+        here = {row.method: row for row in rows if row.behaviour == behaviour}
+        best = min(here.values(), key=lambda row: row.also[what].value)
+        said.append(
+            f"Least {what} on {behaviour}: {best.method}, {best.also[what]}; base {here[BASE].also[what]}."
+        )
+    return said
