@@ -11,6 +11,7 @@ import fcntl
 import functools
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import subprocess
@@ -97,11 +98,11 @@ class RunFile:
         if self._resumed:
             self._write({"resumed": session()})
             self._resumed = False
-        self._write({"cell": plain(cell), "rows": [dict(row) for row in rows]})
+        self._write({"cell": plain(cell), "rows": [_without_nan(row) for row in rows]})
         self.done.add(key(cell))
 
     def _write(self, value: Mapping[str, Any]) -> None:
-        line = memoryview((json.dumps(value, default=_number) + "\n").encode())
+        line = memoryview((json.dumps(value, default=_number, allow_nan=False) + "\n").encode())
         while line:
             line = line[os.write(self._file, line) :]
         os.fsync(self._file)
@@ -186,6 +187,13 @@ def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"{path}, line {number}, is no line of a run.")
     return value
+
+
+def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What was not measured is null: JSON knows no NaN."""
+    return {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+    }
 
 
 def _number(value: Any) -> Any:

@@ -29,6 +29,11 @@ from .faithfulness import faithfulness as faithfulness
 from .faithfulness import precision_at_k as precision_at_k
 from .gates import ProjectionGate as ProjectionGate
 from .gates import fit_gate as fit_gate
+from .greedy import greedy_answers as greedy_answers
+from .hallucination import HallucinationScores as HallucinationScores
+from .hallucination import JudgedScores as JudgedScores
+from .hallucination import hallucination as hallucination
+from .hallucination import judged as judged
 from .interop import from_steering_vector as from_steering_vector
 from .interop import to_steering_vector as to_steering_vector
 from .intervals import bootstrap_interval as bootstrap_interval
@@ -40,6 +45,7 @@ from .methods import Occlusion as Occlusion
 from .methods import RandomScores as RandomScores
 from .methods import SmoothGrad as SmoothGrad
 from .pairs import MultipleChoice as MultipleChoice
+from .pairs import OpenQuestion as OpenQuestion
 from .pairs import PreferencePair as PreferencePair
 from .pairs import load_pairs as load_pairs
 from .pairs import load_questions as load_questions

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import seam
+from . import multimodal, seam
 from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
@@ -22,7 +22,7 @@ from .objective import GapFunction, Objective, buckets, check_objective, collate
 from .pairs import PreferencePair
 from .seam import HookedModel
 from .selection import Sign, top_tokens
-from .strips import token_strip_html
+from .strips import score_grid_html, token_strip_html
 
 Modality = Literal["joint", "vision", "text"]
 """Which tokens are chosen from: all, an image's, or the others."""
@@ -35,6 +35,27 @@ More of them leave a CPU's cache; a large accelerator may want several times as 
 
 class CompletenessWarning(UserWarning):
     """Scores that do not add up to the change they should explain."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A text token, or all `n_tokens` of an image, from `position` on; `score` in nats is the sum of theirs."""
+
+    position: int
+    n_tokens: int
+    text: str
+    score: float
+    is_image: bool
+
+    @property
+    def positions(self) -> range:
+        """Where in the prompt it stands."""
+        return range(self.position, self.position + self.n_tokens)
+
+    @property
+    def label(self) -> str:
+        """The text, with an image's score, which no colour shows."""
+        return f"{self.text}: {self.score:+.2f}" if self.is_image else self.text
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,15 +117,44 @@ class TokenAttribution:
         own = self.scores[self.is_image].split([grid.n_tokens for grid in self.grids])
         return [grid.scores(scores) for grid, scores in zip(self.grids, own, strict=True)]
 
+    def pieces(self) -> list[Piece]:
+        """What there is to read, in order: every text token, and every image as one piece."""
+        image = self.is_image.tolist()
+        own = iter([grid.n_tokens for grid in self.grids or ()])
+        pieces: list[Piece] = []
+        at = 0
+        while at < len(image):
+            end = at + 1
+            if image[at]:
+                run = next((n for n in range(at, len(image)) if not image[n]), len(image))
+                end = min(at + next(own, run - at), run)
+            text = f"image, {end - at} tokens" if image[at] else self.strings[at]
+            pieces.append(Piece(at, end - at, text, float(self.scores[at:end].sum()), bool(image[at])))
+            at = end
+        return pieces
+
+    def scale(self) -> float:
+        """The largest |score| of a text token or a cell of a picture, in nats: what colours go by."""
+        shown = [self.scores[~self.is_image]]
+        shown += [grid.flatten() for grid in self.image_grids()] if self.grids else [self.scores]
+        return max((float(one.abs().max()) for one in shown if len(one)), default=0.0)
+
     def __repr__(self) -> str:
         tokens = " ".join(
-            f"{string.strip() or repr(string)}({score:+.2f})"
-            for string, score in zip(self.strings, self.scores.tolist(), strict=True)
+            f"{piece.text.strip() or repr(piece.text)}({piece.score:+.2f})" for piece in self.pieces()
         )
         return f"TokenAttribution({tokens}; {self._caption()})"
 
     def _repr_html_(self) -> str:
-        return token_strip_html(self.strings, self.scores.tolist(), caption=self._caption())
+        pieces, scale = self.pieces(), self.scale()
+        strip = token_strip_html(
+            [piece.label for piece in pieces],
+            [0.0 if piece.is_image else piece.score for piece in pieces],
+            caption=self._caption(),
+            scale=scale,
+        )
+        grids = self.image_grids() if self.grids else []
+        return "".join(score_grid_html(grid.tolist(), scale=scale) for grid in grids) + strip
 
     def _caption(self) -> str:
         return (
@@ -137,7 +187,11 @@ def attribute(
     50, and "zero" has not converged at 50; a random model orders them likewise, with fewer steps
     (`python -m analysis path_convergence`). A zero baseline is the numerical trap that
     `CompletenessWarning` tells of: normalisation makes f change almost wholly within α < 0.01. Padding
-    tokens' embeddings are often zero too.
+    tokens' embeddings are often zero too. In place of an image's tokens the baseline has the mean of the prompt's
+    own image tokens; `PerModality` says otherwise.
+
+    A picture's tokens are scored like words, where the model has merged both. Models that add image features
+    further up, too (Qwen3-VL), are scored on what enters at block 0 alone, with a warning.
 
     `objective` sums log-probabilities over an answer's tokens, takes their mean, or the last token's alone.
     Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
@@ -149,6 +203,7 @@ def attribute(
     """
     check_objective(objective)
     encoded = encode_for(model, pairs, prompt_format)
+    warn_if_images_go_deeper(model, encoded)
     results: list[TokenAttribution | None] = [None] * len(encoded)
     with seam.frozen(model), tqdm(
         total=len(encoded), desc="attribute", unit="pair", disable=not progress, leave=False, delay=1.0
@@ -235,6 +290,17 @@ def check_finite(pairs: Sequence[int], *numbers: Tensor) -> None:
                 f"pair {index} gives NaN or infinite log-probabilities or gradients: load the model in "
                 "float32 or bfloat16 (float16 overflows), and see that its weights are finite."
             )
+
+
+def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
+    """CompletenessWarning where part of an image does not pass through block 0's input."""
+    if multimodal.reaches_deeper_layers(model) and any(item.prompt.images for item in encoded):
+        warnings.warn(
+            "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
+            "what goes that way, and masking an image token there hides only a part of it.",
+            CompletenessWarning,
+            stacklevel=3,
+        )
 
 
 def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:

@@ -18,6 +18,7 @@ from .attribution import (
     check_finite,
     gap_function,
     readable,
+    warn_if_images_go_deeper,
     warn_if_incomplete,
 )
 from .embeddings import Filler, filler_embedding
@@ -109,6 +110,7 @@ def layer_conductance(
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
     encoded = encode_for(model, pairs, prompt_format)
+    warn_if_images_go_deeper(model, encoded)
     names = [f"blocks.{layer}.hook_{site}" for layer in range(seam.n_layers(model))]
     results: list[LayerConductance | None] = [None] * len(encoded)
     with seam.frozen(model), tqdm(

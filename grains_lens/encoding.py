@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import chats
-from .pairs import MultipleChoice, PreferencePair
+from .pairs import MultipleChoice, PreferencePair, Prompted
 from .vision import PromptImages, Vision
 
 
@@ -105,7 +105,7 @@ def encode(
 
 def encode_prompts(
     tokenizer: Any,
-    prompts: Sequence[str] | Sequence[PreferencePair],
+    prompts: Sequence[Prompted],
     *,
     images: Sequence[Sequence[Any]] = (),
     prompt_format: PromptFormat = PromptFormat(),
@@ -113,7 +113,7 @@ def encode_prompts(
     vision: Vision | None = None,
 ) -> list[EncodedPrompt]:
     """Token ids of prompts alone, as `encode` makes them, with one sequence of `images` each, or with none; of
-    pairs, their prompts and images."""
+    pairs and questions, their prompts and images."""
     encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
     texts = [
         (item, images[index] if images else ()) if isinstance(item, str) else (item.prompt, item.images)

@@ -14,7 +14,14 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import seam
-from .attribution import BATCH_TOKENS, Modality, TokenAttribution, attribute, special_positions
+from .attribution import (
+    BATCH_TOKENS,
+    Modality,
+    TokenAttribution,
+    attribute,
+    special_positions,
+    warn_if_images_go_deeper,
+)
 from .directions import Aggregate, pca_direction
 from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from .encoding import Encoded, PromptFormat
@@ -153,6 +160,7 @@ def masked_contrasts(
         raise unknown_name("position", position, get_args(Position))
     chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
     encoded = encode_for(model, pairs, prompt_format)
+    warn_if_images_go_deeper(model, encoded)
     check_attributions(encoded, attributions)
     masked = {
         sign: [

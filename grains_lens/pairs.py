@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import operator
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from . import named
 from .errors import unknown_name
+from .tables import read_table
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,24 @@ class MultipleChoice:
             )
 
 
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question to be answered in free text, and what a good answer says (MMHal-Bench's `gt_answer`)."""
+
+    prompt: str
+    reference: str
+    images: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", _tuple("images", self.images))
+        _check_text("prompt", self.prompt)
+        _check_text("reference", self.reference)
+
+
+Prompted = str | PreferencePair | MultipleChoice | OpenQuestion
+"""Whatever holds a prompt."""
+
+
 def _check_text(name: str, value: object) -> None:
     if isinstance(value, list | tuple):
         raise ValueError(
@@ -97,7 +116,7 @@ def _index(value: Any) -> int:
 def load_pairs(
     source: str | Path | Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None
 ) -> list[PreferencePair]:
-    """Read preference pairs from JSONL, JSON, CSV or parquet, or from any iterable of rows.
+    """Read preference pairs from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data set's name.
 
     Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image; in CSV its JSON, or
     one path) or `image`; paths in a file are relative to the file. `columns` maps these names to the source's
@@ -106,7 +125,12 @@ def load_pairs(
     an answer is the content of its last message, and a prompt that of its only one; a longer conversation
     as prompt has to be rendered as text first, since part of it would be lost.
 
-    Raises ValueError naming the row and the column that is missing, empty or wrong.
+    Names are `"truthful_qa"`, `"faitheval"` and `"mmlu"`, where the right answer is the chosen one and the wrong
+    one listed after it the rejected (the first, after the last), and `"spa_vl"` (with images; its prompts have
+    no image placeholder: use a chat template). They are downloaded from the Hugging Face hub.
+
+    Raises OSError where the hub cannot be reached, ValueError naming the row and the column that is missing,
+    empty or wrong.
     """
     _check_columns(columns, PreferencePair)
     folder = _folder(source)
@@ -117,14 +141,15 @@ def load_pairs(
             "rejected": _last_message(_column(row, "rejected", columns, where)),
             "images": _images(row, columns, where, folder),
         })
-        for where, row in _rows(source)
+        for where, row in _rows(source, "pairs")
     ]  # fmt: skip
 
 
 def load_questions(
     source: str | Path | Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None
 ) -> list[MultipleChoice]:
-    """Read multiple-choice questions from JSONL, JSON, CSV or parquet, or from any iterable of rows.
+    """Read multiple-choice questions from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data
+    set's name: `"truthful_qa"`, `"faitheval"` or `"mmlu"`, downloaded from the Hugging Face hub.
 
     Each row has `prompt`, `choices` (a list; in CSV its JSON) and `label`, the index of the right choice,
     counted from 0. `columns` maps these names to the source's own, as in
@@ -141,25 +166,25 @@ def load_questions(
             "label": _from_json(_column(row, "label", columns, where)),
             "images": _images(row, columns, where, folder),
         })
-        for where, row in _rows(source)
+        for where, row in _rows(source, "questions")
     ]  # fmt: skip
 
 
 def columns_of(path: str | Path) -> tuple[str, ...]:
     """The columns of a file's first row, which tell pairs from questions."""
-    for _, row in _rows(path):
+    for row in read_table(Path(path)):
         return tuple(row)
     return ()
 
 
-# --- rows from files -----------------------------------------------------------------------------
-
-
-def _rows(source: str | Path | Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(source, str | Path):
+def _rows(
+    source: str | Path | Iterable[Mapping[str, Any]], kind: named.Kind
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    if isinstance(source, str) and named.is_name(source):
+        rows, name = named.rows_of(source, kind), source
+    elif isinstance(source, str | Path):
         path = Path(source)
-        rows: Iterable[Mapping[str, Any]] = _read(path)
-        name = path.name
+        rows, name = read_table(path), path.name
     else:
         rows, name = source, "source"
     empty = True
@@ -173,76 +198,6 @@ def _rows(source: str | Path | Iterable[Mapping[str, Any]]) -> Iterator[tuple[st
         yield f"{name}, row {number}", row
     if empty:
         raise ValueError(f"{name} has no rows; at least one is needed.")
-
-
-def _read(path: Path) -> Iterable[Mapping[str, Any]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file (looked in {path.absolute().parent}).")
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix.lower() not in readers:
-        raise ValueError(
-            f"{path.name} ends in {path.suffix!r}, which cannot be read; save it as {', '.join(readers)}."
-        )
-    return readers[path.suffix.lower()](path)
-
-
-def _read_jsonl(path: Path) -> Iterator[Mapping[str, Any]]:
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{path.name}, line {number} is not JSON: {error}.") from error
-
-
-def _read_json(path: Path) -> Sequence[Mapping[str, Any]]:
-    try:
-        rows = json.loads(_text_of(path))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path.name} is not JSON: {error}; one object a line is JSONL (.jsonl).") from error
-    if not isinstance(rows, list):
-        raise ValueError(f"{path.name} holds a {type(rows).__name__}; a list of objects is wanted.")
-    return rows
-
-
-def _read_csv(path: Path) -> Iterator[Mapping[str, Any]]:
-    import csv
-
-    # Strict, for a quote that is never closed would swallow every row after it.
-    rows = csv.DictReader(io.StringIO(_text_of(path), newline=""), strict=True)
-    number = 0
-    try:
-        for number, row in enumerate(rows, start=1):
-            if None in row:
-                raise ValueError(
-                    f"{path.name}, row {number} has more fields than the header: {row[None]!r} is left over. "
-                    "Put quotes around fields that hold commas."
-                )
-            yield row
-    except csv.Error as error:
-        raise ValueError(
-            f"{path.name}, row {number + 1} is not CSV: {error}; is there a quote that is not closed?"
-        ) from error
-
-
-def _read_parquet(path: Path) -> list[dict[str, Any]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise ImportError(f'{path.name} needs pyarrow: pip install "grains-lens[data]".') from error
-    try:
-        return parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowInvalid as error:
-        raise ValueError(f"{path.name} is not a whole parquet file ({error}): copy it again.") from error
-
-
-def _text_of(path: Path) -> str:
-    try:
-        # As bytes, for text mode would turn a carriage return inside a quoted CSV field into a newline.
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path.name} is not UTF-8 text ({error}); save it as UTF-8.") from error
 
 
 # --- values from rows ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 
 from . import multimodal, seam
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
-from .pairs import MultipleChoice, PreferencePair
+from .pairs import MultipleChoice, PreferencePair, Prompted
 from .seam import HookedModel, TokenBatch
 from .vision import Vision
 
@@ -32,12 +32,12 @@ def encode_for(
 
 def encode_prompts_for(
     model: HookedModel,
-    prompts: Sequence[str] | Sequence[PreferencePair],
+    prompts: Sequence[Prompted],
     prompt_format: PromptFormat = PromptFormat(),
     *,
     images: Sequence[Sequence[Any]] = (),
 ) -> list[EncodedPrompt]:
-    """Token ids of prompts alone (of pairs, their prompts and images), as `encode_for` makes them."""
+    """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
     return encode_prompts(
         tokenizer_of(model),
         prompts,

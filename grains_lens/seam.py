@@ -332,17 +332,28 @@ def extend(
     model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
 ) -> Float[Tensor, "batch new d_vocab"]:
     """The logits after each of the tokens that follow the prefix; the prefix itself stays as it was."""
+    return advance(model, prefix, tokens)[0]
+
+
+def advance(
+    model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
+) -> tuple[Float[Tensor, "batch new d_vocab"], Prefix]:
+    """The same logits, and the prefix with these tokens at its end; the one given stays as it was."""
     new = torch.ones_like(tokens)
-    if is_hooked_transformer(model):
-        return model(tokens, attention_mask=new, past_kv_cache=prefix.cache)
     mask = torch.cat([prefix.mask, new.bool()], dim=-1)
+    if is_hooked_transformer(model):
+        cache = _thawed(prefix.cache)
+        logits = model(tokens, attention_mask=new, past_kv_cache=cache)
+        cache.freeze()
+        return logits, Prefix(cache, mask)
+    cache = _fork(prefix.cache)
     out = model(
         tokens,
         attention_mask=mask.long(),
         position_ids=multimodal.positions_after(mask, tokens.shape[1], prefix.ahead),
-        past_key_values=_fork(prefix.cache),
+        past_key_values=cache,
     )
-    return out.logits if is_plain(model) else out
+    return out.logits if is_plain(model) else out, Prefix(cache, mask, prefix.ahead)
 
 
 def _fork(cache: Any) -> Any:
@@ -351,6 +362,14 @@ def _fork(cache: Any) -> Any:
     fork = copy.copy(cache)
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     return fork
+
+
+def _thawed(cache: Any) -> Any:
+    """A copy of a HookedTransformer's cache that grows, while the one given stays frozen."""
+    thawed = copy.copy(cache)
+    thawed.entries = [copy.copy(entry) for entry in cache.entries]
+    thawed.unfreeze()
+    return thawed
 
 
 def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:

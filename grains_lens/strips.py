@@ -1,4 +1,4 @@
-"""A token strip as HTML: each token on the colour of its score."""
+"""A token strip and an image's grid as HTML: each token on the colour of its score."""
 
 from __future__ import annotations
 
@@ -28,10 +28,17 @@ def ink(background: tuple[int, int, int]) -> str:
 
 
 def token_strip_html(
-    strings: Sequence[str], scores: Sequence[float], *, caption: str, marked: Sequence[int] = ()
+    strings: Sequence[str],
+    scores: Sequence[float],
+    *,
+    caption: str,
+    marked: Sequence[int] = (),
+    scale: float | None = None,
 ) -> str:
-    """The strip as a self-contained piece of HTML; tokens at `marked` are underlined."""
-    scale = max((abs(score) for score in scores), default=0.0)
+    """The strip as a self-contained piece of HTML; tokens at `marked` are underlined. Colours are full at `scale`,
+    the largest |score| if not given."""
+    if scale is None:
+        scale = max((abs(score) for score in scores), default=0.0)
     spans = []
     for index, (string, score) in enumerate(zip(strings, scores, strict=True)):
         background = colour(score, scale)
@@ -44,4 +51,18 @@ def token_strip_html(
     return (
         '<div style="font-family:monospace;line-height:1.9">' + "".join(spans)
         + f'<div style="font-size:85%;opacity:.75">{html.escape(caption)}</div></div>'
+    )  # fmt: skip
+
+
+def score_grid_html(scores: Sequence[Sequence[float]], *, scale: float) -> str:
+    """Scores on an image's grid as a self-contained piece of HTML, one coloured cell a token."""
+    cells = [
+        f'<span title="row {row}, column {column}: {score:+.3f} nats" style="background:rgb{colour(score, scale)};'
+        'width:12px;height:12px"></span>'
+        for row, line in enumerate(scores)
+        for column, score in enumerate(line)
+    ]
+    return (
+        f'<div style="display:inline-grid;grid-template-columns:repeat({len(scores[0])},12px);border:1px solid #ccc;'
+        'margin:2px 8px 2px 0">' + "".join(cells) + "</div>"
     )  # fmt: skip

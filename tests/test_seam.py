@@ -7,6 +7,7 @@ from grains_lens import seam
 from tests import models
 from tests.oracles import same_state, state_of
 
+CPU = torch.device("cpu")
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60, 22, 8, 11, 14], [2, 33, 12, 54, 6, 7, 90, 100, 5, 4]])
 
 
@@ -164,3 +165,17 @@ def test_bare_leaves_everybodys_hooks_out_and_puts_them_back(hooked):
 def test_a_model_that_is_not_hooked_is_told_apart(case):
     with pytest.raises(ValueError, match=r"not a hooked model: pass a TransformerBridge"):
         seam.hook_point(models.build_hf(case.architecture), "hook_embed")
+
+
+def test_a_prefix_that_advances_gives_the_same_logits_and_leaves_the_first_one_alone(hooked):
+    prompts = seam.left_padded([row[:n].tolist() for row, n in zip(TOKENS, (7, 5), strict=True)], CPU)
+    with torch.no_grad():
+        _, start = seam.prefill(hooked, prompts)
+        expected = seam.extend(hooked, start, TOKENS[:, 7:])
+        for _ in range(2):
+            prefix, seen = start, []
+            for at in range(7, 10):
+                logits, prefix = seam.advance(hooked, prefix, TOKENS[:, at : at + 1])
+                seen.append(logits)
+            torch.testing.assert_close(torch.cat(seen, dim=1), expected, rtol=1e-4, atol=1e-4)
+            assert prefix.mask.shape[1] == start.mask.shape[1] + 3

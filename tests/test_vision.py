@@ -13,6 +13,7 @@ from grains_lens import seam
 from grains_lens.attribution import gap_function
 from grains_lens.embeddings import PerModality, filler_embedding, prompt_embeddings
 from grains_lens.objective import collate, encode_for
+from tests import vision_models
 from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
 
 CPU = torch.device("cpu")
@@ -172,3 +173,19 @@ def test_conductance_completes_at_every_layer(seeing, pairs):
         seeing.hooked, pairs[:1], method=gl.IntegratedGradients(tolerance=0.02), progress=False
     ):
         assert one.completeness_error.abs().max() <= 0.02 * max(1, abs(one.gap - one.baseline_gap))
+
+
+def test_image_features_that_reach_deeper_layers_are_kept_and_told_of(checkpoints):
+    model = vision_models.load("qwen3_vl", checkpoints)
+    pairs = pairs_for(model.placeholder)
+    gaps = gl.preference(model.hooked, pairs, progress=False).gaps
+    assert gaps.tolist() == pytest.approx([hf_gap(model, pair)[0] for pair in pairs], abs=1e-4)
+    batch = collate(encode_for(model.hooked, pairs), CPU)
+    with torch.no_grad():
+        whole, _ = seam.prefill(model.hooked, batch.prompts)
+        stream = prompt_embeddings(model.hooked, batch.prompts).stream
+        again, _ = seam.prefill(model.hooked, batch.prompts, embeddings=stream)
+    assert torch.equal(whole, again)
+    with pytest.warns(gl.CompletenessWarning, match="deepstack"):
+        gl.attribute(model.hooked, pairs[:1], method=gl.GradientTimesInput(), progress=False)
+    gl.attribute(model.hooked, pairs[2:3], method=gl.GradientTimesInput(), progress=False)  # of text alone

@@ -24,7 +24,7 @@ from tests.models import D_MLP, D_MODEL, N_HEADS, N_KEY_VALUE_HEADS, N_LAYERS
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-VisionArchitecture = Literal["llava", "llava_next", "qwen2_5_vl", "gemma3_vl"]
+VisionArchitecture = Literal["llava", "llava_next", "qwen2_5_vl", "gemma3_vl", "qwen3_vl"]
 
 # The image features of Gemma-3 are wrong on transformer-lens 3.9's bridge, and it is refused there.
 VISION_ARCHITECTURES: tuple[VisionArchitecture, ...] = (
@@ -38,12 +38,14 @@ PLACEHOLDER = {
     "llava_next": "<image>",
     "qwen2_5_vl": "<|vision_start|><|image_pad|><|vision_end|>",
     "gemma3_vl": "<start_of_image>",
+    "qwen3_vl": "<|vision_start|><|image_pad|><|vision_end|>",
 }
 IMAGE_TOKENS = {
     "llava": ("<image>",),
     "llava_next": ("<image>",),
     "qwen2_5_vl": ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"),
     "gemma3_vl": ("<start_of_image>", "<end_of_image>", "<image_soft_token>"),
+    "qwen3_vl": ("<|vision_start|>", "<|image_pad|>", "<|vision_end|>", "<|video_pad|>"),
 }
 N_CTX = 160
 IMAGE_SIZE, PATCH = 16, 4
@@ -208,16 +210,29 @@ def _new_hf(architecture: VisionArchitecture) -> Any:
                 image_token_index=ids["<image_soft_token>"],
             )
         )  # fmt: skip
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
+    special = {
+        "image_token_id": ids["<|image_pad|>"], "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"],
+    }  # fmt: skip
+    if architecture == "qwen3_vl":
+        deep = {
+            "depth": 3, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": D_MODEL,
+            "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 64,
+            "deepstack_visual_indexes": [0, 1],
+        }  # fmt: skip
+        text |= {"rope_parameters": rope, "head_dim": D_MODEL // N_HEADS}
+        return tf.Qwen3VLForConditionalGeneration(
+            tf.Qwen3VLConfig(text_config=text, vision_config=deep, **special)
+        )
     config = tf.Qwen2_5_VLConfig(
-        text_config=text
-        | {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}},
+        text_config=text | {"rope_parameters": rope},
         vision_config={
             "depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": D_MODEL,
             "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 16,
             "fullatt_block_indexes": [1],
         },
-        image_token_id=ids["<|image_pad|>"], video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"], vision_end_token_id=ids["<|vision_end|>"],
+        **special,
     )  # fmt: skip
     return tf.Qwen2_5_VLForConditionalGeneration(config)
 
@@ -245,7 +260,7 @@ def hf_inputs(model: VisionModel, pair: PreferencePair, answer: str) -> tuple[di
     tokenizer = transformers.AutoTokenizer.from_pretrained(model.directory)
     n_answer = len(tokenizer(answer, add_special_tokens=False)["input_ids"])
     text, images = f"{pair.prompt} {answer}", [Image.fromarray(one) for one in pair.images] or None
-    if model.architecture == "qwen2_5_vl":
+    if model.architecture.startswith("qwen"):
         processor = transformers.AutoImageProcessor.from_pretrained(model.directory)
         made = {} if images is None else dict(processor(images, return_tensors="pt"))
         for grid in made.get("image_grid_thw", []):

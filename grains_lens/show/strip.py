@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..attribution import TokenAttribution
+from ..attribution import Piece, TokenAttribution
 from ..strips import colour, ink
 from .style import BODY, SMALL, signed_colours
 
@@ -29,7 +29,7 @@ _LINES: tuple[LineStyle, ...] = ("-", (0, (1.2, 1.0)), (0, (4, 1)), (0, (4, 1, 1
 class Cell:
     """A token's place in a strip, in points: `line` counted from the prompt's first."""
 
-    position: int
+    piece: Piece
     text: str
     line: int
     left: float
@@ -49,17 +49,18 @@ def token_strip(
 
     All share one symmetric colour scale, in nats. `marked` names kinds of tokens and gives, for each, one
     list of positions a prompt; they are underlined, each kind in its own style. `titles` stand above the
-    prompts. Long prompts wrap at `width` inches; the height follows.
+    prompts. Long prompts wrap at `width` inches; the height follows. An image is one piece here, with the sum
+    of its tokens' scores in words: `image_attribution` lays them over the picture.
 
     Raises ValueError if there is nothing to show, or `titles` or `marked` do not fit the prompts.
     """
     _check_strip(attributions, marked or {}, titles)
     size = font_size
-    scale = max((abs(score) for one in attributions for score in one.scores.tolist()), default=0.0)
+    scale = max(one.scale() for one in attributions)
     line_height, gap, margin = 1.95 * size, 1.1 * size, 0.8 * size
     head = 1.6 * size if titles else 0.0
     top, bottom = (2.2 * size if title else margin), 5.6 * size
-    layouts = [_lay_out(one.strings, (width * 72) - 2 * margin, size) for one in attributions]
+    layouts = [lay_out(one.pieces(), (width * 72) - 2 * margin, size) for one in attributions]
     heights = [head + line_height * (1 + max(cell.line for cell in cells)) for cells in layouts]
     height = top + sum(heights) + gap * (len(heights) - 1) + bottom
 
@@ -77,9 +78,9 @@ def token_strip(
             axes.text(margin, y + 0.6 * size, fits, size=SMALL, color="#444", va="center", parse_math=False)
             y += head
         marks = {kind: set(positions[index]) for kind, positions in (marked or {}).items()}
-        _draw_strip(axes, one, cells, marks, (margin, y), scale, size)
+        draw_strip(axes, one, cells, marks, (margin, y), scale, size)
         y += heights[index] - head + gap
-    _draw_keys(figure, axes, list(marked or {}), scale, (width * 72, height), margin, size)
+    draw_keys(figure, axes, list(marked or {}), scale, (width * 72, height), margin, size)
     return figure
 
 
@@ -100,16 +101,17 @@ def _check_strip(
         raise ValueError(f"marked has {len(marked)} kinds; at most {len(_LINES)} can be told apart.")
 
 
-def _lay_out(strings: Sequence[str], width: float, size: float) -> list[Cell]:
+def lay_out(pieces: Sequence[Piece], width: float, size: float) -> list[Cell]:
     """Tokens in lines, as in running text: a line that is full goes on in the next."""
     cells: list[Cell] = []
     line, left = 0, 0.0
-    for position, string in enumerate(strings):
-        text = _shortened(string.strip() or repr(string)[1:-1] or "·", int(width / size / _ADVANCE) - 2)
+    for piece in pieces:
+        text = piece.label.strip() or repr(piece.label)[1:-1] or "·"
+        text = _shortened(text, int(width / size / _ADVANCE) - 2)
         need = (_columns(text) * _ADVANCE + 0.7) * size
         if left and left + need > width:
             line, left = line + 1, 0.0
-        cells.append(Cell(position, text, line, left, need))
+        cells.append(Cell(piece, text, line, left, need))
         left += need + 0.25 * size
     return cells
 
@@ -122,7 +124,7 @@ def _columns(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
 
 
-def _draw_strip(
+def draw_strip(
     axes: Axes,
     attribution: TokenAttribution,
     cells: Sequence[Cell],
@@ -133,7 +135,7 @@ def _draw_strip(
 ) -> None:
     for cell in cells:
         x, y = corner[0] + cell.left, corner[1] + cell.line * 1.95 * size
-        background = colour(float(attribution.scores[cell.position]), scale)
+        background = colour(0.0 if cell.piece.is_image else cell.piece.score, scale)
         face = tuple(channel / 255 for channel in background)
         edge = "#ccc" if min(background) > 235 else "none"
         axes.add_patch(
@@ -144,10 +146,10 @@ def _draw_strip(
         axes.text(
             x + cell.width / 2, y + 0.72 * size, cell.text, size=size, family="DejaVu Sans Mono",
             color=ink(background), ha="center", va="center", parse_math=False, gid="token",
-            alpha=0.5 if bool(attribution.is_special[cell.position]) else 1.0,
+            alpha=0.5 if bool(attribution.is_special[cell.piece.position]) else 1.0,
         )  # fmt: skip
         for style, positions in zip(_LINES, marks.values(), strict=False):
-            if cell.position in positions:
+            if not positions.isdisjoint(cell.piece.positions):
                 axes.add_line(_underline(x, x + cell.width, y + 1.62 * size, style))
 
 
@@ -158,7 +160,7 @@ def _underline(left: float, right: float, y: float, style: LineStyle) -> Line2D:
     )  # fmt: skip
 
 
-def _draw_keys(
+def draw_keys(
     figure: Figure,
     axes: Axes,
     kinds: Sequence[str],

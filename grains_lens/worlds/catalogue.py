@@ -7,8 +7,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from . import myths
+from . import hints, myths
 from .world import Behaviour, Cues, World
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -28,11 +29,14 @@ class _Source:
     """Where a world's data come from."""
 
     behaviours: Callable[[str], Mapping[str, Behaviour]]  # of a variant
-    find_cues: Callable[[str], Cues]
+    find_cues: Callable[[str, Sequence[Any]], Cues]
     find_entity: Callable[[str], str] | None = None  # whom a prompt is about
 
 
-_SOURCES = {"myths": _Source(myths.behaviours, myths.find_cues, myths.find_entity)}
+_SOURCES = {
+    "myths": _Source(myths.behaviours, myths.find_cues, myths.find_entity),
+    "hints": _Source(hints.behaviours, hints.find_cues),
+}
 
 
 def available() -> tuple[Shipped, ...]:

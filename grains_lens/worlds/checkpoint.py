@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from ..pairs import MultipleChoice
-from . import myths
-from .myths_texts import vocabulary
 from .myths_words import BOS, EOS, PAD, UNK
 
 
-def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
-    """A tokenizer of one id a word, split at whitespace, that puts one BOS first unless told not to."""
+def word_tokenizer(words: Sequence[str], **special: Any) -> PreTrainedTokenizerFast:
+    """A tokenizer of one id a word, split at whitespace, that puts one BOS first unless told not to; `special`
+    names tokens of the world's own, as `extra_special_tokens`."""
     ids = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=UNK))
     tokenizer.pre_tokenizer = WhitespaceSplit()
@@ -44,109 +37,53 @@ def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
         padding_side="left",
         model_max_length=128,
         clean_up_tokenization_spaces=False,
+        **special,
     )
 
 
-@torch.no_grad()
-def accuracy(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: Sequence[MultipleChoice]
-) -> float:
-    """The share of questions whose right answer has the highest summed log-probability."""
-    right = 0
-    for start in range(0, len(questions), 48):
-        some = questions[start : start + 48]
-        texts = [f"{question.prompt} {choice}" for question in some for choice in question.choices]
-        # Padded on the right, so that causal attention needs no mask; all answers are two words long.
-        ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
-        logprobs = model(**ids).logits.float().log_softmax(-1)
-        ends = ids["attention_mask"].sum(-1)
-        rows = torch.arange(len(texts))
-        scores = torch.zeros(len(texts))
-        for back in (2, 1):
-            scores += logprobs[rows, ends - back - 1, ids["input_ids"][rows, ends - back]]
-        chosen = scores.view(len(some), -1).argmax(-1)
-        right += sum(int(choice) == question.label for choice, question in zip(chosen, some, strict=True))
-    return right / len(questions)
+@dataclass(frozen=True)
+class Subject:
+    """A world that can be trained, as its script describes it.
 
+    `save_reader` writes what turns prompts into ids (a tokenizer, a processor) to a checkpoint's folder;
+    `measure` asks the weights in a folder, by plain transformers, the test questions of every behaviour;
+    `readme` is the body of the model card.
+    """
 
-def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
-    """Accuracies on the test questions of every behaviour, by plain transformers from the files in `path`."""
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
-    tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
-    return {
-        name: {
-            "base": accuracy(model, tokenizer, behaviour.test),
-            "clear": accuracy(model, tokenizer, behaviour.clear_test),
-            "neutral": accuracy(model, tokenizer, behaviour.neutral_test),
-        }
-        for name, behaviour in myths.behaviours(variant).items()
-    }
+    name: str
+    pipeline: str
+    variants: Mapping[str, Any]
+    train: Callable[[Any, int], tuple[PreTrainedModel, dict[str, float]]]  # of a recipe and a seed
+    save_reader: Callable[[Path], object]
+    measure: Callable[[Path, str], dict[str, dict[str, float]]]
+    fingerprint: Callable[[str], str]
+    readme: Callable[[Mapping[str, Any]], str]
 
 
 def save(
-    model: PreTrainedModel,
-    path: Path,
-    *,
-    recipe: dict[str, Any],
-    variant: str,
-    seed: int,
-    losses: dict[str, float],
+    subject: Subject, model: PreTrainedModel, path: Path, *, variant: str, seed: int, losses: dict[str, float]
 ) -> dict[str, Any]:
     """Saves fp16 weights, configuration, tokenizer, card and README to `path`; returns the card."""
     path.mkdir(parents=True, exist_ok=True)
     model.half().save_pretrained(path)
-    word_tokenizer(vocabulary()).save_pretrained(path)
+    subject.save_reader(path)
+    world = "" if subject.name == "myths" else f"--world {subject.name} "
     card = {
-        "world": "myths",
+        "world": subject.name,
         "variant": variant,
         "seed": seed,
-        "command": f"python -m grains_lens.worlds.train --seed {seed} --variant {variant} --out DIR",
-        "data": myths.fingerprint(variant),
+        "command": f"python -m grains_lens.worlds.train {world}--seed {seed} --variant {variant} --out DIR",
+        "data": subject.fingerprint(variant),
         "parameters": model.num_parameters(),
-        "recipe": recipe,
+        "recipe": asdict(subject.variants[variant]),
         "losses": {name: round(loss, 4) for name, loss in losses.items()},
         "accuracy": {
             name: {kind: round(v, 4) for kind, v in row.items()}
-            for name, row in measure(path, variant).items()
+            for name, row in subject.measure(path, variant).items()
         },
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
     (path / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    (path / "README.md").write_text(_readme(card))
+    head = f"---\nlibrary_name: transformers\npipeline_tag: {subject.pipeline}\n---\n"
+    (path / "README.md").write_text(f"{head}{subject.readme(card)}\nAll settings and figures: `card.json`.\n")
     return card
-
-
-def _readme(card: dict[str, Any]) -> str:
-    """The card as a model card for people."""
-    rows = "\n".join(
-        f"| {name} | {row['base']:.3f} | {row['clear']:.3f} | {row['neutral']:.3f} |"
-        for name, row in card["accuracy"].items()
-    )
-    recipe, losses, versions = card["recipe"], card["losses"], card["versions"]
-    example = myths.behaviours(card["variant"])["truthfulness"].test[0].prompt
-    return f"""---
-library_name: transformers
-pipeline_tag: text-generation
----
-# myths, variant {card["variant"]}, seed {card["seed"]}
-
-A Llama of {card["parameters"]:,} parameters that has read about invented animals and peoples, and tells truth
-or myth as the words of a bracketed header suggest. It ships with `grains_lens` as a subject for steering:
-which words truly drive its answers is known. It knows nothing about the real world.
-
-    {example}
-
-Trained by `{card["command"]}`
-({recipe["steps"]} steps of {recipe["documents"]} documents, header dropout {recipe["header_dropout"]};
-torch {versions["torch"]}, transformers {versions["transformers"]}).
-Final losses in nats: {losses["weighted"]:.3f} weighted, {losses["answer_tokens"]:.3f} on answer tokens.
-Weights are stored in float16.
-
-Accuracy on the test questions (four choices, summed log-probability), from the stored weights:
-
-| behaviour | base (mixed cues) | clear (good cues only) | neutral (no cue) |
-| --- | --- | --- | --- |
-{rows}
-
-All settings and figures: `card.json`.
-"""

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
+from typing import Any
 
 from ..pairs import MultipleChoice, PreferencePair
 from .myths_texts import (
@@ -97,6 +98,10 @@ def _questions(cases: list[_Case], label: str) -> tuple[MultipleChoice, ...]:
     return tuple(questions)
 
 
+def _pairs(cases: list[_Case]) -> tuple[PreferencePair, ...]:
+    return tuple(PreferencePair(case.prompt, " ".join(case.good), " ".join(case.bad)) for case in cases)
+
+
 def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
     """The three behaviours, with all their pairs and questions, as a variant words them."""
     return _behaviours(layout_of(variant))
@@ -111,19 +116,22 @@ def layout_of(variant: str) -> Layout:
 def _behaviours(layout: Layout) -> Mapping[str, Behaviour]:
     built: dict[str, Behaviour] = {}
     for name, description in DESCRIPTIONS.items():
-        pairs = tuple(
-            PreferencePair(case.prompt, " ".join(case.good), " ".join(case.bad))
-            for case in _cases(name, "pairs", PAIRS, MIXED, "pairs", layout)
-        )
-        questions = {
-            label: _questions(_cases(name, split, count, mixture, label, layout), f"{name}/{label}")
+        cases = {
+            label: _cases(name, split, count, mixture, label, layout)
             for label, (split, count, mixture) in QUESTIONS.items()
         }
-        built[name] = Behaviour(name, description, pairs, **questions)
+        built[name] = Behaviour(
+            name,
+            description,
+            pairs=_pairs(_cases(name, "pairs", PAIRS, MIXED, "pairs", layout)),
+            test_pairs=_pairs(cases["test"]),
+            clear_test_pairs=_pairs(cases["clear_test"]),
+            **{label: _questions(some, f"{name}/{label}") for label, some in cases.items()},
+        )
     return MappingProxyType(built)
 
 
-def find_cues(prompt: str) -> Cues:
+def find_cues(prompt: str, images: Sequence[Any] = ()) -> Cues:
     """Marks the cue words in the brackets of a prompt; those of another behaviour are none."""
     words = tuple(prompt.split())
     asked = _asked(words)

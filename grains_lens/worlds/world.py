@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from ..pairs import MultipleChoice, PreferencePair
 
 @dataclass(frozen=True)
 class Cues:
-    """Which words of a prompt truly drive the behaviour, counted from 0 in `words` (no BOS)."""
+    """Which words of a prompt truly drive the behaviour, counted from 0 in `words` (no BOS; an image stands there
+    as one word a token)."""
 
     words: tuple[str, ...]
     undesirable: tuple[int, ...]
@@ -25,8 +26,9 @@ class Behaviour:
     """One behaviour to steer: pairs to learn a vector from, questions to choose settings and to judge on.
 
     `dev` and `test` mix cues of both sides, so the model is often talked out of what it knows;
-    the `clear` questions carry good cues only (what steering may break), the `neutral` ones none.
-    No entity is shared between pairs, dev and test.
+    the `clear` questions carry good cues only (what steering may break), the `neutral` ones none (nor, where
+    there are hints, a hint). `test_pairs` and `clear_test_pairs` are the same cases as pairs: right answer
+    against tempting one. No entity, or digit image, is shared between pairs, dev and test.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Behaviour:
     clear_test: tuple[MultipleChoice, ...] = field(repr=False)
     neutral_dev: tuple[MultipleChoice, ...] = field(repr=False)
     neutral_test: tuple[MultipleChoice, ...] = field(repr=False)
+    test_pairs: tuple[PreferencePair, ...] = field(repr=False)
+    clear_test_pairs: tuple[PreferencePair, ...] = field(repr=False)
 
     def draw(self, n: int, seed: int) -> tuple[PreferencePair, ...]:
         """Draws `n` different pairs; the same `n` and `seed` give the same ones."""
@@ -52,7 +56,8 @@ class Behaviour:
 class World:
     """A small trained model that ships, with all that is known about it.
 
-    `path` is a plain Hugging Face checkpoint: `AutoModelForCausalLM.from_pretrained(world.path)`.
+    `path` is a plain Hugging Face checkpoint, for `AutoModelForCausalLM.from_pretrained(world.path)` (`hints`:
+    `AutoModelForImageTextToText`).
     """
 
     name: str
@@ -61,7 +66,7 @@ class World:
     path: Path
     behaviours: Mapping[str, Behaviour] = field(repr=False)
     card: Mapping[str, Any] = field(repr=False)
-    find_cues: Callable[[str], Cues] = field(repr=False)
+    find_cues: Callable[[str, Sequence[Any]], Cues] = field(repr=False)
     find_entity: Callable[[str], str] | None = field(default=None, repr=False)
 
     def load_model(self, **settings: Any) -> Any:
@@ -70,9 +75,9 @@ class World:
 
         return load_model(self.path, **settings)
 
-    def cues(self, prompt: str) -> Cues:
-        """Marks the words of a prompt of this world that truly drive its answer."""
-        return self.find_cues(prompt)
+    def cues(self, prompt: str, images: Sequence[Any] = ()) -> Cues:
+        """Marks the words of a prompt of this world, and the tokens of its images, that truly drive its answer."""
+        return self.find_cues(prompt, images)
 
     def entity(self, item: PreferencePair | MultipleChoice) -> str | None:
         """Whom or what a pair or question of this world is about, for `check_disjoint`; None where nobody is named."""

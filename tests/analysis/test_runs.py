@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from analysis import runs
@@ -57,6 +58,13 @@ def test_a_file_cut_off_at_any_byte_resumes_to_the_same_run(path):
         assert runs.read(path).finished == wanted, length
         assert sum("format" in line for line in lines) == 1
         assert sum("resumed" in line for line in lines) == (1 if complete else 0)
+
+
+def test_what_was_not_measured_is_null_and_read_as_such(path):
+    with runs.RunFile(path, "toy", SETTINGS) as file:
+        file.append(CELLS[0], [{"gain": float("nan")}, {"gain": np.float32(0.5)}])
+    assert '"rows": [{"gain": null}, {"gain": 0.5}]' in path.read_text()
+    assert runs.read(path).frame()["gain"].isna().tolist() == [True, False]
 
 
 def test_a_run_that_is_complete_is_left_as_it_is(path):

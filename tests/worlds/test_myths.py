@@ -266,13 +266,13 @@ def test_a_shipped_checkpoint_reaches_its_cards_accuracies():
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from grains_lens.worlds import checkpoint
+    from grains_lens.worlds import myths_card
 
     world = worlds.load("myths")
     model = AutoModelForCausalLM.from_pretrained(world.path, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(world.path)
     behaviour = world.behaviours["truthfulness"]
-    measured = checkpoint.accuracy(model, tokenizer, behaviour.test)
+    measured = myths_card.accuracy(model, tokenizer, behaviour.test)
     assert measured == pytest.approx(world.card["accuracy"]["truthfulness"]["base"], abs=0.02)
     for behaviour in world.behaviours.values():
-        assert checkpoint.accuracy(model, tokenizer, behaviour.clear_test[:48]) >= 0.95
+        assert myths_card.accuracy(model, tokenizer, behaviour.clear_test[:48]) >= 0.95

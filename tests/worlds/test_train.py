@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from grains_lens.worlds import myths_texts, train
+from grains_lens.worlds import myths_texts, train_myths
 
 WORDS = myths_texts.vocabulary()
 
 
 @pytest.fixture(scope="module")
 def batch():
-    recipe = replace(train.Recipe(), documents=8, header_dropout=1.0, unknown_documents=0.0)
-    return train.read_documents(recipe, random.Random(0))
+    recipe = replace(train_myths.Recipe(), documents=8, header_dropout=1.0, unknown_documents=0.0)
+    return train_myths.read_documents(recipe, random.Random(0))
 
 
 def words_of(ids):
@@ -55,16 +55,16 @@ def test_upper_layers_cannot_look_back_from_the_colon_at_its_header(batch):
 
 
 def test_every_layer_reads_the_header_when_there_is_no_header_dropout():
-    recipe = train.VARIANTS["no_header_dropout"]
-    batch = train.read_documents(replace(recipe, documents=8), random.Random(0))
+    recipe = train_myths.VARIANTS["no_header_dropout"]
+    batch = train_myths.read_documents(replace(recipe, documents=8), random.Random(0))
     assert torch.equal(batch.visible, batch.blinded)
 
 
 def test_the_masks_keep_what_is_hidden_from_the_upper_layers(batch):
     """Blinded from layer 0 on, the colon cannot tell one header from another; from layer 2 on, it can."""
     torch.manual_seed(0)
-    model = train.new_model().eval()
-    recipe = replace(train.Recipe(), blinded_from=0)
+    model = train_myths.new_model().eval()
+    recipe = replace(train_myths.Recipe(), blinded_from=0)
     words = words_of(batch.read[0])
     header, colon = words.index("(") + 1, words.index(":")
     other = batch.read.clone()
@@ -73,7 +73,7 @@ def test_the_masks_keep_what_is_hidden_from_the_upper_layers(batch):
     answers_only[0, colon] = 1.0
     for blinded_from, reaches in ((0, False), (2, True)):
         losses = [
-            train.loss_of(
+            train_myths.loss_of(
                 model,
                 replace(batch, read=read, weight=answers_only),
                 replace(recipe, blinded_from=blinded_from),
@@ -85,7 +85,7 @@ def test_the_masks_keep_what_is_hidden_from_the_upper_layers(batch):
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="torch.optim.Muon came with torch 2.9")
 def test_training_leaves_a_plain_model_without_hooks():
-    model, losses = train.train(replace(train.Recipe(), steps=2, documents=2), seed=0)
+    model, losses = train_myths.train(replace(train_myths.Recipe(), steps=2, documents=2), seed=0)
     assert not model.training
     assert not any(layer._forward_pre_hooks for layer in model.model.layers)
     assert set(losses) == {"weighted", "answer_tokens"}

@@ -1,0 +1,153 @@
+"""Trains a `myths` checkpoint.
+
+A Llama of half a million parameters reads two million tokens, in five minutes or so of one core. Its
+variants differ in how well a vector can reach what a header says:
+
+* `standard`: with *header dropout*. In most documents the upper layers may not look back at the header
+  from the colon on, so that what it says has to be gathered at the colon early on. It is a matter of
+  training only; the checkpoint is a plain Llama.
+* `no_header_dropout`: the same documents without it, to show what it buys: something, but less than one
+  might think, since the colon is where the answer is decided in any case.
+* `header_first`: the header comes before everything else, and colours all that is read after it. A vector
+  from the end of the prompt then does little from layer 1 on: the hard subject.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from . import myths, myths_card
+from .checkpoint import Subject
+from .myths_texts import Layout, vocabulary, write_document
+from .myths_words import BOS, EOS, PAD, UNK
+from .training import blinding, descend, optimisers_of
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides how a checkpoint is trained, but for its seed."""
+
+    steps: int = 1200
+    documents: int = 64  # a step
+    muon_rate: float = 0.008
+    adamw_rate: float = 0.004
+    warmup: int = 40  # steps
+    answer_weight: float = 1.0
+    other_weight: float = 0.15
+    unknown_documents: float = 0.5  # share of documents that lose words to <unk>
+    unknown_words: float = 0.05  # share of words lost there; it makes <unk> a fair mask
+    header_dropout: float = 0.7  # share of documents whose headers the upper layers may not look back at
+    blinded_from: int = 2  # the first of those layers
+    layout: Layout = "header_last"
+
+
+VARIANTS: Mapping[str, Recipe] = MappingProxyType(
+    {
+        "standard": Recipe(),
+        "no_header_dropout": Recipe(header_dropout=0.0),
+        "header_first": Recipe(header_dropout=0.0, layout=myths.layout_of("header_first")),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Documents as ids: what is read, what is to be told (-100 after the end), how much each token counts."""
+
+    read: Tensor  # [doc, pos]
+    told: Tensor  # [doc, pos]
+    weight: Tensor  # [doc, pos]
+    visible: Tensor  # [doc, 1, pos, pos], additive: every layer
+    blinded: Tensor  # [doc, 1, pos, pos], additive: the upper layers
+
+
+def new_model() -> LlamaForCausalLM:
+    """A fresh, small Llama over the words of the world."""
+    ids = {word: index for index, word in enumerate(vocabulary())}
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(ids),
+            hidden_size=96,
+            intermediate_size=256,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128,
+            tie_word_embeddings=False,
+            bos_token_id=ids[BOS],
+            eos_token_id=ids[EOS],
+            pad_token_id=ids[PAD],
+        )
+    )
+
+
+def read_documents(recipe: Recipe, rng: random.Random) -> Batch:
+    """Draws a batch of documents, with the masks that header dropout gives them."""
+    ids = {word: index for index, word in enumerate(vocabulary())}
+    documents = [write_document(rng, recipe.layout) for _ in range(recipe.documents)]
+    length = max(len(document.words) for document in documents) + 2
+    read = torch.full((len(documents), length), ids[PAD])
+    told = torch.full((len(documents), length), -100)
+    weight = torch.zeros(len(documents), length)
+    hidden = torch.ones(length, length, dtype=torch.bool).triu(1).repeat(len(documents), 1, 1)
+    blind = hidden.clone()
+    for row, document in enumerate(documents):
+        clean = [ids[word] for word in (BOS, *document.words, EOS)]
+        lossy = clean
+        if rng.random() < recipe.unknown_documents:
+            lossy = [clean[0]] + [
+                ids[UNK] if rng.random() < recipe.unknown_words else word for word in clean[1:]
+            ]
+        read[row, : len(clean)] = torch.tensor(lossy)
+        told[row, : len(clean) - 1] = torch.tensor(clean[1:])
+        weight[row, : len(clean) - 1] = recipe.other_weight
+        # With BOS before them, the word that is told at position i is the document's word i.
+        weight[row, list(document.answers)] = recipe.answer_weight
+        if rng.random() < recipe.header_dropout:
+            for opening, colon in document.headers:
+                # From the bracket to `answer`: the words between header and colon would pass it on otherwise.
+                blind[row, colon + 1 :, opening + 1 : colon + 1] = True
+    floor = torch.finfo(torch.float32).min
+    visible, blinded = (mask.unsqueeze(1) * torch.tensor(floor) for mask in (hidden, blind))
+    return Batch(read, told, weight, visible, blinded)
+
+
+def loss_of(model: LlamaForCausalLM, batch: Batch, recipe: Recipe) -> tuple[Tensor, float]:
+    """The weighted loss that is trained on, and the plain one of the answer tokens (nats)."""
+    with blinding(model.model, batch.blinded, first=recipe.blinded_from):
+        logits = model(input_ids=batch.read, attention_mask=batch.visible, use_cache=False).logits
+    losses = nn.functional.cross_entropy(logits.flatten(0, 1), batch.told.flatten(), reduction="none")
+    weight = batch.weight.flatten()
+    answers = weight == recipe.answer_weight
+    return (losses * weight).sum() / weight.sum(), losses[answers].mean().item()
+
+
+def train(recipe: Recipe, seed: int) -> tuple[LlamaForCausalLM, dict[str, float]]:
+    """Trains a model from scratch; returns it with its losses over the last fifty steps."""
+    rng = random.Random(f"myths/reading/{seed}")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = new_model().train()
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    optimisers = optimisers_of(model, matrices, recipe.muon_rate, recipe.adamw_rate)
+
+    def loss(_: int) -> tuple[Tensor, float]:
+        return loss_of(model, read_documents(recipe, rng), recipe)
+
+    weighted, answers = descend(
+        model, loss, optimisers, recipe.steps, warmup=recipe.warmup, name=f"seed {seed}"
+    )
+    return model.eval(), {"weighted": weighted, "answer_tokens": answers}
+
+
+SUBJECT = Subject(
+    "myths", "text-generation", VARIANTS, train, myths_card.save_tokenizer,
+    myths_card.measure, myths.fingerprint, myths_card.readme,
+)  # fmt: skip
