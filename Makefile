@@ -4,6 +4,7 @@
 #   make test      the tests, against transformer-lens 4.x and then 3.9
 #   make check     lint, formatting, types
 #   make format    put formatting and imports right
+#   make notebooks execute the notebooks and keep their outputs
 #   make clean     remove what these commands made
 #
 # TL=4 or TL=3 keeps demo and test to one transformer-lens line; TL=3 then means HookedTransformer, which
@@ -27,7 +28,7 @@ TRANSFORMER_LENS_3 := transformer-lens==3.9.0 better-abc==0.0.3
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 
 .NOTPARALLEL:
-.PHONY: demo test test-4 test-3 check format clean
+.PHONY: demo test test-4 test-3 check format notebooks clean
 
 ifeq ($(TL),)
 test: test-4 test-3
@@ -62,6 +63,9 @@ check: .venv/.installed
 format: .venv/.installed
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+notebooks: .venv/.installed
+	@$(BIN)/python -m tests.notebooks
 
 clean:
 	rm -rf .venv .tl3 .peers .pytest_cache .ruff_cache build dist
