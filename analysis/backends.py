@@ -26,6 +26,10 @@ def workers(backend: Backend, jobs: int, address: str | None = None) -> Iterator
     elif backend == "ray":
         with _ray(jobs, address), joblib.parallel_config("ray", n_jobs=jobs):
             yield
+    elif backend == "loky":
+        # Workers whose driver was killed find out by having nothing to do.
+        with joblib.parallel_config("loky", n_jobs=jobs, idle_worker_timeout=30):
+            yield
     else:
         with joblib.parallel_config(backend, n_jobs=jobs):
             yield

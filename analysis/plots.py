@@ -122,9 +122,10 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequ
     axes.figure.draw_without_rendering()
     scale = 72 / axes.figure.dpi
     centres = axes.transData.transform(np.column_stack([x, y])) * scale  # in points, as offsets are
-    taken = [(cx - 3, cy - 3, cx + 3, cy + 3) for cx, cy in centres]
+    taken = [(cx - 4, cy - 4, cx + 4, cy + 4) for cx, cy in centres]
+    frame = axes.get_window_extent().extents * scale
     for (cx, cy), name, at in zip(centres, names, zip(x, y, strict=True), strict=True):
-        width, height = 0.6 * SMALL * len(name), 1.1 * SMALL
+        width, height = 0.62 * SMALL * len(name), 1.1 * SMALL
         left, right = -5.0 - width, 5.0
         places = [
             place
@@ -135,7 +136,10 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequ
             )
         ]  # fmt: skip
         boxes = [(cx + dx, cy + dy, cx + dx + width, cy + dy + height) for dx, dy in places]
-        free = [n for n, box in enumerate(boxes) if not any(_overlap(box, other) for other in taken)]
+        free = [
+            n for n, box in enumerate(boxes)
+            if _inside(box, frame) and not any(_overlap(box, other) for other in taken)
+        ]  # fmt: skip
         chosen = free[0] if free else 0
         taken.append(boxes[chosen])
         line = {"arrowstyle": "-", "lw": 0.4, "color": "#888"}
@@ -146,3 +150,7 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequ
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _inside(one: tuple[float, ...], frame: Sequence[float]) -> bool:
+    return frame[0] <= one[0] and frame[1] <= one[1] and one[2] <= frame[2] and one[3] <= frame[3]

@@ -64,7 +64,9 @@ draws of pairs.</p>
 
 def _section(name: str, run: runs.Run) -> str:
     asked = study.load(run.study)
-    wanted = len(run.finished)
+    cells = f"{len(run.finished)} of {run.wanted} cells" + (
+        ", unfinished" if len(run.finished) < run.wanted else ""
+    )
     frame = run.frame()
     if frame.empty:
         body = "<p>No cell is finished yet.</p>"
@@ -72,7 +74,7 @@ def _section(name: str, run: runs.Run) -> str:
         body = f"{_figure(asked, frame, name)}\n{_table(asked.table(frame))}"
     return f"""<section><h2 id="{html.escape(name)}">{html.escape(name)}</h2>
 <p><strong>{html.escape(asked.QUESTION)}</strong></p>
-<p class="faint">{html.escape(_made_with(run.sessions))} {wanted} cells, {len(frame)} rows.</p>
+<p class="faint">{html.escape(_made_with(run.sessions))} {cells}, {len(frame)} rows.</p>
 {body}
 <details><summary>Settings</summary><pre>{html.escape(json.dumps(run.settings, indent=1))}</pre></details>
 <details><summary>Versions</summary><pre>{html.escape(json.dumps(list(run.sessions), indent=1))}</pre></details>

@@ -29,10 +29,14 @@ def run(
     The file is written by this process alone, a line a finished cell: kill it at any moment and call again with the
     same settings. `jobs`, `backend` and `address` change where cells are measured, not what comes out.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs} must be at least 1.")
     wanted = study.load(name).cells(settings)
+    if not wanted:
+        raise ValueError(f"{name}: these settings leave nothing to measure; see draws and the like.")
     if len({runs.key(cell) for cell in wanted}) != len(wanted):
         raise ValueError(f"{name}: two cells are the same.")
-    with runs.RunFile(path, name, settings) as file:
+    with runs.RunFile(path, name, settings, len(wanted)) as file:
         todo = [cell for cell in wanted if runs.key(cell) not in file.done]
         calls = [(measure, (name, cell, settings)) for cell in todo]
         with tqdm(

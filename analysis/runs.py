@@ -34,6 +34,8 @@ class Run:
     settings: Mapping[str, Any]
     sessions: Sequence[Mapping[str, Any]]
     finished: Sequence[Mapping[str, Any]]
+    wanted: int
+    """How many cells there are to finish."""
 
     def frame(self) -> pd.DataFrame:
         """All rows, each with the fields of its cell; in the order of the cells, not of their finishing."""
@@ -67,8 +69,8 @@ def read(path: Path) -> Run:
 class RunFile:
     """A run that is being written: a context manager that begins or resumes it."""
 
-    def __init__(self, path: Path, study: str, settings: Any) -> None:
-        self.path, self.study, self.settings = path, study, plain(settings)
+    def __init__(self, path: Path, study: str, settings: Any, wanted: int) -> None:
+        self.path, self.study, self.settings, self.wanted = path, study, plain(settings), wanted
         self.done: set[str] = set()
         self._resumed = False
 
@@ -80,7 +82,13 @@ class RunFile:
             run, complete = _parse(self.path)
             os.ftruncate(self._file, complete)
             if run is None:
-                self._write({"format": FORMAT, "study": self.study, "settings": self.settings, **session()})
+                header = {
+                    "format": FORMAT,
+                    "study": self.study,
+                    "settings": self.settings,
+                    "cells": self.wanted,
+                }
+                self._write({**header, **session()})
             else:
                 self._check(run)
                 self.done = {json.dumps(one["cell"], sort_keys=True) for one in run.finished}
@@ -174,7 +182,8 @@ def _parse(path: Path) -> tuple[Run | None, int]:
     begun = {name: header[name] for name in ("revision", "versions", "date")}
     sessions = [begun, *(line["resumed"] for line in rest if "resumed" in line)]
     finished = [line for line in rest if "cell" in line]
-    return Run(header["study"], header["settings"], sessions, finished), complete
+    wanted = header.get("cells", len(finished))
+    return Run(header["study"], header["settings"], sessions, finished, wanted), complete
 
 
 def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:

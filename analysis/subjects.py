@@ -48,6 +48,8 @@ class Subject:
 
     def names(self) -> list[str]:
         """The behaviours to study. Raises ValueError for one that is not there."""
+        if not self.model_seeds():
+            raise ValueError("seeds=() names no model; give one or more.")
         known = list(_behaviours(self, self.model_seeds()[0]))
         for name in self.behaviours:
             if name not in known:

@@ -34,7 +34,9 @@ def text(value: object) -> str:
 def _with_interval(value: float, low: float, high: float) -> str:
     if np.isnan(value):
         return ""
-    middle, *ends = (_decimal(one) for one in (value, low, high))
+    numbers = (value, low, high)
+    counts = max(numbers) >= 2 and all(one == int(one) for one in numbers if not np.isnan(one))
+    middle, *ends = (f"{one:.0f}" if counts else _decimal(one) for one in numbers)
     return middle if np.isnan(low) else f"{middle} [{', '.join(ends)}]"
 
 

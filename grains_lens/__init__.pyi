@@ -5,6 +5,8 @@ from . import worlds as worlds
 from .attribution import CompletenessWarning as CompletenessWarning
 from .attribution import TokenAttribution as TokenAttribution
 from .attribution import attribute as attribute
+from .comparison import GenerationComparison as GenerationComparison
+from .comparison import compare_generations as compare_generations
 from .conductance import LayerConductance as LayerConductance
 from .conductance import layer_conductance as layer_conductance
 from .directions import mean_direction as mean_direction

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import seam
+from . import markup, seam
 from .attribution import (
     BATCH_TOKENS,
     check_finite,
@@ -70,6 +70,17 @@ class LayerConductance:
         return (
             f"LayerConductance({self.site}, {n_layers} layers, {n_pos} positions; f(x) = {self.gap:+.2f} nats, "
             f"at the baseline {self.baseline_gap:+.2f})"
+        )
+
+    def _repr_html_(self) -> str:
+        values = torch.cat([self.scores, self.response[:, None]], dim=1).tolist()
+        rows = [(str(layer), values[layer]) for layer in reversed(range(len(values)))]
+        worst = float(self.completeness_error.abs().max())
+        return markup.card(
+            f"Conductance of {self.site}, by layer and token",
+            markup.heat_table([*self.strings, "answers"], rows, corner="layer", unit="nats"),
+            caption=f"blue for, red against the chosen answer; f(x) = {self.gap:+.2f} nats, at the baseline "
+            f"{self.baseline_gap:+.2f}; completeness error at most {worst:.3f}",
         )
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import seam
+from . import markup, seam
 from .attribution import BATCH_TOKENS
 from .encoding import Encoded, PromptFormat
 from .intervals import bootstrap_interval
@@ -51,6 +51,14 @@ class ChoiceScores:
         shown = f"{self.accuracy:.3f} [{low:.3f}, {high:.3f}]"
         return f"ChoiceScores(accuracy {shown}, {len(self.labels)} questions)"
 
+    def _repr_html_(self) -> str:
+        low, high = self.interval()
+        return markup.card(
+            f"Accuracy {self.accuracy:.3f} [{low:.3f}, {high:.3f}]",
+            markup.bar(self.accuracy, interval=(low, high)),
+            caption=f"{len(self.labels)} questions; 95% bootstrap interval over questions",
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class PreferenceScores:
@@ -72,6 +80,15 @@ class PreferenceScores:
         return (
             f"PreferenceScores(win rate {self.win_rate:.3f}, mean gap {self.mean_gap:+.3f} nats, "
             f"{len(self.gaps)} pairs)"
+        )
+
+    def _repr_html_(self) -> str:
+        return markup.card(
+            f"Chosen answer preferred: {self.win_rate:.3f} of {len(self.gaps)} pairs",
+            markup.bar(self.win_rate),
+            markup.cells(sorted(self.gaps.tolist()), unit="nats"),
+            caption=f"Each pair's f(x) in order, mean {self.mean_gap:+.3f} nats; blue: the chosen answer is the more "
+            "probable one, red: the rejected",
         )
 
 

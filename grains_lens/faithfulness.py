@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import seam
+from . import markup, seam
 from .attribution import BATCH_TOKENS, TokenAttribution, gap_function
 from .embeddings import Filler, filler_embedding
 from .encoding import PromptFormat
@@ -47,6 +47,35 @@ class FaithfulnessCurves:
     def insertion_gain(self) -> float:
         """The area between the insertion curve and the random ones' mean, in nats; positive where it is faithful."""
         return float(area(self.insertion) - area(self.random_insertion).mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"FaithfulnessCurves(deletion gain {self.deletion_gain:+.3f} nats, insertion gain "
+            f"{self.insertion_gain:+.3f} nats, {len(self.deletion) - 1} tokens, {len(self.random_deletion)} random "
+            "orders)"
+        )
+
+    def _repr_html_(self) -> str:
+        kinds = [
+            ("tokens masked", self.deletion, self.random_deletion),
+            ("tokens revealed", self.insertion, self.random_insertion),
+        ]
+        drawn = [
+            markup.curves(
+                [*((one.tolist(), _RANDOM) for one in random), (by_score.tolist(), _BY_SCORE)],
+                title=f"share of {title}", unit="f, nats",
+            )
+            for title, by_score, random in kinds
+        ]  # fmt: skip
+        return markup.card(
+            f"Faithfulness: deletion gain {self.deletion_gain:+.3f}, insertion gain {self.insertion_gain:+.3f} nats",
+            *drawn,
+            caption=f"bold: the highest score first; grey: {len(self.random_deletion)} random orders",
+        )
+
+
+_BY_SCORE = "stroke:currentColor;stroke-width:2.5"
+_RANDOM = f"stroke:{markup.DARK_GREY};stroke-width:1.5"
 
 
 def area(curve: Float[Tensor, "*curves step"]) -> Float[Tensor, "*curves"]:

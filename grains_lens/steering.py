@@ -103,8 +103,13 @@ class Steering:
     def __exit__(self, *exception: object) -> None:
         self.remove()
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the model is being steered by this now."""
+        return self._hooks.installed
+
     def __repr__(self) -> str:
-        return f"Steering({'on' if self._hooks.installed else 'off'})"
+        return f"Steering({'on' if self.is_on else 'off'})"
 
 
 def steering_hooks(

@@ -8,6 +8,12 @@ from collections.abc import Sequence
 _POSITIVE, _NEGATIVE = (33, 102, 172), (178, 24, 43)
 """Blue for and red against, the ends of ColorBrewer's RdBu: told apart by colour-blind readers too."""
 
+_POSITIVE_TINT, _NEGATIVE_TINT = (67, 147, 195), (214, 96, 77)
+"""Paler ones of the same scale, which can be told from black as well as from white."""
+
+_OPACITY = 0.8
+"""Of the strongest tint: black ink on a white page and white ink on a black one keep a contrast of 4.5."""
+
 
 def colour(score: float, scale: float) -> tuple[int, int, int]:
     """White at 0, blue at +scale, red at −scale."""
@@ -27,6 +33,13 @@ def ink(background: tuple[int, int, int]) -> str:
     return "#000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#fff"
 
 
+def tint(score: float, scale: float) -> str:
+    """The same for a page that may be light or dark: it lets the page shine through, all of it at 0."""
+    red, green, blue = _POSITIVE_TINT if score > 0 else _NEGATIVE_TINT
+    strength = min(1.0, abs(score) / scale) if scale > 0 else 0.0
+    return f"rgba({red},{green},{blue},{_OPACITY * strength:.3f})"
+
+
 def token_strip_html(
     strings: Sequence[str],
     scores: Sequence[float],
@@ -41,11 +54,11 @@ def token_strip_html(
         scale = max((abs(score) for score in scores), default=0.0)
     spans = []
     for index, (string, score) in enumerate(zip(strings, scores, strict=True)):
-        background = colour(score, scale)
         line = f"border-bottom:3px solid {'#e69f00' if index in marked else 'transparent'};"
+        background = tint(score, scale)
         spans.append(
-            f'<span title="{html.escape(string.strip())}: {score:+.3f} nats" style="background:rgb{background};'
-            f"color:{ink(background)};padding:1px 3px;margin:1px;border-radius:3px;{line}"
+            f'<span title="{html.escape(string.strip())}: {score:+.3f} nats" style="background:{background};'
+            f"color:inherit;padding:1px 3px;margin:1px;border-radius:3px;{line}"
             f'display:inline-block;white-space:pre">{html.escape(string.strip() or repr(string)[1:-1])}</span>'
         )
     return (
@@ -57,7 +70,7 @@ def token_strip_html(
 def score_grid_html(scores: Sequence[Sequence[float]], *, scale: float) -> str:
     """Scores on an image's grid as a self-contained piece of HTML, one coloured cell a token."""
     cells = [
-        f'<span title="row {row}, column {column}: {score:+.3f} nats" style="background:rgb{colour(score, scale)};'
+        f'<span title="row {row}, column {column}: {score:+.3f} nats" style="background:{tint(score, scale)};'
         'width:12px;height:12px"></span>'
         for row, line in enumerate(scores)
         for column, score in enumerate(line)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import seam
+from . import markup, seam
 from .attribution import BATCH_TOKENS
 from .encoding import PromptFormat
 from .errors import unknown_name
@@ -76,6 +76,26 @@ class Tuning:
                 f"{layers:>16} {row.strength:>8g} {row.accuracy:>8.3f} {keep} {row.cost:>6.3f} {row.score:>6.3f}{star}"
             )
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        names = list(self.best.keep)
+        rows = [
+            (
+                ", ".join(map(str, row.layers)) or "none", f"{row.strength:g}", f"{row.accuracy:.3f}",
+                *(f"{row.keep[name]:.3f}" for name in names), f"{row.cost:.3f}", f"{row.score:.3f}",
+            )
+            for row in self.rows
+        ]  # fmt: skip
+        return markup.card(
+            f"Tuning: {len(rows)} settings",
+            markup.table(
+                ["layers", "strength", "accuracy", *names, "cost", "score"],
+                rows,
+                best=self.rows.index(self.best),
+            ),
+            caption="The best is marked; strength 0 is the model unsteered. Cost: the worst loss of accuracy "
+            f"elsewhere. Unit of strength: {self.unit}.",
+        )
 
 
 def tune(

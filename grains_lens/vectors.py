@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import controlvector
+from . import controlvector, markup
 from .errors import VectorFileError
 from .rules import SteeringRule, add
 from .seam import check_layers
@@ -202,6 +202,24 @@ class SteeringVectors:
         return (
             f"SteeringVectors({self.provenance.method}, {self.provenance.n_pairs} pairs, "
             f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{lengths}])"
+        )
+
+    def _repr_html_(self) -> str:
+        made, model = self.provenance, self.provenance.model
+        lengths, norms = self.norms().tolist(), self.residual_norm.tolist()
+        longest = max(lengths) or 1.0
+        rows = [
+            (layer, markup.bar(length / longest), f"{length:.3g}", f"{norm:.3g}")
+            for layer, length, norm in zip(self.layers, lengths, norms, strict=True)
+        ]
+        belongs = f"{model.name} ({model.architecture}, {model.dtype})" if model else "not recorded"
+        versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
+        return markup.card(
+            f"SteeringVectors: {made.method} from {made.n_pairs} pairs",
+            f"Model: {belongs}; {made.hook_site}, d_model {self.d_model}",
+            markup.table(["layer", "length of the direction", "", "residual norm"], rows),
+            markup.details("settings", json.dumps(dict(made.settings), ensure_ascii=False)),
+            caption=versions,
         )
 
     def _check_fits(self, other: SteeringVectors) -> None:

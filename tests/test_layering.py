@@ -25,6 +25,7 @@ LAYERS = {
             "encoding",
             "grids",
             "intervals",
+            "markup",
             "named",
             "pairs",
             "positions",
@@ -44,6 +45,7 @@ LAYERS = {
         [
             "attribution",
             "baselines",
+            "comparison",
             "conductance",
             "disturbance",
             "embeddings",

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from grains_lens.strips import colour, ink, token_strip_html
+from grains_lens.strips import colour, ink, tint, token_strip_html
 
 
 class Strip(HTMLParser):
@@ -87,6 +87,29 @@ def test_the_ink_can_be_read_on_every_colour(sign):
         assert contrast(chosen, background) >= 4.5
 
 
+@pytest.mark.parametrize(("page", "text"), [((255, 255, 255), (0, 0, 0)), ((17, 17, 17), (255, 255, 255))])
+def test_the_pages_own_ink_can_be_read_on_every_tint_light_or_dark(page, text):
+    for score in range(-100, 101):
+        assert contrast(text, seen_through(tint(score / 100, 1.0), page)) >= 4.5
+
+
+def test_tints_are_the_same_colours_let_through_and_nothing_at_zero():
+    white = (255, 255, 255)
+    assert seen_through(tint(0.0, 1.0), white) == seen_through(tint(0.0, 0.0), white) == white
+    for sign in (1, -1):
+        brightness = [sum(seen_through(tint(sign * score / 20, 1.0), white)) for score in range(21)]
+        assert all(earlier > later for earlier, later in itertools.pairwise(brightness))
+        assert tint(sign * 5.0, 1.0) == tint(sign * 1.0, 1.0)
+        red, _, blue = seen_through(tint(float(sign), 1.0), white)
+        assert (blue - red) * sign > 60
+
+
+def seen_through(tint, page):
+    """What a translucent colour looks like on a page."""
+    *channels, opacity = (float(part) for part in re.findall(r"[\d.]+", tint))
+    return tuple(opacity * c + (1 - opacity) * p for c, p in zip(channels, page, strict=True))
+
+
 def test_tokens_come_in_order_with_their_scores_and_the_strongest_in_full_colour():
     seen = strip([" the", " fox", "?"], [0.25, -2.0, 1.0])
     assert [token["text"] for token in seen.tokens] == ["the", "fox", "?"]
@@ -94,7 +117,7 @@ def test_tokens_come_in_order_with_their_scores_and_the_strongest_in_full_colour
         "the: +0.250 nats", "fox: -2.000 nats", "?: +1.000 nats"
     ]  # fmt: skip
     for token, share in zip(seen.tokens, [0.125, -1.0, 0.5], strict=True):
-        assert f"background:rgb{colour(share, 1.0)};" in token["style"]
+        assert f"background:{tint(share, 1.0)};" in token["style"]
     assert seen.caption == "a caption"
 
 
@@ -129,7 +152,9 @@ def test_marked_tokens_are_underlined_and_no_others():
 
 
 def test_a_strip_of_zeros_or_of_nothing_is_blank():
-    assert all("rgb(255, 255, 255)" in token["style"] for token in strip("ab", [0.0, 0.0]).tokens)
+    assert all(
+        token["style"].startswith(f"background:{tint(0.0, 1.0)}") for token in strip("ab", [0.0, 0.0]).tokens
+    )
     assert strip([], []).tokens == []
 
 

@@ -168,6 +168,26 @@ def test_image_tokens_are_replaced_by_the_mean_of_the_prompts_own(seeing, pairs)
                 assert torch.allclose(row[where], expected.expand(int(where.sum()), -1), atol=1e-5)
 
 
+def test_from_the_mean_image_token_gradients_converge_where_from_zeros_they_do_not(llava):
+    pairs = [
+        gl.PreferencePair(
+            f"{start} {llava.placeholder} likes the cold river", "milk", "salt", (picture(n, 24, 32),)
+        )
+        for n, start in enumerate(["the cat", "what", "this tea", "when she"] * 2)
+    ]
+    errors = {}
+    for image in ("mean", "zero"):
+        scores = attribute(
+            llava,
+            pairs,
+            method=gl.IntegratedGradients(steps=20),
+            baseline=PerModality("mask", image),
+            tolerance=9.0,
+        )
+        errors[image] = sorted(abs(one.completeness_error) for one in scores)[len(scores) // 2]
+    assert errors["mean"] < 0.1 < errors["zero"]
+
+
 def test_conductance_completes_at_every_layer(seeing, pairs):
     for one in gl.layer_conductance(
         seeing.hooked, pairs[:1], method=gl.IntegratedGradients(tolerance=0.02), progress=False

@@ -126,3 +126,16 @@ def test_faithfulness_masks_image_tokens(llava, pairs):
 def test_questions_and_pairs_encode_alike(llava, pairs):
     prompts = [one.prompt.ids for one in encode_for(llava.hooked, pairs)]
     assert [one.prompt.ids for one in encode_for(llava.hooked, questions_of(pairs))] == prompts
+
+
+def test_bfloat16_scores_point_the_same_way(seeing):
+    pairs = pairs_for(seeing.placeholder)
+    rough = gl.load_model(seeing.directory, device="cpu", dtype=torch.bfloat16)
+    method = gl.GradientTimesInput()
+    for one, exact in zip(
+        gl.attribute(rough, pairs, method=method, progress=False),
+        gl.attribute(seeing.hooked, pairs, method=method, progress=False),
+        strict=True,
+    ):
+        assert one.scores.dtype == torch.float32
+        assert float(torch.cosine_similarity(one.scores, exact.scores, dim=0)) > 0.98

@@ -100,11 +100,16 @@ def _accuracy(bench: Bench, questions: Sequence[gl.MultipleChoice]) -> float:
 
 
 def _repetition(bench: Bench, settings: Settings) -> float:
-    """The share of word pairs in greedy continuations that have stood in them before; 0 where none is long enough."""
+    """The share of word pairs in greedy continuations that have stood in them before, written on past any end of text;
+    NaN where every prompt has an image."""
     shares = []
     for question in [one for one in bench.behaviour.test if not one.images][: settings.n_prompts]:
         text = bench.model.generate(
-            question.prompt, max_new_tokens=settings.n_tokens, do_sample=False, verbose=False
+            question.prompt,
+            max_new_tokens=settings.n_tokens,
+            do_sample=False,
+            stop_at_eos=False,
+            verbose=False,
         )
         words = str(text).removeprefix(question.prompt).split()
         pairs = list(pairwise(words))

@@ -12,6 +12,7 @@ import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -112,13 +113,16 @@ class Method:
 
 
 def one_layer(
-    make: Callable[[Lesson], gl.SteeringVectors], lesson: Lesson, dev: Paper, grid: Grid
+    make: Callable[[Lesson], gl.SteeringVectors],
+    lesson: Lesson,
+    dev: Paper,
+    grid: Grid,
+    positions: Any = "all",
 ) -> list[Trial]:
     """Each of the layers alone at each of a few strengths."""
     sets = grid.layers(lesson.bench.layers)
-    return vector_trials(
-        lesson.bench, make(lesson), dev, sets, grid.strengths(grid.one_layer, len(sets))
-    )  # fmt: skip
+    strengths = grid.strengths(grid.one_layer, len(sets))
+    return vector_trials(lesson.bench, make(lesson), dev, sets, strengths, positions=positions)
 
 
 def all_layers(
@@ -132,12 +136,14 @@ def all_layers(
 
 def tuned(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
     """What `variant_search` found to gain most on dev questions."""
-    preset, sets = gl.presets.TUNED, grid.layers(lesson.bench.layers)
-    vectors = preset.extract(
-        lesson.bench.model, lesson.pairs, attributions=lesson.attributions, progress=False
-    )
-    strengths = grid.strengths(grid.one_layer, len(sets))
-    return vector_trials(lesson.bench, vectors, dev, sets, strengths, positions=preset.positions)
+    preset = gl.presets.TUNED
+
+    def make(lesson: Lesson) -> gl.SteeringVectors:
+        return preset.extract(
+            lesson.bench.model, lesson.pairs, attributions=lesson.attributions, progress=False
+        )  # fmt: skip
+
+    return one_layer(make, lesson, dev, grid, positions=preset.positions)
 
 
 def in_context(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
@@ -210,6 +216,14 @@ METHODS: dict[str, Method] = {
     "optimised + KL": Method("vector", optimised),
     "random tokens": Method("chance", functools.partial(one_layer, random_tokens)),
     "random direction": Method("chance", functools.partial(one_layer, random_direction)),
+    # What TUNED owes to where it steers, rivals are given as well.
+    "CAA, last": Method(
+        "vector", functools.partial(one_layer, from_pairs("mean_difference"), positions="last")
+    ),
+    "gradient, last": Method(
+        "vector", functools.partial(one_layer, from_pairs("gradient_direction"), positions="last")
+    ),
+    "random tokens, last": Method("chance", functools.partial(one_layer, random_tokens, positions="last")),
     "LoRA SFT": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_sft)),
     "LoRA DPO": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_dpo)),
 }

@@ -227,7 +227,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 def figure(frame: pd.DataFrame) -> Figure:
     answer = table(frame)[::-1]
     at = range(len(answer))
-    figure, (axes,) = plots.panels(1, width=plots.COLUMN, height=0.6 + 0.17 * len(answer))
+    figure, (axes,) = plots.panels(1, width=1.3 * plots.COLUMN, height=0.7 + 0.15 * len(answer))
     for index, (value, label) in enumerate((("gain", "gain"), ("score", "gain − cost"))):
         axes.errorbar(
             answer[value], [one + 0.16 * (1 - 2 * index) for one in at], xerr=plots.whiskers(answer, value),
@@ -235,6 +235,7 @@ def figure(frame: pd.DataFrame) -> Figure:
         )  # fmt: skip
     axes.set_yticks(list(at), answer["variant"].tolist(), size=plots.SMALL)
     axes.axvline(0, color="#666", lw=0.7, ls=(0, (3, 2)), zorder=0)
-    plots.labels(axes, x="accuracy on held-out dev questions (95% interval)")
+    axes.margins(y=0.02)
+    plots.labels(axes, x="accuracy over base, held-out dev questions")
     plots.legend(figure, axes, columns=2)
     return figure

@@ -14,7 +14,6 @@ from .objects import (
     load,
     method_of,
     pairs_of,
-    prompt_ids,
     steering_of,
     without_loading_bars,
 )
@@ -30,7 +29,7 @@ from .options import (
     Scoring,
     Steered,
 )
-from .output import as_json, estimate, judge, say, top_tokens, write
+from .output import as_json, estimate, generated, judge, say, top_tokens, write
 
 
 def demo(
@@ -156,22 +155,10 @@ def generate(
     """
     hooked = load(model, loading)
     steer = steering_of(hooked, steered)
-    ids = prompt_ids(hooked, prompt, prompting)
-
-    def continued() -> str:
-        import torch
-
-        torch.manual_seed(seed)
-        sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
-        whole = hooked.generate(
-            ids, max_new_tokens=max_new_tokens, verbose=False, return_type="tokens", **sampling
-        )
-        return hooked.tokenizer.decode(whole[0, ids.shape[1] :], skip_special_tokens=True)
-
-    say(f"unsteered: {continued()}")
-    if steer:
-        with steer:
-            say(f"steered:   {continued()}")
+    for name, text in generated(
+        hooked, prompt, steer, prompting, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+    ):
+        say(f"{name + ':':<10} {text}")
 
 
 def evaluate(

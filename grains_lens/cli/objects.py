@@ -110,15 +110,6 @@ def format_of(prompting: Prompting) -> PromptFormat:
     return PromptFormat(chat=prompting.chat, system=prompting.system)
 
 
-def prompt_ids(model: Any, prompt: str, prompting: Prompting) -> Any:
-    import torch
-
-    from ..objective import encode_prompts_for
-
-    (encoded,) = encode_prompts_for(model, [prompt], format_of(prompting))
-    return torch.tensor([encoded.ids], device=model.cfg.device)
-
-
 def steering_of(model: Any, steered: Steered) -> Steering | None:
     if steered.vectors is None:
         return None

@@ -13,6 +13,7 @@ from .options import Objective, Prompting
 if TYPE_CHECKING:
     from ..attribution import TokenAttribution
     from ..pairs import PreferencePair
+    from ..steering import Steering
 
 
 def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:
@@ -38,6 +39,30 @@ def estimate(values: Sequence[float]) -> str:
 
     low, high = bootstrap_interval(np.array(values))
     return f"{float(np.mean(values)):.3f} [{low:.3f}, {high:.3f}]  ({len(values)} items)"
+
+
+def generated(
+    model: Any,
+    prompt: str,
+    steer: Steering | None,
+    prompting: Prompting,
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+) -> list[tuple[str, str]]:
+    """What the model goes on with: unsteered and, if anything steers, steered."""
+    from ..comparison import compare_generations, generate_text
+
+    sampling = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
+        "prompt_format": format_of(prompting),
+    }  # fmt: skip
+    if steer is None:
+        (text,) = generate_text(model, [prompt], **sampling)
+        return [("unsteered", text)]
+    both = compare_generations(model, [prompt], steer, **sampling)
+    return [("unsteered", both.unsteered[0]), ("steered", both.steered[0])]
 
 
 def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:

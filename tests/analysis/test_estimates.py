@@ -80,6 +80,11 @@ def test_numbers_are_written_with_their_intervals():
     ]
 
 
+def test_counts_are_written_as_counts():
+    table = pd.DataFrame({"n": [10.0, 0.0], "n_low": [5.0, 0.0], "n_high": [200.0, 1.0]})
+    assert markdown(table).splitlines()[2:] == ["| 10 [5, 200] |", "| 0.000 [0.000, 1.000] |"]
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [

@@ -38,6 +38,15 @@ def test_it_holds_tables_figures_settings_versions_revision_and_date(page):
         assert part in text
 
 
+def test_a_run_that_is_not_finished_says_so(directory, page, tmp_path):
+    assert "8 of 8 cells, 16 rows" in page.read_text(encoding="utf-8")
+    assert "unfinished" not in page.read_text(encoding="utf-8")
+    lines = (directory / "toy_study.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "toy.jsonl").write_bytes(b"".join(lines[:4]))
+    command.main(["report", str(tmp_path)])
+    assert "3 of 8 cells, unfinished, 6 rows" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_it_takes_nothing_from_elsewhere(page):
     text = page.read_text(encoding="utf-8")
     assert "<script" not in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -40,6 +41,8 @@ def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path
             os.kill(process.pid, signal.SIGKILL)
             kills += 1
         process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers that its death left behind
         assert done(path) >= finished
         finished = done(path)
     assert kills == 3
@@ -54,7 +57,9 @@ def test_killed_again_and_again_it_loses_nothing_and_does_nothing_twice(tmp_path
 def start(command):
     root = str(Path(__file__).parents[2])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    return subprocess.Popen(command, cwd=root, env=environment, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, cwd=root, env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+    )
 
 
 def done(path):
@@ -95,3 +100,13 @@ def test_a_cell_that_fails_leaves_the_finished_ones(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no luck"):
         run(TOY, SETTINGS, path, progress=False)
     assert len(runs.read(path).finished) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "jobs", "message"),
+    [(SETTINGS, 0, "jobs=0 must be at least 1"), (replace(SETTINGS, draws=0), 1, "leave nothing to measure")],
+)
+def test_what_cannot_run_is_refused_before_a_file_is_made(settings, jobs, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        run(TOY, settings, tmp_path / "toy.jsonl", jobs=jobs, progress=False)
+    assert not list(tmp_path.iterdir())

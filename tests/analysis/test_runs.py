@@ -21,7 +21,7 @@ def path(tmp_path):
 
 
 def write(path, cells, settings=SETTINGS, study="toy"):
-    with runs.RunFile(path, study, settings) as file:
+    with runs.RunFile(path, study, settings, len(CELLS)) as file:
         for cell in cells:
             if runs.key(cell) not in file.done:
                 file.append(cell, toy_study.measure(cell, settings))
@@ -30,7 +30,7 @@ def write(path, cells, settings=SETTINGS, study="toy"):
 def test_what_was_written_is_read_with_settings_revision_and_versions(path):
     write(path, CELLS)
     run = runs.read(path)
-    assert run.study == "toy"
+    assert (run.study, run.wanted) == ("toy", 3)
     assert run.settings == {"seeds": [0, 1], "draws": 4, "seconds": 0.0, "traces": None}
     (session,) = run.sessions
     assert session["revision"]
@@ -61,7 +61,7 @@ def test_a_file_cut_off_at_any_byte_resumes_to_the_same_run(path):
 
 
 def test_what_was_not_measured_is_null_and_read_as_such(path):
-    with runs.RunFile(path, "toy", SETTINGS) as file:
+    with runs.RunFile(path, "toy", SETTINGS, 3) as file:
         file.append(CELLS[0], [{"gain": float("nan")}, {"gain": np.float32(0.5)}])
     assert '"rows": [{"gain": null}, {"gain": 0.5}]' in path.read_text()
     assert runs.read(path).frame()["gain"].isna().tolist() == [True, False]
@@ -101,7 +101,10 @@ def test_a_file_that_is_no_run_is_refused_and_left_alone(path):
 
 
 def test_two_processes_do_not_write_one_run(path):
-    with runs.RunFile(path, "toy", SETTINGS), pytest.raises(RuntimeError, match="being written by another"):
+    with (
+        runs.RunFile(path, "toy", SETTINGS, 3),
+        pytest.raises(RuntimeError, match="being written by another"),
+    ):
         write(path, CELLS)
     write(path, CELLS)
     assert len(runs.read(path).finished) == 3

@@ -106,6 +106,7 @@ def test_a_local_model_with_files_is_studied_like_a_world(tmp_path, vectors):
         (Subject(behaviours=("honesty",)), "behaviours='honesty' is not one of truthfulness"),
         (Subject(model="some/model"), "pairs names 0 files and questions 0"),
         (Subject(world="mists"), "no such name"),
+        (Subject(seeds=()), "names no model"),
     ],
 )
 def test_a_subject_that_is_not_there_is_refused(subject, message):
