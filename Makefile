@@ -3,6 +3,7 @@
 #   make demo      attribute, extract and steer on a small model that ships
 #   make test      the tests, against transformer-lens 4.x and then 3.9
 #   make check     lint, formatting, types
+#   make docs      the API reference, in build/docs
 #   make format    put formatting and imports right
 #   make notebooks execute the notebooks and keep their outputs
 #   make clean     remove what these commands made
@@ -28,7 +29,7 @@ TRANSFORMER_LENS_3 := transformer-lens==3.9.0 better-abc==0.0.3
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 
 .NOTPARALLEL:
-.PHONY: demo test test-4 test-3 check format notebooks clean
+.PHONY: demo test test-4 test-3 check docs format notebooks clean
 
 ifeq ($(TL),)
 test: test-4 test-3
@@ -59,6 +60,9 @@ check: .venv/.installed
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: .venv/.installed
+	@$(BIN)/python docs/build.py build/docs
 
 format: .venv/.installed
 	@$(BIN)/ruff check --fix

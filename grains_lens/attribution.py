@@ -62,7 +62,7 @@ class Piece:
 class TokenAttribution:
     """One score a prompt token, in nats: positive ones speak for the chosen answer.
 
-    `tokens` are ids [pos], `strings` what they read as; `is_image` and `is_special` (BOS, template) say
+    `tokens` are ids [pos], `strings` what they read as, `scores` [pos]; `is_image` and `is_special` (BOS, template) say
     what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
     log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
     """
@@ -90,7 +90,8 @@ class TokenAttribution:
         include_special: bool = False,
     ) -> Int[Tensor, " chosen"]:
         """Positions of the k tokens that speak most for (or against) the chosen answer, the strongest first;
-        of image tokens alone with `modality="vision"`, of the others with `"text"`."""
+        of image tokens alone with `modality="vision"`, of the others with `"text"`. There may be fewer than k of a
+        sign. Raises ValueError for unknown names, and k that exceeds the tokens there are."""
         if modality not in get_args(Modality):
             raise unknown_name("modality", modality, get_args(Modality))
         eligible = torch.ones_like(self.is_special) if include_special else ~self.is_special

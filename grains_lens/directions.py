@@ -25,7 +25,7 @@ class Aggregate(Protocol):
 def mean_direction(
     deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, " pair"] | None = None
 ) -> Float[Tensor, " d_model"]:
-    """The mean of the differences: v = (1/n) Σ_j Δ_j, in residual-stream units."""
+    """The mean of the differences [pair, d_model]: v = (1/n) Σ_j Δ_j, in residual-stream units (CAA's mean)."""
     return deltas.float().mean(dim=0)
 
 

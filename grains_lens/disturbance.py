@@ -132,6 +132,8 @@ def perplexity(
 
     With a BOS in front that is every token of the text. Steering contexts around the call apply; a text counts
     as a prompt.
+
+    Raises ValueError if there are no texts, or none has a token to predict.
     """
     total, count = 0.0, 0
     for batch in _batches(model, texts, prompt_format, batch_tokens):

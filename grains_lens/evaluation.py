@@ -105,6 +105,8 @@ def multiple_choice(
 
     The choices of a question share one run of its prompt. `objective` is `"sum"` over a choice's tokens,
     their `"mean"`, or the `"last"` token's. Steering contexts around the call apply.
+
+    Raises ValueError if there are no questions, one does not fit the model's context, or a name is unknown.
     """
     check_objective(objective)
     encoded = encode_for(model, questions, prompt_format)
@@ -130,6 +132,8 @@ def preference(
     """How far each pair's chosen answer is preferred: f(x) = log p(y⁺|x) − log p(y⁻|x) in nats.
 
     Steering contexts around the call apply.
+
+    Raises ValueError if there are no pairs, one does not fit the model's context, or a name is unknown.
     """
     check_objective(objective)
     encoded = encode_for(model, pairs, prompt_format)

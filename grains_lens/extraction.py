@@ -118,7 +118,10 @@ class Contrasts:
     def reduce(
         self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
     ) -> Float[Tensor, "layer d_model"]:
-        """One direction a layer, as `extract_vectors` defines it."""
+        """One direction a layer, [layer, d_model], as `extract_vectors` defines it.
+
+        Raises ValueError for an unknown contrast.
+        """
         if contrast == "two_sided":
             return per_layer(aggregate, self.plus, self.plus_weights) - per_layer(
                 aggregate, self.minus, self.minus_weights
@@ -154,7 +157,11 @@ def masked_contrasts(
 ) -> Contrasts:
     """Δ⁺ and Δ⁻ of every pair at every layer: `extract_vectors` before it reduces them to one direction.
 
-    `position="response_end"` reads the stream at the chosen answer's last token instead of the prompt's.
+    `position="response_end"` reads the stream at the chosen answer's last token instead of the prompt's. The
+    differences, [pair, layer, d_model] in residual-stream units, are what a study of aggregates works on.
+
+    Raises ValueError for an unknown position, layers out of range, attributions that do not fit the pairs, and k
+    larger than a prompt.
     """
     if position not in get_args(Position):
         raise unknown_name("position", position, get_args(Position))

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from . import markup
 from .attribution import BATCH_TOKENS
 from .encoding import PromptFormat
 from .greedy import greedy_answers, greedy_ids
@@ -24,8 +25,8 @@ HALLUCINATED_BELOW = 3
 
 @dataclass(frozen=True, eq=False)
 class HallucinationScores:
-    """What was said to each question, which answers are the tempting (rejected) one, and which the right one
-    (chosen)."""
+    """What was said to each question, which answers, [question], are the tempting (rejected) one, and which the
+    right one (chosen)."""
 
     answers: tuple[str, ...]
     hallucinated: Bool[Tensor, " question"]
@@ -54,6 +55,19 @@ class HallucinationScores:
         accuracy = _shown(self.accuracy, self.accuracy_interval())
         return f"HallucinationScores(rate {rate}, accuracy {accuracy}, {len(self.answers)} questions)"
 
+    def _repr_html_(self) -> str:
+        rows = [
+            ("hallucinated", markup.bar(self.rate, interval=self.rate_interval()),
+             _shown(self.rate, self.rate_interval())),
+            ("right", markup.bar(self.accuracy, interval=self.accuracy_interval()),
+             _shown(self.accuracy, self.accuracy_interval())),
+        ]  # fmt: skip
+        return markup.card(
+            f"Greedy answers to {len(self.answers)} questions",
+            markup.table(["share of answers", "", ""], rows),
+            caption="95% bootstrap intervals over questions",
+        )
+
 
 def hallucination(
     model: HookedModel,
@@ -68,6 +82,8 @@ def hallucination(
     Of each pair `chosen` is the right answer and `rejected` the tempting one, a false hint's, say. An answer
     is one of them if it begins with its tokens (the longer one, should it begin with both); it may be neither.
     Steering contexts around the call apply.
+
+    Raises ValueError if there are no questions, or one does not fit the model's context.
     """
     encoded = encode_for(model, questions, prompt_format)
     longest = max(len(answer) for one in encoded for answer in one.answers)
@@ -127,6 +143,21 @@ class JudgedScores:
         mean = _shown(self.mean, self.mean_interval())
         rate = _shown(self.hallucination_rate, self.rate_interval())
         return f"JudgedScores(mean {mean} of 6, hallucination rate {rate}, {len(self.answers)} questions)"
+
+    def _repr_html_(self) -> str:
+        low, high = self.mean_interval()
+        rate = self.rate_interval()
+        rows = [
+            ("mean score, 0 to 6", markup.bar(self.mean / 6, interval=(low / 6, high / 6)),
+             _shown(self.mean, (low, high))),
+            ("hallucinated", markup.bar(self.hallucination_rate, interval=rate),
+             _shown(self.hallucination_rate, rate)),
+        ]  # fmt: skip
+        return markup.card(
+            f"Judged answers to {len(self.answers)} questions",
+            markup.table(["", "", ""], rows),
+            caption="95% bootstrap intervals over questions",
+        )
 
 
 def judged(

@@ -58,6 +58,7 @@ class IntegratedGradients:
             raise ValueError(f"max_steps={self.max_steps} is less than steps={self.steps}.")
 
     def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: the steps, at first."""
         return self.steps
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
@@ -99,6 +100,7 @@ class GradientTimesInput:
     is_complete: ClassVar[bool] = False
 
     def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: one at most."""
         return 1
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
@@ -125,6 +127,7 @@ class SmoothGrad:
         _check_sampling(self.samples, self.noise)
 
     def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at, for each baseline."""
         return self.samples
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
@@ -158,6 +161,7 @@ class GradientShap:
             )
 
     def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at, for each baseline."""
         return self.samples
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
@@ -186,6 +190,7 @@ class Occlusion:
     is_complete: ClassVar[bool] = False
 
     def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: one a position."""
         return n_pos
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
@@ -203,6 +208,7 @@ class RandomScores:
     is_complete: ClassVar[bool] = False
 
     def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: one at most."""
         return 1
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:

@@ -14,6 +14,8 @@ from .seam import HookedModel
 from .tuning import LayerChoice, Tuning, tune
 from .vectors import SteeringVectors
 
+__all__ = ["PAPER", "TUNED", "Preset"]
+
 
 @dataclass(frozen=True)
 class Preset:

@@ -129,6 +129,8 @@ def steering_hooks(
     For `model.run_with_hooks(..., fwd_hooks=...)`, `model.hooks(...)` and `run_with_cache` inside it.
     Arguments and errors are those of `steering`, but only `positions="all"` can be had: a hook sees neither
     the attention mask nor how much of a text is in the cache. Pads, which nothing attends to, are steered too.
+
+    Raises ValueError for other positions, and whatever `steering` raises.
     """
     if check_positions(positions) != "all":
         raise ValueError(
@@ -164,6 +166,8 @@ def capture_hooks(
     """Hooks that put the residual stream after each of `layers` into `into[layer]`, [batch, pos, d_model].
 
     For the same transformer-lens calls as `steering_hooks`; a later pass overwrites an earlier one.
+
+    Raises ValueError for layers out of range.
     """
 
     def capture(layer: int) -> Any:

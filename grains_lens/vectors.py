@@ -147,7 +147,7 @@ class SteeringVectors:
         return len(self.layers)
 
     def at(self, layers: int | Sequence[int]) -> SteeringVectors:
-        """The same vectors at some of their layers."""
+        """The same vectors at some of their layers. Raises ValueError for layers that they do not have."""
         chosen = check_layers([layers] if isinstance(layers, int) else layers, self.layers)
         rows = [self.layers.index(layer) for layer in chosen]
         return replace(
@@ -163,7 +163,8 @@ class SteeringVectors:
         return torch.linalg.vector_norm(self.directions, dim=-1)
 
     def cosine(self, other: SteeringVectors) -> Float[Tensor, " layer"]:
-        """Cosine similarity to `other`, layer by layer; the layers must be the same."""
+        """Cosine similarity to `other`, layer by layer, in −1 to 1. Raises ValueError unless the layers are the
+        same."""
         self._check_fits(other)
         return torch.linalg.vecdot(self.unit().directions, other.unit().directions)
 

@@ -8,6 +8,8 @@ from grains_lens import (
     ChoiceScores,
     FaithfulnessCurves,
     GenerationComparison,
+    HallucinationScores,
+    JudgedScores,
     LayerConductance,
     PreferenceScores,
     Provenance,
@@ -82,6 +84,15 @@ def preferences() -> PreferenceScores:
     return PreferenceScores(torch.randn(50, generator=torch.Generator().manual_seed(2)))
 
 
+def hallucination() -> HallucinationScores:
+    wrong = torch.arange(20) % 3 == 0
+    return HallucinationScores(NASTY[:2] * 10, wrong, ~wrong & (torch.arange(20) % 2 == 0))
+
+
+def judged() -> JudgedScores:
+    return JudgedScores(NASTY[:2] * 10, torch.arange(20).float() % 7)
+
+
 def faithfulness() -> FaithfulnessCurves:
     fall = torch.tensor([2.0, 0.0, -1.0, -1.2, -1.5])
     wander = torch.tensor([[2.0, 1.5, 0.5, 0.0, -1.5], [2.0, 1.0, 1.2, -0.5, -1.5]])
@@ -106,6 +117,8 @@ FACES = {
         tuning,
         choices,
         preferences,
+        hallucination,
+        judged,
         faithfulness,
         comparison,
     )

@@ -11,7 +11,7 @@ import torch
 import grains_lens as gl
 from grains_lens.demo import Settings, run
 from grains_lens.demo.cues import cue_precision
-from grains_lens.demo.methods import METHODS, OURS, PAPER, RIVALS
+from grains_lens.demo.methods import FIELDS, METHODS, OURS, PAPER, RIVALS
 from grains_lens.demo.table import AVERAGE, BASE, Outcome, Outcomes, as_markdown, as_text, cells, sentences
 
 QUESTIONS, BEHAVIOUR = 24, "truthfulness"
@@ -197,3 +197,55 @@ def test_the_table_reads_the_same_as_text_and_in_markdown():
             assert cell in text
             assert cell in markdown
     assert len({line.count("|") for line in markdown.splitlines()}) == 1
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def with_pictures(tmp_path_factory):
+    return Settings(
+        world="hints", behaviours=("glare",), seeds=(1,), out=tmp_path_factory.mktemp("hints") / "out",
+        n_pairs=6, n_dev=12, n_keep=4, n_test=QUESTIONS, strengths=(0.0, 0.5),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def seen(with_pictures):
+    said = []
+    return run(with_pictures, say=said.append), "\n".join(said)
+
+
+# The demo says so where a pair's scores are not complete: on the screen, as a warning.
+@pytest.mark.filterwarnings("ignore::grains_lens.CompletenessWarning")
+def test_on_pictures_it_tells_what_hallucination_tells(seen, with_pictures):
+    findings, _ = seen
+    world = gl.worlds.load("hints", seed=1)
+    model, glare = world.load_model(), world.behaviours["glare"]
+    base, *others = findings.outcomes.rows
+    assert {row.method for row in others} == {method.name for method in FIELDS["hints"].methods}
+    expected = gl.hallucination(model, glare.test_pairs[:QUESTIONS], progress=False)
+    careful = gl.hallucination(model, glare.clear_test_pairs[:QUESTIONS], progress=False)
+    shares = {name: share.value for name, share in base.also.items()}
+    assert shares["hallucination"] == pytest.approx(expected.rate)
+    assert shares["accuracy"] == pytest.approx(expected.accuracy) == base.accuracy.value
+    assert shares["careful accuracy"] == pytest.approx(careful.accuracy)
+    (ours,) = findings.outcomes.of("glare", "GrAInS, joint")
+    vectors = gl.SteeringVectors.load(with_pictures.out / "vectors.safetensors")
+    with gl.steering(model, vectors, strength=ours.strength, layers=ours.layers or None):
+        steered = gl.hallucination(model, glare.test_pairs[:QUESTIONS], progress=False)
+    assert ours.also["hallucination"] == tuple(steered.hallucinated.tolist())
+
+
+# The demo says so where a pair's scores are not complete: on the screen, as a warning.
+@pytest.mark.filterwarnings("ignore::grains_lens.CompletenessWarning")
+def test_on_pictures_it_draws_them_and_says_who_wins(seen, with_pictures):
+    findings, said = seen
+    names = {path.name for path in with_pictures.out.iterdir()}
+    drawn = {"gains.png", "attribution-glare.png"}
+    assert names == {"table.md", "table.json", "vectors.safetensors", "vectors-glare.safetensors", *drawn}
+    least = min(findings.outcomes.rows, key=lambda row: row.also["hallucination"].value)
+    assert f"Least hallucination on glare: {least.method}, {least.also['hallucination']}" in said
+    for row in findings.outcomes.rows:
+        for share in row.also.values():
+            assert str(share) in (with_pictures.out / "table.md").read_text(encoding="utf-8")

@@ -15,3 +15,16 @@ from .gradient import gradient_direction as gradient_direction
 from .optimised import optimised_direction as optimised_direction
 from .probe import probe_direction as probe_direction
 from .texts import activation_addition as activation_addition
+
+__all__ = [
+    "activation_addition",
+    "gradient_direction",
+    "in_context_vector",
+    "lora_dpo",
+    "lora_sft",
+    "mean_difference",
+    "optimised_direction",
+    "pca_difference",
+    "probe_direction",
+    "random_direction",
+]

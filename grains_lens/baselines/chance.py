@@ -31,6 +31,8 @@ def random_direction(
 
     As long as the stream typically is, so that units "raw" and "residual" mean the same. The pairs are
     read for that length and nothing else. A layer's direction depends on `seed` alone, not on `layers`.
+
+    Raises ValueError for bad pairs and layers out of range.
     """
     chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
     norms = residual_norm(model, encode_for(model, pairs, prompt_format), chosen_layers, batch_tokens)

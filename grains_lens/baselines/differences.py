@@ -32,6 +32,8 @@ def mean_difference(
 
     h_l is the stream after block l at the answer's last token. Rimsky et al. 2024 (CAA), section 3, whose
     answers are single letters; here they are the pairs' own texts.
+
+    Raises ValueError for bad pairs and layers out of range.
     """
     ends = read_ends(
         model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
@@ -59,6 +61,8 @@ def pca_difference(
     The paper gives each difference a random sign, centres, and settles the component's sign by a vote
     afterwards. The sum above is what that comes to in expectation: no sign of a difference changes it, and
     differences of random sign have mean zero. So nothing is drawn here and the result is always the same.
+
+    Raises ValueError for bad pairs and layers out of range.
     """
     ends = read_ends(
         model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
@@ -86,6 +90,8 @@ def in_context_vector(
 
     The paper reads a demonstration's input and its target as texts of their own; here both answers follow
     the same prompt. Its released code also centres and adds the mean back, which is not in the paper.
+
+    Raises ValueError for bad pairs and layers out of range.
     """
     chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
     ends = read_ends(

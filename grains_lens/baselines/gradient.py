@@ -39,6 +39,8 @@ def gradient_direction(
     the mean gap with respect to a vector added everywhere at layer l, the steepest way up, and the first
     step of `optimised_direction`. Its length is no strength: steer with unit "residual" or "absolute".
     All layers come from one backward pass.
+
+    Raises ValueError for bad pairs, layers out of range and unknown names.
     """
     check_objective(objective)
     chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))

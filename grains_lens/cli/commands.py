@@ -33,25 +33,28 @@ from .output import as_json, estimate, generated, judge, say, top_tokens, write
 
 
 def demo(
+    world: Literal["myths", "hints"] = "myths",
     variant: str = "standard",
     seeds: tuple[int, ...] = (0,),
-    behaviours: tuple[str, ...] = ("truthfulness", "faithfulness", "stereotypes"),
+    behaviours: tuple[str, ...] = (),
     backend: Backend = "auto",
     out: Path = Path("out/demo"),
 ) -> None:
     """GrAInS and its rivals on a small model that ships, judged on held-out questions.
 
     Args:
-        variant: Variant of the world "myths".
+        world: "myths" (text) or "hints" (pictures and text).
+        variant: Variant of the world.
         seeds: Model seeds; several give one table over all.
-        behaviours: Which to steer.
+        behaviours: Which to steer; all of the world's if none is named.
         backend: TransformerBridge, or HookedTransformer (transformer-lens 3.9 only).
         out: Directory for tables, figures and vectors.
     """
     from ..demo import Settings, run
 
     without_loading_bars()
-    run(Settings(variant=variant, seeds=seeds, behaviours=behaviours, backend=backend, out=out), say=say)
+    settings = Settings(world, variant, seeds, behaviours, backend, out)
+    run(settings, say=say)
 
 
 def attribute(

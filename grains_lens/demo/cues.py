@@ -38,7 +38,7 @@ SIDES: dict[Sign, str] = {"negative": "undesirable", "positive": "desirable"}
 
 def cue_positions(world: World, pair: PreferencePair, attribution: TokenAttribution) -> Cues:
     """The true cues of a prompt, counted in tokens: a world's words are its tokens, after special ones."""
-    cues = world.cues(pair.prompt)
+    cues = world.cues(pair.prompt, pair.images)
     first = len(attribution.tokens) - len(cues.words)
     return Cues(
         attribution.strings,
@@ -104,5 +104,5 @@ def marked_strip(world: World, samples: Sequence[tuple[PreferencePair, TokenAttr
 
 def has_both(world: World, pair: PreferencePair) -> bool:
     """Whether a prompt holds cues of both sides."""
-    cues = world.cues(pair.prompt)
+    cues = world.cues(pair.prompt, pair.images)
     return bool(cues.desirable and cues.undesirable)

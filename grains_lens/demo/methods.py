@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..attribution import TokenAttribution, attribute
+from ..attribution import Modality, TokenAttribution, attribute
 from ..baselines import mean_difference
 from ..directions import Aggregate, mean_direction, pca_direction
 from ..extraction import describe, extract_vectors
@@ -43,6 +43,16 @@ def grains_mean(lesson: Lesson) -> SteeringVectors:
     return _grains(lesson, mean_direction)
 
 
+def grains_vision(lesson: Lesson) -> SteeringVectors:
+    """The same with tokens of the picture alone."""
+    return _grains(lesson, mean_direction, "vision")
+
+
+def grains_text(lesson: Lesson) -> SteeringVectors:
+    """The same with words alone."""
+    return _grains(lesson, mean_direction, "text")
+
+
 def random_tokens(lesson: Lesson) -> SteeringVectors:
     """The same as `grains_mean` with tokens picked at random: what attribution must beat."""
     return extract_vectors(
@@ -55,10 +65,11 @@ def caa(lesson: Lesson) -> SteeringVectors:
     return mean_difference(lesson.model, lesson.pairs, progress=False)
 
 
-def _grains(lesson: Lesson, aggregate: Aggregate) -> SteeringVectors:
+def _grains(lesson: Lesson, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
     vectors = extract_vectors(
-        lesson.model, lesson.pairs, attributions=lesson.attributions, aggregate=aggregate, progress=False
-    )
+        lesson.model, lesson.pairs, attributions=lesson.attributions, aggregate=aggregate, modality=modality,
+        progress=False,
+    )  # fmt: skip
     # Attributions that are given do not say how they were made; here it is known.
     made = {"method": describe(ATTRIBUTION), "baseline": "mask", "objective": "sum"}
     provenance = replace(vectors.provenance, settings={**vectors.provenance.settings, **made})
@@ -82,3 +93,22 @@ RIVALS = (
     Method("CAA, tuned layer", caa),
 )
 METHODS = (PAPER, OURS, *RIVALS)
+
+JOINT = Method("GrAInS, joint", grains_mean)
+MODALITIES = (Method("GrAInS, vision only", grains_vision), Method("GrAInS, text only", grains_text))
+SEEING_RIVALS = (Method("random tokens", random_tokens), Method("CAA", caa))
+
+
+@dataclass(frozen=True)
+class Field:
+    """Who competes in a world: all methods in their order, ours among them, and whom ours is held against."""
+
+    methods: tuple[Method, ...]
+    ours: Method
+    rivals: tuple[Method, ...]
+
+
+FIELDS = {
+    "myths": Field(METHODS, OURS, RIVALS),
+    "hints": Field((JOINT, *MODALITIES, *SEEING_RIVALS), JOINT, (*MODALITIES, *SEEING_RIVALS)),
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from ..loading import Backend
 from ..vectors import SteeringVectors
 from ..worlds.world import World
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
-from .methods import ATTRIBUTION, OURS, RIVALS, Lesson
-from .table import BASE, Outcomes, as_markdown, as_text, cells, sentences
+from .exams import EXAMS, RATE
+from .methods import ATTRIBUTION, FIELDS, Lesson
+from .table import BASE, Outcomes, as_markdown, as_text, cells, least, sentences
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,17 @@ class Settings:
 
     `n_pairs` are learnt from. Layer and strength (`unit="residual"`) are tuned on the first `n_dev` dev
     questions, charged with the worse of two drops: on the other behaviours' `clear_dev` questions and on
-    their `neutral_dev` ones, the first `n_keep` of each behaviour, pooled. Methods that tune a layer try `strengths`
+    their `neutral_dev` ones, the first `n_keep` of each behaviour, pooled (`hints`: its own clear questions, and
+    every behaviour's neutral ones). No `behaviours` are all of the world's. Methods that tune a layer try `strengths`
     at each layer and at all together; one that steers at all layers by design tries
     `strengths_at_all_layers`, where less does more. `n_test` bounds the test questions of each kind; None
     takes all.
     """
 
+    world: str = "myths"
     variant: str = "standard"
     seeds: tuple[int, ...] = (0,)
-    behaviours: tuple[str, ...] = ("truthfulness", "faithfulness", "stereotypes")
+    behaviours: tuple[str, ...] = ()
     backend: Backend = "auto"
     out: Path = Path("out/demo")
     n_pairs: int = 50
@@ -67,7 +70,10 @@ class Report:
     def of(cls, findings: Findings, settings: Settings) -> Report:
         """Put findings into tables and words."""
         rows = findings.outcomes.rows
-        said = sentences(findings.outcomes, ours=OURS.name, rivals=[one.name for one in RIVALS])
+        field = FIELDS[settings.world]
+        said = sentences(findings.outcomes, ours=field.ours.name, rivals=[one.name for one in field.rivals])
+        if RATE in rows[0].also:
+            said += least(rows, RATE)
         data = {
             "settings": {**asdict(settings), "out": str(settings.out), "attribution": asdict(ATTRIBUTION)},
             "rows": [asdict(row) for row in rows],
@@ -81,13 +87,15 @@ class Report:
         s = self.settings
         questions = "all" if s.n_test is None else f"the first {s.n_test}"
         resampled = "questions" if len(s.seeds) == 1 else "questions and models"
+        methods = FIELDS[s.world].methods
+        tried = _listed(s.strengths)
+        if any(method.layers == "all" for method in methods):
+            tried += f", or {_listed(s.strengths_at_all_layers)} at all layers by design"
         return (
-            f"World myths, variant {s.variant}, model seed{'s' * (len(s.seeds) > 1)} "
+            f"World {s.world}, variant {s.variant}, model seed{'s' * (len(s.seeds) > 1)} "
             f"{', '.join(map(str, s.seeds))}; {s.n_pairs} pairs a behaviour. Accuracy over {questions} test "
             f"questions, 95% bootstrap intervals over {resampled}. Layers and strength are tuned on {s.n_dev} "
-            f"dev questions, strengths {_listed(s.strengths)}, or {_listed(s.strengths_at_all_layers)} at all "
-            f"layers by design, charged with what the other behaviours lose. Change elsewhere: the worst "
-            f"change in accuracy on the other behaviours' clear and neutral test questions, the mean over models."
+            f"dev questions, strengths {tried}, {EXAMS[s.world].about}"
         )
 
     def text(self) -> str:
@@ -115,9 +123,11 @@ def write(report: Report, findings: Findings, world: World, settings: Settings) 
     (out / "table.json").write_text(json.dumps(report.data, indent=1) + "\n", encoding="utf-8")
     files = {out / "table.md": "the tables", out / "table.json": "the same, with every setting"}
     files[show.save(_gains(findings.outcomes), out / "gains.png")] = "accuracy by method"
-    files[show.save(_strip(findings, world), out / "attribution.png")] = "attributed prompts"
+    for drawn, path in _attributed(findings, world, out):
+        files[show.save(drawn, path)] = "attributed prompts"
+    ours = FIELDS[settings.world].ours.name
     for name, vectors in findings.vectors.items():
-        files[vectors.save(out / f"vectors-{name}.safetensors")] = f"vectors ({OURS.name}, seed {world.seed})"
+        files[vectors.save(out / f"vectors-{name}.safetensors")] = f"vectors ({ours}, seed {world.seed})"
     first, vectors = next(iter(findings.vectors.items()))
     files[vectors.save(out / "vectors.safetensors")] = f"those of {first} again"
     return files
@@ -134,10 +144,20 @@ def _gains(outcomes: Outcomes) -> Any:
     return show.gains(bars, base=base, quantity="test accuracy")
 
 
-def _strip(findings: Findings, world: World) -> Any:
-    """The first two prompts of each behaviour that hold cues of both sides (or the first, if none does)."""
+def _attributed(findings: Findings, world: World, out: Path) -> Iterator[tuple[Any, Path]]:
+    """The first two prompts of each behaviour that hold cues of both sides (or the first, if none does); the
+    first one of each with its picture, where there are pictures."""
     samples = []
-    for lesson in findings.lessons.values():
+    for name, lesson in findings.lessons.items():
         both = list(zip(lesson.pairs, lesson.attributions, strict=True))
-        samples += [one for one in both if has_both(world, one[0])][:2] or both[:1]
-    return show.token_strip(**marked_strip(world, samples))
+        some = [one for one in both if has_both(world, one[0])][:2] or both[:1]
+        samples += some
+        pair, attribution = some[0]
+        if pair.images:
+            title = f"chosen: {pair.chosen}, rejected: {pair.rejected}; f(x) = {attribution.gap:+.2f} nats"
+            yield (
+                show.image_attribution(attribution, pair.images, title=title),
+                out / f"attribution-{name}.png",
+            )
+    if not samples[0][0].images:
+        yield show.token_strip(**marked_strip(world, samples)), out / "attribution.png"

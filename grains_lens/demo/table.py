@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -19,7 +19,8 @@ class Outcome:
     """One method on one behaviour of one model.
 
     `layers` and `strength` are what tuning chose, `correct` which test questions are then answered right,
-    `elsewhere` the change in accuracy on each group of the other behaviours' test questions.
+    `elsewhere` the change in accuracy on each group of questions that must not suffer, `also` what else is told
+    of answers, one by one.
     """
 
     seed: int
@@ -29,6 +30,7 @@ class Outcome:
     strength: float
     correct: tuple[bool, ...]
     elsewhere: Mapping[str, float]
+    also: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)
 
     def chosen(self) -> str:
         """Layers and strength in words."""
@@ -63,7 +65,7 @@ class Row:
     `gain` is the paired difference to base, `chosen` (seed, layers, strength) of each model, `elsewhere`
     the mean change over models; `cost` is the change of the group that lost most (or gained least), the mean
     over models of each one's own, and `worst` the group that lost most on average. An average's cost is the
-    mean of its behaviours' costs.
+    mean of its behaviours' costs. `also` are the shares of what else is told of answers.
     """
 
     behaviour: str
@@ -76,6 +78,7 @@ class Row:
     cost: float
     n_questions: int
     n_seeds: int
+    also: Mapping[str, Estimate] = field(default_factory=dict)
 
 
 class Outcomes:
@@ -93,8 +96,17 @@ class Outcomes:
 
     def correct(self, behaviour: str, method: str) -> np.ndarray:
         """Which questions are answered right, [model, question]; the average has every behaviour's."""
+        return self._collected(behaviour, method, lambda one: one.correct)
+
+    def also(self, behaviour: str, method: str, what: str) -> np.ndarray:
+        """What else is told of answers, in the same form."""
+        return self._collected(behaviour, method, lambda one: one.also[what])
+
+    def _collected(
+        self, behaviour: str, method: str, read: Callable[[Outcome], tuple[bool, ...]]
+    ) -> np.ndarray:
         names = self.behaviours if behaviour == AVERAGE else (behaviour,)
-        parts = [np.array([one.correct for one in self.of(name, method)], dtype=float) for name in names]
+        parts = [np.array([read(one) for one in self.of(name, method)], dtype=float) for name in names]
         return np.concatenate(parts, axis=1)
 
     def difference(self, behaviour: str, method: str, other: str) -> Estimate:
@@ -144,6 +156,7 @@ class Outcomes:
             cost=cost,
             n_questions=correct.shape[1],
             n_seeds=correct.shape[0],
+            also={name: _estimate(self.also(behaviour, method, name)) for name in self._all[0].also},
         )
 
 
@@ -166,6 +179,8 @@ HEAD: tuple[str, ...] = (
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     """The table's cells, its head first."""
+    if rows[0].also:
+        return _cells_of_shares(rows)
     table: list[tuple[str, ...]] = [HEAD]
     for row in rows:
         base = row.method == BASE
@@ -174,6 +189,16 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
             row.behaviour, row.method, str(row.accuracy), "" if base else row.gain.signed(),
             "" if base else chosen, "" if base else f"{row.cost:+.3f} {row.worst}",
         ))  # fmt: skip
+    return table
+
+
+def _cells_of_shares(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    """What is told of answers, in place of accuracy and cost."""
+    table: list[tuple[str, ...]] = [("behaviour", "method", *rows[0].also, "layers @ strength")]
+    for row in rows:
+        chosen = "; ".join(_choice(layers, strength) for _, layers, strength in row.chosen)
+        shares = (str(share) for share in row.also.values())
+        table.append((row.behaviour, row.method, *shares, "" if row.method == BASE else chosen))
     return table
 
 
@@ -227,3 +252,15 @@ def sentences(outcomes: Outcomes, *, ours: str, rivals: Sequence[str]) -> list[s
 def _winner(rows: Sequence[Row], behaviour: str) -> str:
     here = [row for row in rows if row.behaviour == behaviour]
     return max(here, key=lambda row: row.accuracy.value).method
+
+
+def least(rows: Sequence[Row], what: str) -> list[str]:
+    """Which method leaves least of `what`, behaviour by behaviour."""
+    said = []
+    for behaviour in dict.fromkeys(row.behaviour for row in rows):
+        here = {row.method: row for row in rows if row.behaviour == behaviour}
+        best = min(here.values(), key=lambda row: row.also[what].value)
+        said.append(
+            f"Least {what} on {behaviour}: {best.method}, {best.also[what]}; base {here[BASE].also[what]}."
+        )
+    return said

@@ -93,6 +93,8 @@ def lora_dpo(
 
     with log-probabilities summed over each answer's tokens, in nats, and f_0 the frozen model's
     (Rafailov et al. 2023, equation 7). The first step's loss is log 2. Everything else is as in `lora_sft`.
+
+    Raises ValueError for `beta` that is not positive, and whatever `lora_sft` raises.
     """
     if not beta > 0:
         raise ValueError(f"beta={beta} must be positive.")

@@ -44,7 +44,10 @@ class Behaviour:
     clear_test_pairs: tuple[PreferencePair, ...] = field(repr=False)
 
     def draw(self, n: int, seed: int) -> tuple[PreferencePair, ...]:
-        """Draws `n` different pairs; the same `n` and `seed` give the same ones."""
+        """Draws `n` different pairs; the same `n` and `seed` give the same ones.
+
+        Raises ValueError if there are not so many.
+        """
         if not 1 <= n <= len(self.pairs):
             raise ValueError(
                 f"draw(n={n}): {self.name!r} has {len(self.pairs)} pairs; ask for 1 to {len(self.pairs)}."
