@@ -241,7 +241,9 @@ _kept: dict[tuple[int, Any], Sequence[gl.TokenAttribution]] = {}
 
 def _attributions(model: int, lesson: Lesson) -> Sequence[gl.TokenAttribution]:
     # The methods of a cell come one after the other: what the last of them attributed is kept.
-    key = (model, lesson.bench.cell.behaviour, tuple(lesson.pairs))
+    # Pictures cannot be looked up; the draw and the texts say which pairs these are.
+    cell, texts = lesson.bench.cell, tuple((one.prompt, one.chosen, one.rejected) for one in lesson.pairs)
+    key = (model, (cell.behaviour, cell.draw, texts))
     if key not in _kept:
         _kept.clear()
         _kept[key] = gl.attribute(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VectorMismatchError(ValueError):
@@ -12,6 +14,13 @@ class VectorMismatchError(ValueError):
 
 class VectorFileError(ValueError):
     """A file that does not hold steering vectors of this library."""
+
+
+def check_writable(path: Path, argument: str) -> None:
+    """OSError where a file cannot be written: better before an hour's work than after it."""
+    there = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
+    if not os.access(there, os.W_OK) or there.is_dir() == (there == path):
+        raise OSError(f"{argument}={path} cannot be written, because {there} cannot be: name another place.")
 
 
 def unknown_name(argument: str, value: object, known: Iterable[object]) -> ValueError:

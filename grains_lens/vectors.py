@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import controlvector, markup
-from .errors import VectorFileError
+from .errors import VectorFileError, check_writable
 from .rules import SteeringRule, add
 from .seam import check_layers
 from .units import Unit, in_unit
@@ -233,10 +233,14 @@ class SteeringVectors:
     # --- files -----------------------------------------------------------------------------------
 
     def save(self, path: str | Path) -> Path:
-        """Write a safetensors file: the tensors, and everything else as JSON in its metadata header."""
+        """Write a safetensors file: the tensors, and everything else as JSON in its metadata header.
+
+        Makes its directory. Raises OSError where it cannot be written.
+        """
         from safetensors.torch import save_file
 
         path = Path(path)
+        check_writable(path, "path")
         tensors = {"directions": self.directions, "residual_norm": self.residual_norm}
         header: dict[str, Any] = {"layers": list(self.layers), "provenance": _summary(self.provenance)}
         if (model := self.provenance.model) is not None:

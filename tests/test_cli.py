@@ -181,6 +181,11 @@ def test_what_a_user_can_mend_is_one_line_and_exit_status_2(run, tmp_path, vecto
         ("generate", "/not/there", "--prompt", "x"): "/not/there is not a directory",
         ("attribute", "myths", "truthfulness", "--limit", 0): "limit=0 must be at least 1",
         ("generate", "myths", "--prompt", "x", "--vectors", vectors, "--layers", 9): "layers=[9]",
+        # Before anything is computed, which would say what it found.
+        ("extract", "myths", "truthfulness", "--out", text / "v.safetensors"): "cannot be written",
+        ("attribute", "myths", "truthfulness", "--png", text / "strip.png"): "cannot be written",
+        ("demo", "--out", text): "cannot be written",
+        ("demo", "--out", text / "demo"): "cannot be written",
     }.items():
         status, out, complaint = run(*command)
         assert (status, out) == (2, ""), command

@@ -261,10 +261,12 @@ def figure(frame: pd.DataFrame) -> Figure:
     figure, (axes,) = plots.panels(1, width=1.45 * plots.COLUMN, height=3.6)
     for index, family in enumerate(FAMILIES):
         here = answer[[METHODS[name].family == family for name in answer["method"]]]
+        colour = plots.COLOURS[index]
         axes.errorbar(
             here["cost"], here["gain"], xerr=plots.whiskers(here, "cost"), yerr=plots.whiskers(here, "gain"),
-            fmt=plots.MARKERS[index], ms=4, color=plots.COLOURS[index], elinewidth=0.5, alpha=0.9, label=family,
+            fmt="none", ecolor=colour, elinewidth=0.5, alpha=0.35,
         )  # fmt: skip
+        axes.plot(here["cost"], here["gain"], plots.MARKERS[index], ms=4, color=colour, label=family)
     plots.zero(axes)
     plots.labels(
         axes,

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from ..errors import check_writable
 from .objects import (
     format_of,
     items_of,
@@ -52,6 +53,7 @@ def demo(
     """
     from ..demo import Settings, run
 
+    check_writable(out / "table.json", "out")
     without_loading_bars()
     settings = Settings(world, variant, seeds, behaviours, backend, out)
     run(settings, say=say)
@@ -78,6 +80,9 @@ def attribute(
     """
     import grains_lens as gl
 
+    for argument, path in {"out": out, "png": png}.items():
+        if path:
+            check_writable(path, argument)
     items = pairs_of(model, pairs, limit)
     attributions = gl.attribute(
         load(model, loading), items, method=method_of(scoring), baseline=scoring.baseline,
@@ -126,6 +131,7 @@ def extract(
     """
     import grains_lens as gl
 
+    check_writable(out, "out")
     aggregates = {
         "pca": gl.pca_direction, "mean": gl.mean_direction, "weighted_mean": gl.weighted_mean_direction,
     }  # fmt: skip
