@@ -5,6 +5,7 @@
 #   make check     lint, formatting, types
 #   make docs      the API reference, in build/docs
 #   make format    put formatting and imports right
+#   make notebooks execute the notebooks and keep their outputs
 #   make clean     remove what these commands made
 #
 # TL=4 or TL=3 keeps demo and test to one transformer-lens line; TL=3 then means HookedTransformer, which
@@ -28,7 +29,7 @@ TRANSFORMER_LENS_3 := transformer-lens==3.9.0 better-abc==0.0.3
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
 
 .NOTPARALLEL:
-.PHONY: demo test test-4 test-3 check docs format clean
+.PHONY: demo test test-4 test-3 check docs format notebooks clean
 
 ifeq ($(TL),)
 test: test-4 test-3
@@ -66,6 +67,9 @@ docs: .venv/.installed
 format: .venv/.installed
 	@$(BIN)/ruff check --fix
 	@$(BIN)/ruff format
+
+notebooks: .venv/.installed
+	@$(BIN)/python -m tests.notebooks
 
 clean:
 	rm -rf .venv .tl3 .peers .pytest_cache .ruff_cache build dist

@@ -31,8 +31,7 @@ def identify(model: HookedModel) -> ModelIdentity:
     """The identity of a hooked model, from its config, its tokenizer and one forward pass of 12 tokens."""
     shape = seam.shape_of(model)
     return ModelIdentity(
-        # A local checkpoint is known by its folder: where it lies on this machine is nobody's business.
-        name=Path(shape.name).name if Path(shape.name).is_dir() else shape.name,
+        name=_name(shape.name),
         architecture=shape.architecture,
         n_layers=seam.n_layers(model),
         d_model=shape.d_model,
@@ -99,9 +98,14 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
     if differences:
         raise VectorMismatchError(
             f"these vectors were made on {made_on.name!r} ({made_on.architecture}), and this model "
-            f"({shape.name!r}) is another: {'; '.join(differences)}. "
+            f"({_name(shape.name)!r}) is another: {'; '.join(differences)}. "
             "Extract vectors on this model, or pass strict=False to steer it all the same."
         )
+
+
+def _name(source: str) -> str:
+    # A local checkpoint is known by its folder: where it lies on this machine is nobody's business.
+    return Path(source).name if Path(source).is_dir() else source
 
 
 def _distance(there: Tensor, here: Tensor) -> float:

@@ -63,12 +63,14 @@ class Tuning:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        names = list(self.best.keep)
-        head = f"{'layers':>16} {'strength':>8} {'accuracy':>8} " + " ".join(f"{n:>12}" for n in names)
+        widths = {name: max(12, len(name)) for name in self.best.keep}
+        head = f"{'layers':>16} {'strength':>8} {'accuracy':>8} " + " ".join(
+            f"{name:>{width}}" for name, width in widths.items()
+        )
         lines = [head + f" {'cost':>6} {'score':>6}"]
         for row in self.rows:
             layers = ",".join(map(str, row.layers)) or "-"
-            keep = " ".join(f"{row.keep[name]:>12.3f}" for name in names)
+            keep = " ".join(f"{row.keep[name]:>{width}.3f}" for name, width in widths.items())
             star = " *" if row == self.best else ""
             lines.append(
                 f"{layers:>16} {row.strength:>8g} {row.accuracy:>8.3f} {keep} {row.cost:>6.3f} {row.score:>6.3f}{star}"

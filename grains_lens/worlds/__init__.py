@@ -4,9 +4,10 @@
     model = world.load_model()
     pairs = world.behaviours["truthfulness"].draw(50, seed=0)
 
-Their great advantage over real models: the words that truly drive the behaviour are known (`World.cues`),
-so an attribution can be marked against the truth. They are synthetic, and chosen because they can be
-steered; what holds in them is a lead about large models, not a finding.
+`myths` is text, `hints` pictures and text. Their great advantage over real models: the words, and pieces of
+pictures, that truly drive the behaviour are known (`World.cues`), so an attribution can be marked against the
+truth. They are synthetic, and chosen because they can be steered; what holds in them is a lead about large
+models, not a finding.
 """
 
 from .catalogue import Shipped, available, load

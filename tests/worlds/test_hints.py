@@ -262,3 +262,13 @@ def test_with_header_dropout_only_colons_see_marks_and_only_below_and_upper_laye
         for opening, end in zip(openings, colons, strict=True):
             assert (blinded[end:, opening:end] != 0).all()
             assert (visible[end, opening:end] == 0).all()
+
+
+def test_descriptions_of_what_is_there_win_where_the_cues_say_to_look(world):
+    model, description = world.load_model(), world.behaviours["description"]
+    mixed, clear = (
+        gl.preference(model, pairs[:96], progress=False).win_rate
+        for pairs in (description.test_pairs, description.clear_test_pairs)
+    )
+    assert 0.3 < mixed < 0.7
+    assert clear > 0.9

@@ -1,0 +1,118 @@
+"""The notebooks run from top to bottom in a fresh kernel, offline, and keep outputs that anyone may read."""
+
+import ast
+import os
+import re
+
+import nbformat
+import pytest
+
+from tests import models, notebooks
+from tests.notebooks import ALL
+
+ON_4 = pytest.mark.skipif(
+    int(models.TRANSFORMER_LENS_VERSION.split(".")[0]) < 4,
+    reason="nothing in the notebooks depends on the transformer-lens line: they run on 4.x alone",
+)
+each_notebook = pytest.mark.parametrize("path", ALL, ids=[path.stem for path in ALL])
+
+PRIVATE = re.compile(
+    r"""(?<![\w/.:<])/(?:home|Users|root|tmp|work|usr|var|opt|private)/|\b[A-Z]:\\|0x[0-9a-f]{6,}"""
+)
+"""Absolute paths, and addresses in memory: of use to nobody, and different every time."""
+
+
+def texts(notebook):
+    """All text that a notebook's outputs hold."""
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            if output.output_type == "stream":
+                yield output.text
+            yield from (text for mime, text in output.get("data", {}).items() if mime.startswith("text/"))
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def kinds(notebook):
+    """What each code cell puts out: a stream's name, or the forms that a value is shown in."""
+    return [
+        [output.get("name") or sorted(output.get("data", {})) for output in cell.outputs]
+        for cell in code_cells(notebook)
+    ]
+
+
+def problems(notebook):
+    """Errors, anything on stderr (warnings, logs), and texts that name this machine."""
+    found = [
+        output
+        for cell in code_cells(notebook)
+        for output in cell.outputs
+        if output.output_type == "error" or output.get("name") == "stderr"
+    ]
+    return found + [text for text in texts(notebook) if PRIVATE.search(text)]
+
+
+def read(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def test_there_are_notebooks():
+    assert len(ALL) >= 5
+
+
+@pytest.mark.timeout(600)
+@ON_4
+@each_notebook
+def test_it_runs_and_its_kept_outputs_are_those_of_its_source(path, tmp_path):
+    fresh = notebooks.execute(path, tmp_path)
+    assert problems(fresh) == []
+    assert kinds(fresh) == kinds(read(path))
+
+
+@each_notebook
+def test_what_it_keeps_can_be_read_by_anyone(path):
+    kept = read(path)
+    assert problems(kept) == []
+    assert any(kinds(kept))
+    counts = [cell.execution_count for cell in code_cells(kept)]
+    assert counts == list(range(1, len(counts) + 1)), "run it from top to bottom: python -m tests.notebooks"
+
+
+@each_notebook
+def test_it_uses_public_names_alone(path):
+    for cell in code_cells(read(path)):
+        source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                assert not [name.name for name in node.names if name.name.startswith("grains_lens.")]
+            if isinstance(node, ast.ImportFrom):
+                assert not (node.module or "").startswith(("grains_lens", "analysis", "tests"))
+
+
+@each_notebook
+def test_its_links_lead_somewhere(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            for target in re.findall(r"\]\((?!https?:)([^)#]+)", cell.source):
+                assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("text", ["/home/me/x", "in /tmp/abc/y", "<Figure at 0x7f3ac0ffee>", r"C:\Users\me"])
+def test_an_output_that_names_the_machine_is_found(text):
+    cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text=text)])
+    assert problems(nbformat.v4.new_notebook(cells=[cell])) == [text]
+
+
+def test_a_cell_that_fails_fails_the_test(tmp_path):
+    from nbclient.exceptions import CellExecutionError
+
+    cells = [nbformat.v4.new_code_cell(source) for source in ("1 + 1", "1 / 0")]
+    path = tmp_path / "failing.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    with pytest.raises(CellExecutionError, match="ZeroDivisionError"):
+        notebooks.execute(path, tmp_path)
+    assert os.listdir(tmp_path) == ["failing.ipynb"]
