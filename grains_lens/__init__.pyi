@@ -9,8 +9,10 @@ from .comparison import GenerationComparison as GenerationComparison
 from .comparison import compare_generations as compare_generations
 from .conductance import LayerConductance as LayerConductance
 from .conductance import layer_conductance as layer_conductance
+from .directions import component_directions as component_directions
 from .directions import mean_direction as mean_direction
 from .directions import pca_direction as pca_direction
+from .directions import probe_direction as probe_direction
 from .directions import weighted_mean_direction as weighted_mean_direction
 from .disturbance import calibrate as calibrate
 from .disturbance import kl_from_base as kl_from_base

@@ -7,7 +7,14 @@ from functools import partial
 import pytest
 import torch
 
-from grains_lens.directions import Aggregate, mean_direction, pca_direction, weighted_mean_direction
+from grains_lens.directions import (
+    Aggregate,
+    component_directions,
+    mean_direction,
+    pca_direction,
+    probe_direction,
+    weighted_mean_direction,
+)
 
 D_MODEL, N_PAIRS = 48, 50
 AGGREGATES = {
@@ -15,7 +22,10 @@ AGGREGATES = {
     "weighted": weighted_mean_direction,
     "pca": pca_direction,
     "centred": partial(pca_direction, centred=True),
+    "three components": component_directions(3),
+    "probe": probe_direction,
 }
+OF_STREAM_UNITS = (mean_direction, weighted_mean_direction, AGGREGATES["three components"])
 every_aggregate = pytest.mark.parametrize("aggregate", AGGREGATES.values(), ids=AGGREGATES)
 
 
@@ -30,7 +40,7 @@ def planted(strengths, *, noise, seed=0):
     return direction, deltas
 
 
-@every_aggregate
+@pytest.mark.parametrize("aggregate", [one for one in AGGREGATES.values() if one is not probe_direction])
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_a_planted_direction_comes_back_with_its_sign(aggregate, sign, seed):
@@ -44,10 +54,10 @@ def test_a_planted_direction_comes_back_with_its_sign(aggregate, sign, seed):
 @every_aggregate
 def test_directions_are_float32_in_any_precision(aggregate, dtype):
     strengths = 2.0 + draw(N_PAIRS, seed=1)
-    direction, deltas = planted(strengths, noise=0.5)
+    _, deltas = planted(strengths, noise=0.5)
     found = aggregate(deltas.to(dtype), strengths.abs().to(dtype))
     assert found.dtype == torch.float32
-    assert torch.cosine_similarity(found, direction, dim=0) > 0.99
+    assert torch.cosine_similarity(found, aggregate(deltas, strengths.abs()), dim=0) > 0.999
 
 
 def test_a_shift_that_all_pairs_share_is_found_uncentred_and_lost_centred():
@@ -112,7 +122,7 @@ def test_a_turn_of_the_axes_turns_the_direction(aggregate):
 def test_means_scale_with_the_differences_and_components_do_not(aggregate, factor):
     deltas, weights = draw(N_PAIRS, D_MODEL) + 0.5, draw(N_PAIRS, seed=1).abs()
     of_scaled, expected = aggregate(factor * deltas, weights), aggregate(deltas, weights)
-    if aggregate in (mean_direction, weighted_mean_direction):
+    if aggregate in OF_STREAM_UNITS:
         of_scaled = of_scaled / factor
     torch.testing.assert_close(of_scaled, expected, rtol=1e-4, atol=1e-5)
 
@@ -123,7 +133,7 @@ def test_means_scale_with_the_differences_and_components_do_not(aggregate, facto
 def test_identical_differences_give_their_direction(aggregate, length, n_pairs):
     delta = length * torch.nn.functional.normalize(draw(D_MODEL), dim=0)
     found = aggregate(delta.expand(n_pairs, -1), torch.ones(n_pairs))
-    expected = length if aggregate in (mean_direction, weighted_mean_direction) else 1.0
+    expected = length if aggregate in OF_STREAM_UNITS else found.norm()
     torch.testing.assert_close(found / expected, delta / length, rtol=1e-4, atol=1e-6)
 
 
@@ -174,3 +184,33 @@ def test_differences_that_are_not_finite_are_refused(bad):
     deltas[3, 4] = bad
     with pytest.raises(ValueError, match="deltas hold NaN or infinite values; see that"):
         pca_direction(deltas)
+
+
+def test_components_lie_between_the_first_component_and_the_mean():
+    deltas = 0.5 + draw(7, D_MODEL)
+    mean, first = deltas.mean(dim=0), pca_direction(deltas)
+    torch.testing.assert_close(component_directions(1)(deltas), (first @ mean) * first, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(component_directions(7)(deltas), mean, rtol=1e-4, atol=1e-5)
+    lengths = [float(component_directions(n)(deltas).norm()) for n in range(1, 8)]
+    assert lengths == sorted(lengths)
+    with pytest.raises(ValueError, match="n=0"):
+        component_directions(0)
+
+
+def test_a_probe_stands_where_its_loss_is_least():
+    """The gradient of ½‖w‖² + 2·Σ_j log(1 + exp(−w·x_j)) vanishes."""
+    deltas = 0.3 + draw(N_PAIRS, D_MODEL)
+    x = (deltas / deltas.norm(dim=1).mean()).double()
+    w = probe_direction(deltas).double()
+    gradient = w - 2 * (torch.sigmoid(-x @ w)[:, None] * x).sum(dim=0)
+    assert gradient.norm() < 1e-2 * w.norm()
+    torch.testing.assert_close(probe_direction(1e4 * deltas), w.float(), rtol=1e-3, atol=1e-4)
+    assert not probe_direction(torch.zeros(3, D_MODEL)).any()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_probe_finds_a_planted_direction_given_many_pairs(sign):
+    """With few, it leans towards whatever noise helps to tell the two apart."""
+    direction = torch.nn.functional.normalize(draw(16, seed=7), dim=0)
+    deltas = sign * 5 * direction + 0.3 * draw(200, 16)
+    assert torch.cosine_similarity(probe_direction(deltas), sign * direction, dim=0) > 0.99

@@ -11,7 +11,8 @@ import grains_lens as gl
 from tests.oracles import PAIRS
 from tests.vision_models import picture
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
@@ -30,3 +31,25 @@ def test_its_examples_run_on_a_model_and_a_file_of_ones_own(block, llama, llava,
     exec(block, scope)
     if "vectors.save(" in block:
         assert isinstance(gl.SteeringVectors.load("truthful.safetensors"), gl.SteeringVectors)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/results.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert links
+    assert not [link for link in links if not ((ROOT / page).parent / link).exists()]
+
+
+def test_it_compares_with_the_versions_that_the_tests_run_against():
+    pinned = (ROOT / "Makefile").read_text() + (ROOT / "constraints.txt").read_text()
+    for name in ("steering-vectors", "repeng", "captum"):
+        assert re.search(rf"{name} ([\d.]+\d)", README)[1] == re.search(rf"\b{name}==([\d.]+\d)", pinned)[1]
+
+
+def test_its_averages_are_those_of_the_whole_tables():
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    rows = [line.split(" | ") for line in results.splitlines() if line.startswith("| average")]
+    assert len(rows) == 11
+    for _, method, first, second, *_ in rows:
+        assert " | ".join((f"| {method}", first, second)) in README

@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import pandas as pd
-import torch
 from matplotlib.figure import Figure
-from torch import Tensor
 
 import grains_lens as gl
 
@@ -28,30 +25,11 @@ from ..subjects import Cell, Subject
 QUESTION = "Which aggregate makes the best vector: PCA (centred or not), a mean, several components, a probe?"
 
 
-@dataclass(frozen=True)
-class Components:
-    """The mean difference, projected onto the first `n` uncentred principal components."""
-
-    n: int = 3
-
-    def __call__(self, deltas: Tensor, weights: Tensor | None = None) -> Tensor:
-        components = torch.linalg.svd(deltas.double(), full_matrices=False).Vh[: self.n]
-        return (components.T @ (components @ deltas.double().mean(0))).float()
-
-
-def probe(deltas: Tensor, weights: Tensor | None = None) -> Tensor:
-    """The direction of a logistic regression without intercept that tells Δ from −Δ (L2, C = 1, Δ scaled to unit mean
-    length)."""
-    from sklearn.linear_model import LogisticRegression
-
-    rows = deltas.double().numpy()
-    rows = rows / max(1e-9, float(np.linalg.norm(rows, axis=1).mean()))
-    labels = np.repeat([1, 0], len(rows))
-    fitted = LogisticRegression(fit_intercept=False, max_iter=1000).fit(np.concatenate([rows, -rows]), labels)
-    return torch.tensor(fitted.coef_[0], dtype=torch.float32)
-
-
-TRIED: Mapping[str, Any] = {**AGGREGATES, "3 components": Components(3), "probe": probe}
+TRIED: Mapping[str, Any] = {
+    **AGGREGATES,
+    "3 components": gl.component_directions(3),
+    "probe": gl.probe_direction,
+}
 LINEAR = ("mean",)
 """The same in either contrast, so tried once."""
 

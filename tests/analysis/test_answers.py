@@ -9,10 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-import grains_lens as gl
 from analysis.cues import positions, share_found
 from analysis.recipes import Attributing, Recipe
-from analysis.studies import aggregation, layer_ablation, layer_selection, sample_scaling, transfer
+from analysis.studies import layer_ablation, layer_selection, sample_scaling, transfer
 from analysis.subjects import Cell, Subject
 
 
@@ -75,21 +74,6 @@ def test_layer_sets_cover_every_kind_once():
 
 def test_one_layer_models_have_one_set():
     assert layer_ablation.layer_sets(range(1), 2) == [("one", (0,))]
-
-
-def test_all_components_are_the_mean_and_one_is_along_the_first(bench):
-    generator = torch.Generator().manual_seed(0)
-    deltas = torch.randn(6, 4, generator=generator) + torch.tensor([3.0, 0, 0, 0])
-    assert torch.allclose(aggregation.Components(4)(deltas), deltas.mean(0), atol=1e-5)
-    first = torch.nn.functional.normalize(aggregation.Components(1)(deltas), dim=0)
-    assert torch.allclose(first, gl.pca_direction(deltas), atol=1e-5)
-
-
-def test_a_probe_finds_a_planted_direction_with_its_sign():
-    generator = torch.Generator().manual_seed(0)
-    planted = torch.nn.functional.normalize(torch.randn(16, generator=generator), dim=0)
-    deltas = 5 * planted + 0.3 * torch.randn(200, 16, generator=generator)
-    assert torch.cosine_similarity(aggregation.probe(deltas), planted, dim=0) > 0.99
 
 
 def test_layer_scores_are_larger_where_the_sides_are_further_apart():

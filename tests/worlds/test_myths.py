@@ -226,7 +226,7 @@ def test_unknown_worlds_are_refused_with_the_nearest_known_one(asked, message):
 
 
 def test_three_variants_ship():
-    assert [(one.name, one.variant, one.seeds) for one in worlds.available()] == [
+    assert [(one.name, one.variant, one.seeds) for one in worlds.available() if one.name == "myths"] == [
         ("myths", "standard", (0, 1, 2)),
         ("myths", "header_first", (0,)),
         ("myths", "no_header_dropout", (0,)),
