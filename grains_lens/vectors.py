@@ -216,7 +216,7 @@ class SteeringVectors:
         belongs = f"{model.name} ({model.architecture}, {model.dtype})" if model else "not recorded"
         versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())
         return markup.card(
-            f"SteeringVectors: {made.method} from {made.n_pairs} pairs",
+            f"SteeringVectors: {made.method}, {made.n_pairs} pair{'s' * (made.n_pairs != 1)}",
             f"Model: {belongs}; {made.hook_site}, d_model {self.d_model}",
             markup.table(["layer", "length of the direction", "", "residual norm"], rows),
             markup.details("settings", json.dumps(dict(made.settings), ensure_ascii=False)),
