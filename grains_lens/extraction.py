@@ -115,6 +115,10 @@ class Contrasts:
     layers: tuple[int, ...]
     residual_norm: Float[Tensor, " layer"]
 
+    def __repr__(self) -> str:
+        n_pairs, _, d_model = self.plus.shape
+        return f"Contrasts({n_pairs} pairs, layers {list(self.layers)}, d_model {d_model})"
+
     def reduce(
         self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
     ) -> Float[Tensor, "layer d_model"]:

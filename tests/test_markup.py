@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import grains_lens as gl
 from grains_lens import markup
 from tests import faces
 
@@ -77,6 +78,12 @@ def test_a_terminal_gets_plain_text_that_does_not_flood_it(name):
     assert "tensor(" not in shown
     assert len(shown) < 1000
     assert "<div" not in shown
+
+
+def test_contrasts_do_not_flood_a_terminal_either():
+    deltas, ones = torch.zeros(50, 2, 8), torch.ones(50)
+    shown = repr(gl.Contrasts(deltas, deltas, ones, ones, (1, 3), torch.ones(2)))
+    assert shown == "Contrasts(50 pairs, layers [1, 3], d_model 8)"
 
 
 def test_conductance_shows_every_token_layer_and_number():
