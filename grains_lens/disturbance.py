@@ -42,7 +42,8 @@ def kl_from_base(
         KL = mean over tokens t of Σ_w p_steered(w|t) (log p_steered(w|t) − log p_base(w|t))
 
     Over every token of a text, each of which predicts the next; of a pair, over the tokens of the chosen
-    answer, given the prompt. `steered` is a context that changes the model, as `steering(...)` gives it, not yet
+    answer, given the prompt. A text is all prompt: steering at positions="last" or "new" hardly touches it, so
+    measure that on pairs. `steered` is a context that changes the model, as `steering(...)` gives it, not yet
     entered; contexts around the call belong to both sides. (This is the divergence that preference learning
     charges a policy with.)
     """

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import grains_lens as gl
-from grains_lens import objective, seam
+from grains_lens import multimodal, objective, seam
 from grains_lens.encoding import PromptFormat
 from grains_lens.passes import Pass
 from grains_lens.positions import Scope
@@ -109,7 +109,7 @@ def test_pads_on_either_side_are_left_alone(hooked, vectors, positions, side):
     pad = seam.left_padded if side == "left" else seam.right_padded
     batch = pad(ids, torch.device("cpu"))
     streams, plain = {}, {}
-    extra = {} if seam.is_hooked_transformer(hooked) else {"position_ids": seam._positions(batch.mask)}
+    extra = {} if seam.is_hooked_transformer(hooked) else {"position_ids": multimodal.numbers(batch.mask)}
     capture = gl.capture_hooks(hooked, [0], plain)
     with torch.no_grad(), seam.hooked(hooked, capture):
         hooked(batch.tokens, attention_mask=batch.mask.long(), **extra)
