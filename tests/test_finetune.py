@@ -285,8 +285,9 @@ def test_nothing_asks_the_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refused)
     monkeypatch.chdir(world.path.parent)
     model = gl.load_model(world.path.name)
+    base = gl.preference(model, pairs, progress=False).mean_gap
     with lora_dpo(model, pairs, steps=2, **QUIET):
-        gl.preference(model, pairs, progress=False)
+        assert gl.preference(model, pairs, progress=False).mean_gap > base
 
 
 def test_a_world_learns_its_behaviour():

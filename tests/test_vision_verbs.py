@@ -59,10 +59,13 @@ def test_vectors_steer_and_strength_zero_does_nothing(llava, pairs, vectors):
     assert gl.kl_from_base(llava.hooked, pairs, gl.steering(llava.hooked, vectors, strength=1.0)) > 0.01
 
 
-def test_vectors_from_a_file_still_belong_to_the_model(llava, vectors, tmp_path):
+def test_vectors_from_a_file_belong_to_the_model_and_steer_alike(llava, pairs, vectors, tmp_path):
     vectors.save(tmp_path / "v.safetensors")
-    with gl.steering(llava.hooked, gl.SteeringVectors.load(tmp_path / "v.safetensors"), strength=1.0):
-        pass
+    gaps = []
+    for one in (vectors, gl.SteeringVectors.load(tmp_path / "v.safetensors")):
+        with gl.steering(llava.hooked, one, strength=1.0):
+            gaps.append(gl.preference(llava.hooked, pairs, progress=False).gaps)
+    assert torch.equal(*gaps)
 
 
 @pytest.mark.parametrize("positions", ["all", "prompt", "new", "last"])

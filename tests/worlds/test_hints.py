@@ -81,7 +81,9 @@ def test_training_shows_no_digit_image_of_dev_or_test():
 
 def test_no_picture_or_question_is_learnt_and_asked():
     for behaviour in hints.behaviours().values():
+        learnt = {np.asarray(pair.images[0]).tobytes() for pair in behaviour.pairs}
         for asked in (behaviour.dev, behaviour.test, behaviour.test_pairs):
+            assert not learnt & {np.asarray(one.images[0]).tobytes() for one in asked}
             gl.check_disjoint(behaviour.pairs, asked)
 
 
