@@ -15,7 +15,7 @@ from grains_lens.objective import encode_for
 from tests import models
 from tests.oracles import PAIRS, full_ids, random_vectors, same_state, state_of
 
-QUIET = {"progress": False, "batch_tokens": 120}
+QUIET = {"progress": False}
 RANK = 3
 
 
@@ -209,8 +209,8 @@ def mean_gap(model, vectors, **settings):
 
 @pytest.mark.parametrize("layers", [None, [1]])
 def test_training_lowers_the_loss_and_gains_more_than_plain_addition(llama, vectors, layers):
-    gate = trained(llama, vectors=vectors, layers=layers, steps=12)
-    assert len(gate.losses) == 12
+    gate = trained(llama, vectors=vectors, layers=layers, steps=8)
+    assert len(gate.losses) == 8
     assert gate.losses[-1] < gate.losses[0] - 0.01
     plain, gated = (
         mean_gap(llama, vectors, strength=0.4, layers=layers, rule=rule) for rule in (gl.add, gate)

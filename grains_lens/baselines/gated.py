@@ -44,8 +44,9 @@ class TrainedGate:
 
     with D = `down` [rank, d_model], U = `up` [d_model, rank], b = `bias` [d_model], float32, and rms(h) =
     ‖h‖/√d_model. Where U = 0 and b = 0, γ = 1 and this is `add`. It is one rule for all layers, and depends on
-    nothing but the token's own h: `steering(model, vectors, strength=gate.settings["strength"], rule=gate)`,
-    with the vectors it was trained on, steers as trained; text is the same with a cache and without.
+    nothing but the token's own h, so text is the same with a cache and without. `steering(model, vectors,
+    strength=gate.settings["strength"], rule=gate)`, with the vectors, layers and unit that it was trained
+    on, steers as trained: it is given as `rule` (what `gate` takes is one number a token).
 
     `losses` has each training step's loss in nats before the step, `settings` how it was made.
 
