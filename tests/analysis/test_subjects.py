@@ -42,7 +42,7 @@ def test_all_worlds_are_those_that_ship_and_have_the_behaviours():
     assert WORLD.each() == {"myths": WORLD}
     local = Subject(model="some/where")
     assert local.each() == {"where": local}
-    with pytest.raises(ValueError, match="not all in one world. There are hints: .*; myths: truthfulness"):
+    with pytest.raises(ValueError, match=r"not all in one world\. There are hints: .*; myths: truthfulness"):
         Subject(world=EVERY_WORLD, behaviours=("glare", "truthfulness")).each()
 
 
