@@ -56,7 +56,7 @@ def fit_dictionary(
     steps: int,
     seed: int = 0,
     rows: int = 256,
-    learning_rate: float = 2e-3,
+    learning_rate: float = 1e-2,
 ) -> Dictionary:
     """A top-k sparse autoencoder of these activations, trained to the least Σ‖h − ĥ‖² with Adam on `rows` at a step.
 
@@ -117,7 +117,7 @@ def dictionaries_of(
     prompts: Sequence[str],
     *,
     n_features: int = 384,
-    active: int = 12,
+    active: int = 24,
     steps: int = 600,
     seed: int = 0,
 ) -> dict[int, Dictionary]:
