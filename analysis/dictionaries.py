@@ -94,9 +94,12 @@ def fit_dictionary(
 
 
 def stream_of(model: Any, prompts: Sequence[str]) -> Float[Tensor, "layer row d_model"]:
-    """The residual stream after every block at every token of the prompts, BOS and the like left out."""
+    """The residual stream after every block at every token of the prompts, without BOS, EOS and pads."""
     encoded = [gl.prompt_inputs(model, [prompt])["input_ids"][0] for prompt in prompts]
-    special = torch.tensor(model.tokenizer.all_special_ids)
+    # Not every special token: a word that the vocabulary does not know is content.
+    tokenizer = model.tokenizer
+    marks = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    special = torch.tensor(sorted(marks), dtype=torch.long)
     groups: dict[int, list[Tensor]] = {}
     for ids in encoded:
         groups.setdefault(len(ids), []).append(ids)
