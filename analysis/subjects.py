@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ import grains_lens as gl
 
 KINDS = ("clear", "neutral")
 """Questions of other behaviours that must not suffer: with good cues only, and with none."""
+
+
+EVERY_WORLD = "all"
+"""Stands for all worlds that ship, in studies that run on several."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,22 @@ class Subject:
     def model_seeds(self) -> tuple[int, ...]:
         """The seeds of the models there are; a local model counts as seed 0."""
         return self.seeds if self.model is None else (0,)
+
+    def each(self) -> dict[str, Subject]:
+        """Subjects by the name of their world or model: this one, or for `EVERY_WORLD` each that has the behaviours.
+
+        Raises ValueError where no world has them all."""
+        if self.model is not None or self.world != EVERY_WORLD:
+            return {self.world if self.model is None else Path(self.model).name: self}
+        ships = [one.name for one in gl.worlds.available() if one.variant == self.variant]
+        known = {name: _of_world(name, self.variant, self.model_seeds()[0]) for name in ships}
+        chosen = {
+            name: replace(self, world=name) for name in ships if set(self.behaviours) <= set(known[name])
+        }
+        if not chosen:
+            there = "; ".join(f"{name}: {', '.join(has)}" for name, has in known.items())
+            raise ValueError(f"behaviours={self.behaviours!r} are not all in one world. There are {there}.")
+        return chosen
 
     def cells(self, draws: int) -> list[Cell]:
         """Every model, behaviour and draw of pairs, model by model: a worker then loads few of them."""

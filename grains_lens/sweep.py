@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from . import branches, seam
+from . import branches, multimodal, seam
 from .encoding import Encoded
 from .gates import Gate
 from .objective import Objective, answer_logprobs, buckets, collate
@@ -53,7 +53,9 @@ def score_cells(
         for items, some in _batches(encoded, len(steered), batch_tokens):
             trunk = len(items)
             cells = [steered[index] for index in some]
-            batch = collate([encoded[item] for item in items], seam.device_of(model)).repeat(1 + len(cells))
+            alone = collate([encoded[item] for item in items], seam.device_of(model))
+            batch, merged = alone.repeat(1 + len(cells)), _merged(model, alone.prompts)
+            embeddings = None if merged is None else merged.repeat(1 + len(cells), 1, 1)
             rows = torch.cat([torch.zeros(1, strengths.shape[1]), strengths[cells]]).repeat_interleave(
                 trunk, 0
             )
@@ -66,7 +68,7 @@ def score_cells(
             with branches.branching(model, alive, trunk), steering_of_rows(
                 model, vectors, rows, alive, rule=rule, positions=positions, gate=gate, unit=unit
             ):  # fmt: skip
-                scores = answer_logprobs(model, batch, objective=objective)
+                scores = answer_logprobs(model, batch, objective=objective, embeddings=embeddings)
             scores = (
                 torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu().unflatten(0, (-1, trunk))
             )
@@ -74,6 +76,13 @@ def score_cells(
                 logprobs[torch.tensor(cell, dtype=torch.long)[:, None], items, : score.shape[1]] = score
             bar.update(trunk * (len(cells) + (len(unsteered) if 0 in some or not steered else 0)))
     return logprobs
+
+
+def _merged(model: HookedModel, prompts: seam.TokenBatch) -> Float[Tensor, "batch pos d_model"] | None:
+    """What enters block 0 where prompts have images, which the vision tower then sees once for all cells."""
+    if not prompts.pixels or multimodal.reaches_deeper_layers(model):
+        return None
+    return seam.embed(model, prompts)[1]
 
 
 def _by_first_layer(strengths: Tensor, layers: Sequence[int]) -> tuple[list[int], list[int]]:

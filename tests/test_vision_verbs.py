@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import grains_lens as gl
+from grains_lens import sweep
 from grains_lens.baselines import correlated_features, mean_difference
 from grains_lens.objective import encode_for
 from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
@@ -137,11 +139,46 @@ def test_inputs_for_writing_are_left_padded(seeing):
         )
 
 
-def test_tuning_runs_on_pictures(llava, pairs, vectors):
-    tuned = gl.tune(
-        llava.hooked, vectors, questions_of(pairs), strengths=(0.0, 0.5), layers=[(1,), (2,)], progress=False
-    )
-    assert tuned.best is not None
+def test_cells_of_a_sweep_are_what_steering_gives_and_a_picture_is_looked_at_once(seeing):
+    asked = questions_of(pairs_for(seeing.placeholder))
+    vectors = gl.baselines.random_direction(seeing.hooked, pairs_for(seeing.placeholder), seed=1)
+    strengths = torch.zeros(5, len(vectors))
+    strengths[1:, 0] = torch.tensor([0.0, 0.5, 1.0, 0.0])
+    strengths[3:, 1] = 0.7
+    encoded, tower = encode_for(seeing.hooked, asked), vision_tower(seeing.hooked)
+    with seen_by(tower) as pixels:
+        found = sweep.score_cells(
+            seeing.hooked, vectors, encoded, strengths, rule=gl.add_keeping_norm, positions="all", gate=None,
+            unit="residual", objective="sum", batch_tokens=10_000,
+        )  # fmt: skip
+    with seen_by(tower) as once:
+        gl.multiple_choice(seeing.hooked, asked, progress=False)
+    assert sum(pixels) == sum(once) > 0
+    for strength, cell in zip(strengths, found, strict=True):
+        with gl.steering(seeing.hooked, vectors, strength=strength):
+            alone = gl.multiple_choice(seeing.hooked, asked, progress=False).logprobs
+        torch.testing.assert_close(cell, alone, rtol=1e-4, atol=1e-4)
+
+
+def vision_tower(model):
+    """The module that is run once where pixels become features."""
+    named = dict(model.original_model.named_modules())
+    return next(m for name, m in named.items() if name.rpartition(".")[2] in ("vision_tower", "visual"))
+
+
+@contextlib.contextmanager
+def seen_by(tower):
+    """How many numbers of pixels it is given, call by call."""
+    sizes = []
+
+    def note(module, args, kwargs):
+        sizes.append(next(one for one in (*args, *kwargs.values()) if isinstance(one, torch.Tensor)).numel())
+
+    handle = tower.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield sizes
+    finally:
+        handle.remove()
 
 
 def test_a_gate_is_fitted_on_pictures(llava, pairs):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import grains_lens as gl
@@ -34,7 +35,7 @@ from ..contests import (
 )
 from ..estimates import estimates
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import EVERY_WORLD, Cell, Subject
 
 QUESTION = "What does GrAInS gain, and cost, beside every rival with the same pairs, questions and trials?"
 PAPER = "GrAInS (paper)"
@@ -42,9 +43,9 @@ PAPER = "GrAInS (paper)"
 
 @dataclass(frozen=True)
 class Settings:
-    """`n_pairs` are drawn anew `draws` times."""
+    """`n_pairs` are drawn anew `draws` times. `--world all`, the default, is every world that ships."""
 
-    subject: Subject = Subject()
+    subject: Subject = Subject(world=EVERY_WORLD)
     exam: Exam = Exam(n_dev=72, n_keep=12)
     grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=40)
     methods: tuple[str, ...] = ()
@@ -64,8 +65,9 @@ QUICK = Settings(
 
 @dataclass(frozen=True)
 class Contest(Cell):
-    """One method on one model, behaviour and draw of pairs."""
+    """One method on one world's model, behaviour and draw of pairs."""
 
+    world: str
     method: str
 
 
@@ -74,22 +76,26 @@ def cells(settings: Settings) -> Sequence[Contest]:
         if name not in METHODS:
             raise ValueError(f"methods={name!r} is not one of {', '.join(METHODS)}.")
     return [
-        Contest(cell.seed, cell.behaviour, cell.draw, name)
+        Contest(cell.seed, cell.behaviour, cell.draw, world, name)
         # Draw by draw, so that a run that is not finished yet has whole draws in it.
-        for cell in sorted(settings.subject.cells(settings.draws), key=lambda cell: cell.draw)
+        for draw in range(settings.draws)
+        for world, subject in settings.subject.each().items()
+        for cell in subject.cells(settings.draws)
+        if cell.draw == draw
         for name in settings.methods or METHODS
     ]
 
 
 def measure(cell: Contest, settings: Settings) -> list[Row]:
-    bench = settings.subject.bench(cell)
+    subject = settings.subject.each()[cell.world]
+    bench = subject.bench(cell)
     if cell.method == "ActAdd" and bench.world is None:
         return []
     lesson = Lesson(bench, bench.draw(settings.n_pairs))
     check_splits(bench, lesson)
     dev, test = (settings.exam.paper(bench, split) for split in ("dev", "test"))
     trials = METHODS[cell.method].trials(lesson, dev, settings.grid)
-    base = unsteered(settings.subject, settings.exam, Cell(cell.seed, cell.behaviour, 0))
+    base = unsteered(subject, settings.exam, Cell(cell.seed, cell.behaviour, 0))
     row = judged(bench.model, test, base, best(trials, settings.exam.charge))
     return [{**row, "tried": len(trials) - 1}]
 
@@ -233,21 +239,27 @@ METHODS: dict[str, Method] = {
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a method, averaged over behaviours; then its gain on each of them. `over_paper` and `gain` are paired."""
+    """A row a world and method, averaged over behaviours; then its gain on each of them. `over_paper` and `gain` are
+    paired."""
     frame = against(frame, PAPER)
-    frame = frame.sort_values("method", key=lambda names: names.map(list(METHODS).index), kind="stable")
-    answer = estimates(frame, ["method"], ["accuracy", "gain", "over_paper", "cost"])
+    order = {name: at for at, name in enumerate(METHODS)}
+    frame = frame.sort_values(
+        ["world", "method"], key=lambda names: names.map(lambda name: order.get(name, name)), kind="stable"
+    )
+    answer = estimates(frame, ["world", "method"], ["accuracy", "gain", "over_paper", "cost"])
     behaviours = list(dict.fromkeys(frame["behaviour"]))
+    keys = pd.MultiIndex.from_frame(answer[["world", "method"]])
     for behaviour in behaviours if len(behaviours) > 1 else ():
-        here = estimates(frame[frame["behaviour"] == behaviour], ["method"], ["gain"]).set_index("method")
+        here = estimates(frame[frame["behaviour"] == behaviour], ["world", "method"], ["gain"])
+        here = here.set_index(["world", "method"]).reindex(keys)
         for end in ("", "_low", "_high"):
-            answer[behaviour + end] = answer["method"].map(here["gain" + end])
+            answer[behaviour + end] = here["gain" + end].to_numpy()
     return answer
 
 
 def against(frame: pd.DataFrame, method: str) -> pd.DataFrame:
     """The rows, each with how much more accurate it is than `method` on the same model, behaviour and draw."""
-    keys = ["seed", "behaviour", "draw"]
+    keys = ["world", "seed", "behaviour", "draw"]
     other = frame[frame["method"] == method].set_index(keys)["accuracy"]
     paired = frame.join(other.rename("other"), on=keys)
     return frame.assign(over_paper=paired["accuracy"] - paired["other"])
@@ -258,7 +270,27 @@ FAMILIES = ("GrAInS", "vector", "chance", "fine-tuning")
 
 def figure(frame: pd.DataFrame) -> Figure:
     answer = table(frame)
-    figure, (axes,) = plots.panels(1, width=1.45 * plots.COLUMN, height=3.6)
+    worlds = list(dict.fromkeys(answer["world"]))
+    figure, panels = plots.panels(len(worlds), columns=1, width=1.45 * plots.COLUMN, height=3.4)
+    for axes, world in zip(panels, worlds, strict=True):
+        here = answer[answer["world"] == world]
+        scatter(axes, here)
+        last = axes is panels[-1]
+        plots.labels(
+            axes,
+            x="cost: worst drop in accuracy elsewhere (95% interval)" if last else "",
+            y="gain in test accuracy (95% interval)",
+            title=world if len(worlds) > 1 else "",
+        )
+    plots.legend(figure, panels[0])
+    for axes, world in zip(panels, worlds, strict=True):
+        here = answer[answer["world"] == world]
+        plots.label_points(axes, here["cost"], here["gain"], here["method"])
+    return figure
+
+
+def scatter(axes: Axes, answer: pd.DataFrame) -> None:
+    """Gain against cost, one point a method, with its intervals."""
     for index, family in enumerate(FAMILIES):
         here = answer[[METHODS[name].family == family for name in answer["method"]]]
         colour = plots.COLOURS[index]
@@ -268,12 +300,4 @@ def figure(frame: pd.DataFrame) -> Figure:
         )  # fmt: skip
         axes.plot(here["cost"], here["gain"], plots.MARKERS[index], ms=4, color=colour, label=family)
     plots.zero(axes)
-    plots.labels(
-        axes,
-        x="cost: worst drop in accuracy elsewhere (95% interval)",
-        y="gain in test accuracy (95% interval)",
-    )
     axes.margins(0.12)
-    plots.label_points(axes, answer["cost"], answer["gain"], answer["method"])
-    plots.legend(figure, axes)
-    return figure

@@ -10,7 +10,7 @@ import pytest
 import grains_lens as gl
 from analysis.judging import Judging
 from analysis.recipes import Recipe, VectorsName, method
-from analysis.subjects import Cell, Subject
+from analysis.subjects import EVERY_WORLD, Cell, Subject
 
 SMALL = Judging(n_dev=12, n_test=24, n_keep=2, n_keep_test=3, strengths=(0.0, 0.25, 0.5))
 WORLD = Subject(seeds=(0, 1), behaviours=("truthfulness", "stereotypes"))
@@ -31,6 +31,19 @@ def test_cells_are_every_model_behaviour_and_draw():
     cells = WORLD.cells(3)
     assert len(set(cells)) == len(cells) == 2 * 2 * 3
     assert [cell.seed for cell in cells] == sorted(cell.seed for cell in cells)
+
+
+def test_all_worlds_are_those_that_ship_and_have_the_behaviours():
+    both = Subject(world=EVERY_WORLD).each()
+    assert set(both) == {"myths", "hints"}
+    assert all(subject.world == name and subject.names() for name, subject in both.items())
+    assert set(Subject(world=EVERY_WORLD, behaviours=("glare",)).each()) == {"hints"}
+    assert set(Subject(world=EVERY_WORLD, variant="header_first").each()) == {"myths"}
+    assert WORLD.each() == {"myths": WORLD}
+    local = Subject(model="some/where")
+    assert local.each() == {"where": local}
+    with pytest.raises(ValueError, match=r"not all in one world\. There are hints: .*; myths: truthfulness"):
+        Subject(world=EVERY_WORLD, behaviours=("glare", "truthfulness")).each()
 
 
 def test_a_cell_draws_its_own_pairs_and_the_model_is_loaded_once(bench):
