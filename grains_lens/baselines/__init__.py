@@ -11,13 +11,17 @@ from .chance import random_direction as random_direction
 from .differences import in_context_vector as in_context_vector
 from .differences import mean_difference as mean_difference
 from .differences import pca_difference as pca_difference
+from .features import FeatureDictionary as FeatureDictionary
+from .features import correlated_features as correlated_features
 from .gradient import gradient_direction as gradient_direction
 from .optimised import optimised_direction as optimised_direction
 from .probe import probe_direction as probe_direction
 from .texts import activation_addition as activation_addition
 
 __all__ = [
+    "FeatureDictionary",
     "activation_addition",
+    "correlated_features",
     "gradient_direction",
     "in_context_vector",
     "lora_dpo",
