@@ -3,7 +3,6 @@ from . import presets as presets
 from . import show as show
 from . import worlds as worlds
 from .attribution import CompletenessWarning as CompletenessWarning
-from .attribution import TokenAttribution as TokenAttribution
 from .attribution import attribute as attribute
 from .comparison import GenerationComparison as GenerationComparison
 from .comparison import compare_generations as compare_generations
@@ -65,6 +64,7 @@ from .steering import Steering as Steering
 from .steering import capture_hooks as capture_hooks
 from .steering import steering as steering
 from .steering import steering_hooks as steering_hooks
+from .token_attribution import TokenAttribution as TokenAttribution
 from .tuning import Tuning as Tuning
 from .tuning import first_order_gain as first_order_gain
 from .tuning import tune as tune

@@ -16,8 +16,6 @@ from tqdm.auto import tqdm
 from . import seam
 from .attribution import (
     BATCH_TOKENS,
-    Modality,
-    TokenAttribution,
     attribute,
     special_positions,
     warn_if_images_go_deeper,
@@ -33,6 +31,7 @@ from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel
 from .selection import Sign
+from .token_attribution import Modality, TokenAttribution
 from .vectors import Provenance, SteeringVectors
 
 Contrast = Literal["two_sided", "difference"]

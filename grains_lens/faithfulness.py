@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import markup, seam
-from .attribution import BATCH_TOKENS, TokenAttribution, gap_function
+from .attribution import BATCH_TOKENS, gap_function
 from .embeddings import Filler, filler_embedding
 from .encoding import PromptFormat
 from .extraction import check_attributions
@@ -19,6 +19,7 @@ from .objective import Objective, check_objective, encode_for
 from .pairs import PreferencePair
 from .seam import HookedModel
 from .selection import Sign
+from .token_attribution import TokenAttribution
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,9 +6,10 @@ change nothing. What a pass consists of (`passes.Pass`) is seen as it begins.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -50,7 +51,7 @@ class Scope(threading.local):
     """
 
     def __init__(self, positions: Positions, *, joining: bool = False) -> None:
-        self.positions = check_positions(positions)
+        self.positions: Named | tuple[int, ...] = check_positions(positions)
         self._joining = joining
         self.forget()
 
@@ -82,6 +83,12 @@ class Scope(threading.local):
             self._where = None if mask is None else mask[:, this.past :]
             return
         n_prompt = self._follow(this)
+        if mask is None and not isinstance(self.positions, tuple):
+            # Every row is alike, and a token's number is its column: once a token, so not in tensors.
+            first, end = _span(self.positions, n_prompt)
+            self.nowhere, self._where = total <= first or end <= this.past, None
+            if self.nowhere or (first <= this.past and total <= end):
+                return
         if mask is None:
             mask = torch.ones(this.content.shape[0], total, dtype=torch.bool, device=this.content.device)
         number = mask.long().cumsum(dim=-1)[:, this.past :] - 1
@@ -131,14 +138,16 @@ class Scope(threading.local):
         )
 
     def _chosen(self, number: Tensor, prompt: Tensor) -> Tensor:
-        if self.positions == "prompt":
-            return number < prompt
-        if self.positions == "new":
-            return number >= prompt
-        if self.positions == "last":
-            return number >= prompt - 1
-        assert not isinstance(self.positions, str)
+        if not isinstance(self.positions, tuple):
+            first, end = _span(self.positions, prompt)
+            return (number >= first) & (number < end)
         chosen = torch.zeros_like(number, dtype=torch.bool)
         for position in self.positions:
             chosen |= number == (position if position >= 0 else prompt + position)
         return chosen
+
+
+def _span(positions: Named, prompt: Any) -> tuple[Any, Any]:
+    """The first number to steer and the one after the last, after a prompt of so many tokens."""
+    ends = {"prompt": (0, prompt), "new": (prompt, math.inf), "last": (prompt - 1, math.inf)}
+    return ends.get(positions, (0, math.inf))

@@ -1,8 +1,8 @@
-"""Reading the residual stream after blocks, where a prompt or an answer ends."""
+"""Reading the residual stream after blocks, where a prompt or an answer ends, and where an answer is written."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,31 +31,73 @@ def read_residuals(
     answers: TokenBatch | None = None,
 ) -> ResidualReading:
     """The residual stream after each of `layers` at the end of left-padded prompts, or of their answers."""
+    reading, prefix = _read_prompts(model, prompts, layers, embeddings)
+    if answers is None:
+        return reading
+    rows, last = torch.arange(len(answers)), answers.mask.long().sum(dim=-1) - 1
+    ends = _read_answers(
+        model, prefix, answers.tokens, layers, lambda h: h[rows.to(h.device), last.to(h.device)]
+    )
+    return ResidualReading(at_end=ends, norms=reading.norms)
+
+
+def read_writing(
+    model: HookedModel, prompts: TokenBatch, answers: TokenBatch, *, layers: Sequence[int]
+) -> tuple[Float[Tensor, "batch layer new d_model"], ResidualReading]:
+    """The residual stream after each of `layers` at the positions that write the answers, float32 on the CPU, and
+    the reading of the prompts.
+
+    Position t is the one whose logits give the answer's token t: the prompt's last for the first, each
+    token for the next. `answers.mask` says which of them are an answer's own.
+    """
+    reading, prefix = _read_prompts(model, prompts, layers)
+    stream = reading.at_end[:, :, None]
+    if answers.tokens.shape[1] > 1:
+        written = _read_answers(model, prefix, answers.tokens[:, :-1], layers, lambda h: h)
+        stream = torch.cat([stream, written], dim=2)
+    return stream, reading
+
+
+def _read_prompts(
+    model: HookedModel, prompts: TokenBatch, layers: Sequence[int], embeddings: Tensor | None = None
+) -> tuple[ResidualReading, seam.Prefix]:
     ends: dict[int, Tensor] = {}
     norms: dict[int, Tensor] = {}
 
-    def read_prompt(layer: int) -> seam.Edit:
+    def read(layer: int) -> seam.Edit:
         def edit(h: Tensor) -> None:
             ends[layer] = h[:, -1].float().cpu()
             norms[layer] = torch.linalg.vector_norm(h.float(), dim=-1).cpu()
 
         return edit
 
-    def read_answer(layer: int, last: Tensor) -> seam.Edit:
+    edits = [(seam.resid_post(layer), read(layer)) for layer in layers]
+    with torch.no_grad(), seam.hooked(model, edits):
+        _, prefix = seam.prefill(model, prompts, embeddings=embeddings)
+    return ResidualReading(_by_layer(ends, layers), _by_layer(norms, layers)), prefix
+
+
+def _read_answers(
+    model: HookedModel,
+    prefix: seam.Prefix,
+    tokens: Tensor,
+    layers: Sequence[int],
+    part: Callable[[Tensor], Tensor],
+) -> Tensor:
+    """`part` of the stream over the tokens that follow the prefix, [batch, layer, ...]."""
+    read: dict[int, Tensor] = {}
+
+    def read_at(layer: int) -> seam.Edit:
         def edit(h: Tensor) -> None:
-            ends[layer] = h[torch.arange(len(h), device=h.device), last.to(h.device)].float().cpu()
+            read[layer] = part(h).float().cpu()
 
         return edit
 
-    edits = [(seam.resid_post(layer), read_prompt(layer)) for layer in layers]
-    with torch.no_grad():
-        with seam.hooked(model, edits):
-            _, prefix = seam.prefill(model, prompts, embeddings=embeddings)
-        if answers is not None:
-            last = answers.mask.long().sum(dim=-1) - 1
-            with seam.hooked(model, [(seam.resid_post(layer), read_answer(layer, last)) for layer in layers]):
-                seam.extend(model, prefix, answers.tokens)
-    return ResidualReading(
-        at_end=torch.stack([ends[layer] for layer in layers], dim=1),
-        norms=torch.stack([norms[layer] for layer in layers], dim=1),
-    )
+    edits = [(seam.resid_post(layer), read_at(layer)) for layer in layers]
+    with torch.no_grad(), seam.hooked(model, edits):
+        seam.extend(model, prefix, tokens)
+    return _by_layer(read, layers)
+
+
+def _by_layer(read: Mapping[int, Tensor], layers: Sequence[int]) -> Tensor:
+    return torch.stack([read[layer] for layer in layers], dim=1)

@@ -32,10 +32,11 @@ def add_keeping_norm(
     """
     moved = h + v
     length = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
-    vanishes = length == 0
-    # Divided by 1 there, not by 0, which would make every gradient NaN although the result is not used.
-    scale = torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length.masked_fill(vanishes, 1.0)
-    return torch.where(vanishes, h, moved * scale)
+    points = length.bool()
+    if length.requires_grad:
+        # Divided by 1 where it vanishes, not by 0: the result is not used, but its gradient would be NaN.
+        length = length.masked_fill(~points, 1.0)
+    return torch.where(points, moved * (torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length), h)
 
 
 def of_direction(rule: SteeringRule) -> SteeringRule:

@@ -22,7 +22,11 @@ from .units import Unit, in_unit
 from .vectors import SteeringVectors
 
 Strength = float | Sequence[float] | Tensor
-"""A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1]."""
+"""A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1].
+
+Beam search and several sampled texts a prompt make n rows of each, one behind the other: give
+`strengths.repeat_interleave(n, dim=0)` then.
+"""
 
 
 def steering(
@@ -268,7 +272,10 @@ def _steer(
 
     def edit(h: Tensor) -> Tensor | None:
         if added.ndim == 3 and len(added) != len(h):
-            raise ValueError(f"strength has {len(added)} rows and the batch {len(h)}: give one for each.")
+            raise ValueError(
+                f"strength has {len(added)} rows and the batch {len(h)}: give one for each. Beam search and several "
+                "texts a prompt make n rows of each: strength.repeat_interleave(n, dim=0)."
+            )
         where = scope.here(h)
         if scope.nowhere:
             return None

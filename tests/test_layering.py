@@ -35,6 +35,7 @@ LAYERS = {
             "splits",
             "strips",
             "tables",
+            "token_attribution",
             "units",
             "vectors",
             "vision",

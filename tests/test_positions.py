@@ -224,6 +224,30 @@ def test_beams_are_steered_row_by_row(bridge, vectors, positions):
             assert float(total) == pytest.approx(float(score), abs=1e-3)
 
 
+@pytest.mark.parametrize("positions", ["all", "new"])
+def test_rows_of_beam_search_have_strengths_of_their_own(bridge, vectors, positions):
+    """Beams of a row stay together, so each row is written as it would be alone."""
+    batch = seam.left_padded([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54]], torch.device("cpu"))
+    settings = {
+        "max_new_tokens": NEW, "num_beams": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0,
+        "return_dict_in_generate": True, "output_scores": True,
+    }  # fmt: skip
+    strengths = torch.tensor([[STRENGTH], [-2 * STRENGTH]])
+
+    def written(tokens, mask, strength):
+        with gl.steering(bridge, vectors, strength=strength, positions=positions):
+            found = bridge.original_model.generate(tokens, attention_mask=mask.long(), **settings)
+        return found.sequences[:, -NEW:], found.sequences_scores
+
+    texts, scores = written(batch.tokens, batch.mask, strengths.repeat_interleave(3, dim=0))
+    for row in range(2):
+        text, score = written(batch.tokens[row : row + 1], batch.mask[row : row + 1], float(strengths[row]))
+        assert torch.equal(texts[row], text[0])
+        torch.testing.assert_close(scores[row], score[0], rtol=1e-4, atol=1e-4)
+    _, other = written(batch.tokens[:1], batch.mask[:1], float(strengths[1]))
+    assert abs(float(other[0] - scores[0])) > 0.01, "the strengths do not tell: this test shows nothing"
+
+
 # --- images --------------------------------------------------------------------------------------
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 import grains_lens as gl
 from grains_lens import sweep
-from grains_lens.baselines import mean_difference
+from grains_lens.baselines import correlated_features, mean_difference
 from grains_lens.objective import encode_for
 from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
 
@@ -24,6 +25,17 @@ def pairs(llava: VisionModel) -> list[gl.PreferencePair]:
 def vectors(llava: VisionModel, pairs: list[gl.PreferencePair]) -> gl.SteeringVectors:
     method = gl.IntegratedGradients(tolerance=0.05)
     return gl.extract_vectors(llava.hooked, pairs, method=method, k=2, progress=False)
+
+
+class ReluAtoms:
+    """A dictionary with an atom either way along random axes."""
+
+    def __init__(self, d_model: int) -> None:
+        axes = torch.randn(8, d_model, generator=torch.Generator().manual_seed(0))
+        self.W_dec = torch.cat([axes, -axes])
+
+    def encode(self, h: torch.Tensor) -> torch.Tensor:
+        return (h @ self.W_dec.T).relu()
 
 
 def questions_of(pairs: list[gl.PreferencePair]) -> list[gl.MultipleChoice]:
@@ -48,6 +60,29 @@ def test_mean_difference_is_that_of_a_plain_model(llava, pairs):
         differences.append(ends[0] - ends[1])
     expected = torch.stack(differences).mean(dim=0)
     assert torch.allclose(vectors.directions[:-1], expected, atol=1e-4)
+
+
+def test_features_are_read_where_answers_about_pictures_are_written(llava, pairs):
+    atoms = ReluAtoms(llava.plain.config.get_text_config().hidden_size)
+    outcomes = [1.0, -2.0, 0.5, 3.0]
+    vectors = correlated_features(llava.hooked, pairs, {0: atoms}, outcomes=outcomes, progress=False)
+    pooled = []
+    for pair in pairs:
+        own = pair.chosen if hf_gap(llava, pair)[0] > 0 else pair.rejected
+        inputs, n_prompt = hf_inputs(llava, pair, own)
+        with torch.no_grad():
+            out = llava.plain(**inputs, output_hidden_states=True)
+        # Placeholders grow into image tokens, so the answer is counted from the end.
+        n_answer = inputs["input_ids"].shape[1] - n_prompt
+        pooled.append(atoms.encode(out.hidden_states[1][0, -n_answer - 1 : -1]).amax(dim=0))
+    correlations = [
+        np.corrcoef(z, outcomes)[0, 1] if np.ptp(z) else -1 for z in torch.stack(pooled).T.numpy()
+    ]
+    (best,) = vectors.provenance.settings["features"]
+    assert best["feature"] == int(np.argmax(correlations))
+    assert best["correlation"] == pytest.approx(max(correlations), abs=1e-3)
+    good = torch.stack(pooled)[[0, 3]].mean(dim=0)[best["feature"]]
+    assert torch.allclose(vectors[0], good * atoms.W_dec[best["feature"]], rtol=1e-3, atol=1e-4)
 
 
 def test_vectors_steer_and_strength_zero_does_nothing(llava, pairs, vectors):

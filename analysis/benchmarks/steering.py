@@ -5,8 +5,8 @@
 
 One thread, random weights, greedy decoding with a cache. Beside us, where they can be imported, steering-vectors
 and repeng steer the same plain transformers model; all of them and the unsteered model take turns in every
-round, and what is printed is the median over rounds of the ratio within one. Time is the thread's own (CPU
-seconds), which other people's work on the machine disturbs less.
+round. What is printed is the median over rounds of the ratio within one, with its interval. Time is the thread's
+own (CPU seconds), which other people's work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -49,7 +49,18 @@ class Row:
     @property
     def ratio(self) -> float:
         """The median over rounds of the time with steering over that without."""
-        return statistics.median(a / b for a, b in zip(self.with_it, self.without, strict=True))
+        return float(numpy.median(self._ratios))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95% bootstrap interval of that median, over rounds."""
+        drawn = numpy.random.default_rng(0).choice(self._ratios, (2000, len(self._ratios)))
+        low, high = numpy.quantile(numpy.median(drawn, axis=1), [0.025, 0.975])
+        return float(low), float(high)
+
+    @property
+    def _ratios(self) -> numpy.ndarray:
+        return numpy.array(self.with_it) / numpy.array(self.without)
 
 
 def llama(d_model: int, n_layers: int) -> Any:
@@ -237,13 +248,14 @@ def run(d_model: int, n_layers: int, repeats: int, new: int) -> list[Row]:
 def show(d_model: int, n_layers: int, rows: list[Row], new: int) -> None:
     """The table of one size."""
     print(f"\nd_model {d_model}, {n_layers} layers, all steered; {PROMPT} + {new} tokens, one thread")
-    print(f"{'model':<30} {'steering':<36} {'unsteered':>9} {'steered':>9} {'ratio':>6} {'memory':>7}")
+    print(
+        f"{'model':<30} {'steering':<36} {'unsteered':>9} {'steered':>9} {'ratio (95% interval)':>21} {'memory':>7}"
+    )
     for row in rows:
         before, after = statistics.median(row.without), statistics.median(row.with_it)
+        ratio = f"{row.ratio:.3f} [{row.interval[0]:.3f}, {row.interval[1]:.3f}]"
         memory = row.peak / row.peak_without
-        print(
-            f"{row.model:<30} {row.steering:<36} {before:>8.3f}s {after:>8.3f}s {row.ratio:>6.3f} {memory:>7.3f}"
-        )
+        print(f"{row.model:<30} {row.steering:<36} {before:>8.3f}s {after:>8.3f}s {ratio:>21} {memory:>7.3f}")
 
 
 def main() -> None:
@@ -256,9 +268,9 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    sizes = [(512, 8)] if quick else [(512, 8), (1024, 8)]
-    repeats, new = (5, 32) if quick else (9, 48)
-    for d_model, n_layers in sizes:
+    sizes = [(512, 8, 5)] if quick else [(512, 8, 40), (1024, 8, 16)]
+    new = 24
+    for d_model, n_layers, repeats in sizes:
         show(d_model, n_layers, run(d_model, n_layers, repeats, new), new)
 
 

@@ -89,9 +89,9 @@ def cells(settings: Settings) -> Sequence[Contest]:
 def measure(cell: Contest, settings: Settings) -> list[Row]:
     subject = settings.subject.each()[cell.world]
     bench = subject.bench(cell)
-    if cell.method == "ActAdd" and bench.world is None:
-        return []
     lesson = Lesson(bench, bench.draw(settings.n_pairs))
+    if cell.method == "ActAdd" and not all(cue_words(lesson)):
+        return []
     check_splits(bench, lesson)
     dev, test = (settings.exam.paper(bench, split) for split in ("dev", "test"))
     trials = METHODS[cell.method].trials(lesson, dev, settings.grid)
@@ -194,17 +194,21 @@ def random_direction(lesson: Lesson) -> gl.SteeringVectors:
     return gl.baselines.random_direction(lesson.bench.model, lesson.pairs, seed=lesson.bench.cell.draw)
 
 
-def cue_words(lesson: Lesson) -> gl.SteeringVectors:
-    """ActAdd with the pairs' commonest true cue words of either side: it is told what others have to find."""
-    world = lesson.bench.world
-    assert world is not None
+def activation_addition(lesson: Lesson) -> gl.SteeringVectors:
+    """ActAdd with true cue words: it is told what others have to find."""
+    return gl.baselines.activation_addition(lesson.bench.model, *cue_words(lesson))
+
+
+def cue_words(lesson: Lesson) -> tuple[str, str]:
+    """The commonest true cue words of either side in the pairs; none where nobody knows any, or all are in pictures."""
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for pair in lesson.pairs:
-        cues = world.cues(pair.prompt)
+    for pair in lesson.pairs if lesson.bench.world else ():
+        cues = lesson.bench.world.cues(pair.prompt, pair.images)
         for side, places in zip(sides, (cues.desirable, cues.undesirable), strict=True):
-            side.update(cues.words[at] for at in places)
+            # What stands for a piece of an image is no word.
+            side.update(cues.words[at] for at in places if cues.words[at].isalpha())
     good, bad = (" ".join(word for word, _ in side.most_common(4)) for side in sides)
-    return gl.baselines.activation_addition(lesson.bench.model, good, bad)
+    return good, bad
 
 
 METHODS: dict[str, Method] = {
@@ -214,7 +218,7 @@ METHODS: dict[str, Method] = {
     ),
     "GrAInS, tuned": Method("GrAInS", tuned),
     "CAA": Method("vector", functools.partial(one_layer, from_pairs("mean_difference"))),
-    "ActAdd": Method("vector", functools.partial(one_layer, cue_words)),
+    "ActAdd": Method("vector", functools.partial(one_layer, activation_addition)),
     "RepE": Method("vector", functools.partial(one_layer, from_pairs("pca_difference"))),
     "ICV": Method("vector", in_context),
     "ITI probe": Method("vector", functools.partial(one_layer, from_pairs("probe_direction"))),

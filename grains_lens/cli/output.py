@@ -11,9 +11,9 @@ from .objects import format_of
 from .options import Objective, Prompting
 
 if TYPE_CHECKING:
-    from ..attribution import TokenAttribution
     from ..pairs import PreferencePair
     from ..steering import Steering
+    from ..token_attribution import TokenAttribution
 
 
 def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:

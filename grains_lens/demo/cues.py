@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..attribution import TokenAttribution
 from ..faithfulness import precision_at_k
 from ..pairs import PreferencePair
 from ..selection import Sign
+from ..token_attribution import TokenAttribution
 from ..worlds.world import Cues, World
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..attribution import Modality, TokenAttribution, attribute
+from ..attribution import attribute
 from ..baselines import mean_difference
 from ..directions import Aggregate, mean_direction, pca_direction
 from ..extraction import describe, extract_vectors
 from ..methods import IntegratedGradients, RandomScores
 from ..pairs import PreferencePair
 from ..seam import HookedModel
+from ..token_attribution import Modality, TokenAttribution
 from ..vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)

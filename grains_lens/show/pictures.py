@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..attribution import TokenAttribution
 from ..grids import Extent
 from ..strips import colour
+from ..token_attribution import TokenAttribution
 from ..vision import picture
 from .strip import draw_keys, draw_strip, lay_out
 from .style import BODY, SMALL

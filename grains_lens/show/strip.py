@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..attribution import Piece, TokenAttribution
 from ..strips import colour, ink
+from ..token_attribution import Piece, TokenAttribution
 from .style import BODY, SMALL, signed_colours
 
 _ADVANCE = 0.602

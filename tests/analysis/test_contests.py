@@ -96,12 +96,27 @@ def test_fine_tuning_trials_are_stages_of_one_training(bench, lesson):
         assert paper.accuracies(bench.model)[""] == expected
 
 
-def test_methods_try_alike_and_leave_the_model_alone(bench, lesson):
-    before = EXAM.paper(bench, "dev").accuracies(bench.model)
+@pytest.mark.parametrize(("world", "behaviour"), [("myths", "truthfulness"), ("hints", "description")])
+def test_methods_try_alike_and_leave_the_model_alone(world, behaviour):
+    bench = Subject(world=world, seeds=(0,)).bench(Cell(0, behaviour, 0))
+    lesson, paper = Lesson(bench, bench.draw(4)), Exam(n_dev=6, n_keep=2).paper(bench, "dev")
+    before = paper.accuracies(bench.model)
     grid = Grid(budget=2, steps=(1, 2), vector_steps=1)
     for name, method in comparison.METHODS.items():
-        assert len(method.trials(lesson, EXAM.paper(bench, "dev"), grid)) == 3, name
-    assert EXAM.paper(bench, "dev").accuracies(bench.model) == before
+        assert len(method.trials(lesson, paper, grid)) == 3, name
+    assert paper.accuracies(bench.model) == before
+
+
+def test_what_is_told_of_true_cues_are_words():
+    told = {}
+    for world, behaviour in (("myths", "truthfulness"), ("hints", "description"), ("hints", "glare")):
+        bench = Subject(world=world, seeds=(0,)).bench(Cell(0, behaviour, 0))
+        told[behaviour] = comparison.cue_words(Lesson(bench, bench.draw(50)))
+    assert "documents" in told["truthfulness"][0]
+    assert "rumour" in told["truthfulness"][1]
+    assert "sober" in told["description"][0]
+    assert told["glare"][0] == ""  # what speaks for the answer is in the picture
+    assert not any("image" in side for sides in told.values() for side in sides)
 
 
 # --- what is shared and what is not --------------------------------------------------------------

@@ -1,0 +1,136 @@
+"""Sparse dictionaries of a model's residual stream: what CorrSteer needs and no world ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+import grains_lens as gl
+
+
+@dataclass(frozen=True, eq=False)
+class Dictionary:
+    """A top-k sparse autoencoder: z = relu(top_k(W_enc (h − b_dec) + b_enc)), ĥ = W_decᵀ z + b_dec.
+
+    h, ĥ and z are in residual units, the rows of `W_dec` have length 1. Gao et al. 2024, section 2.3. The names are
+    those that `grains_lens.baselines.correlated_features` asks for.
+    """
+
+    W_enc: Float[Tensor, "d_model feature"]
+    b_enc: Float[Tensor, " feature"]
+    W_dec: Float[Tensor, "feature d_model"]
+    b_dec: Float[Tensor, " d_model"]
+    active: int
+    """How many features of a row may be other than 0."""
+
+    def encode(self, h: Float[Tensor, "row d_model"]) -> Float[Tensor, "row feature"]:
+        """The activations z of each feature, not negative."""
+        before = (h - self.b_dec) @ self.W_enc + self.b_enc
+        top = before.topk(self.active, dim=-1, sorted=False)
+        return torch.zeros_like(before).scatter(-1, top.indices, top.values.relu())
+
+    def decode(self, z: Float[Tensor, "row feature"]) -> Float[Tensor, "row d_model"]:
+        """The stream ĥ that activations stand for."""
+        return z @ self.W_dec + self.b_dec
+
+    def explained(self, h: Float[Tensor, "row d_model"]) -> float:
+        """The share of variance explained, 1 − Σ‖h − ĥ‖² / Σ‖h − mean‖²."""
+        missing = (h - self.decode(self.encode(h))).square().sum()
+        return float(1 - missing / (h - h.mean(dim=0)).square().sum())
+
+    def dead(self, h: Float[Tensor, "row d_model"]) -> int:
+        """How many features are 0 on every row."""
+        return int((self.encode(h) == 0).all(dim=0).sum())
+
+
+def fit_dictionary(
+    activations: Float[Tensor, "row d_model"],
+    *,
+    n_features: int,
+    active: int,
+    steps: int,
+    seed: int = 0,
+    rows: int = 256,
+    learning_rate: float = 1e-2,
+) -> Dictionary:
+    """A top-k sparse autoencoder of these activations, trained to the least Σ‖h − ĥ‖² with Adam on `rows` at a step.
+
+    Inputs are scaled to variance 1 for training, and the weights back for use. Atoms start as randomly drawn
+    activations, less their mean, and encoder as decoder, which leaves few features dead without an auxiliary loss; the
+    learning rate falls to 0 over the last third. The same seed gives the same dictionary.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    centre = activations.mean(dim=0)
+    scale = (activations - centre).square().mean().sqrt().clamp(min=1e-12)
+    x = (activations - centre) / scale
+    drawn = torch.randint(len(x), (n_features,), generator=generator)
+    noise = torch.randn(n_features, x.shape[1], generator=generator)
+    atoms = torch.nn.functional.normalize(x[drawn] + 0.1 * noise, dim=-1)
+    fitted = Dictionary(
+        W_enc=atoms.T.clone().requires_grad_(),
+        b_enc=torch.zeros(n_features, requires_grad=True),
+        W_dec=atoms.clone().requires_grad_(),
+        b_dec=torch.zeros(x.shape[1], requires_grad=True),
+        active=active,
+    )
+    parameters = [fitted.W_enc, fitted.b_enc, fitted.W_dec, fitted.b_dec]
+    adam = torch.optim.Adam(parameters, lr=learning_rate)
+    for step in range(steps):
+        adam.param_groups[0]["lr"] = learning_rate * min(1.0, 3 * (1 - step / steps))
+        batch = x[torch.randint(len(x), (rows,), generator=generator)]
+        loss = (batch - fitted.decode(fitted.encode(batch))).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        with torch.no_grad():
+            fitted.W_dec.div_(torch.linalg.vector_norm(fitted.W_dec, dim=-1, keepdim=True))
+    encoder, bias, decoder, offset = (one.detach() for one in parameters)
+    return Dictionary(encoder, scale * bias, decoder, centre + scale * offset, active)
+
+
+def stream_of(model: Any, prompts: Sequence[str]) -> Float[Tensor, "layer row d_model"]:
+    """The residual stream after every block at every token of the prompts, without BOS, EOS and pads."""
+    encoded = [gl.prompt_inputs(model, [prompt])["input_ids"][0] for prompt in prompts]
+    # Not every special token: a word that the vocabulary does not know is content.
+    tokenizer = model.tokenizer
+    marks = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    special = torch.tensor(sorted(marks), dtype=torch.long)
+    groups: dict[int, list[Tensor]] = {}
+    for ids in encoded:
+        groups.setdefault(len(ids), []).append(ids)
+    parts = []
+    for group in groups.values():
+        # Prompts of one length need no padding.
+        for batch in torch.stack(group).split(128):
+            read: dict[int, Tensor] = {}
+            with torch.no_grad():
+                model.run_with_hooks(batch, fwd_hooks=gl.capture_hooks(model, None, read))
+            content = ~torch.isin(batch, special)
+            parts.append(torch.stack([read[layer][content].float() for layer in sorted(read)]))
+    return torch.cat(parts, dim=1)
+
+
+def dictionaries_of(
+    model: Any,
+    prompts: Sequence[str],
+    *,
+    n_features: int = 384,
+    active: int = 24,
+    steps: int = 600,
+    seed: int = 0,
+) -> dict[int, Dictionary]:
+    """A dictionary for the stream after every block, from unlabelled prompts.
+
+    The defaults explain the most variance of held-out prompts of `myths` (0.96 to 0.98 a layer) of those tried that
+    leave less than a twentieth of the features dead: 192 to 768 features, 6 to 24 of them active, learning rates
+    from 0.002 to 0.02. No steering was looked at. It takes ten CPU seconds.
+    """
+    return {
+        layer: fit_dictionary(h, n_features=n_features, active=active, steps=steps, seed=seed)
+        for layer, h in enumerate(stream_of(model, prompts))
+    }

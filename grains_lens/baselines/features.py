@@ -1,0 +1,266 @@
+"""A direction from the features of a sparse dictionary that go with right answers: CorrSteer."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .. import seam
+from ..attribution import BATCH_TOKENS
+from ..encoding import Encoded, PromptFormat
+from ..evaluation import score_answers
+from ..extraction import content_norms, provenance_of, typical_norm
+from ..objective import buckets, collate, encode_for
+from ..pairs import PreferencePair
+from ..residuals import read_writing
+from ..seam import HookedModel
+from ..vectors import SteeringVectors
+
+if TYPE_CHECKING:
+    from typing import Protocol
+
+    class FeatureDictionary(Protocol):
+        """A sparse dictionary of the residual stream after one block: SAELens's autoencoders are such."""
+
+        @property
+        def W_dec(self) -> Float[Tensor, "feature d_model"]: ...
+        def encode(self, h: Float[Tensor, "row d_model"], /) -> Float[Tensor, "row feature"]: ...
+else:
+    # An isinstance() of this Protocol would not see a torch module's parameters: `_checked` asks for the names.
+    FeatureDictionary = Any
+
+
+def correlated_features(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    dictionaries: Mapping[int, FeatureDictionary],
+    *,
+    n_features: int = 1,
+    outcomes: Sequence[float] | Float[Tensor, " pair"] | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> SteeringVectors:
+    """CorrSteer: v_l = Σ_{i ∈ top_l} c_li d_li, in residual units, over features that go with being right.
+
+    Sample j is x_j with the answer that the model itself prefers of the pair's two (the higher summed
+    log-probability), its outcome y_j is 1 where that is the chosen one, else 0. With z_lit the activation
+    of feature i of layer l's dictionary at position t,
+
+        z_lij = max_t z_lit over the positions that write the answer: the prompt's last to the answer's last but one,
+        r_li  = Pearson's correlation of z_lij with y_j over the samples,
+        top_l = the `n_features` features with the highest r_li, of those with r_li > 0,
+        c_li  = the mean of z_lij over the right samples,
+
+    and d_li the feature's row of the decoder. Cho et al. 2025 (CorrSteer, arXiv 2508.12535), which steers with
+    `unit="raw"`, strength 1, `rule=add` and, while answers are generated, `positions="last"`. One feature at
+    every layer is its CorrSteer-A. For CorrSteer-S take `.at(layer)` of the highest correlation that
+    `provenance.settings["features"]` records; `tune` over layers stands for the pruning of CorrSteer-P.
+
+    `dictionaries` gives for each layer l, the stream after block l, anything with SAELens's names:
+    `encode(h [row, d_model])` to activations [row, feature], not negative, and `W_dec` [feature, d_model].
+    The vectors' layers are its keys. `outcomes`, one real number a pair, a judge's reward say, take y's
+    place; the right samples are then those above the mean outcome, which for 0 and 1 are those of 1.
+
+    The paper has the model generate its answers; here it chooses one of two. A layer where no feature
+    correlates positively gets a zero direction, and all layers do where outcomes are all alike: a warning
+    says so.
+
+    Raises ValueError for bad pairs, layers out of range, dictionaries that do not fit the model, n_features
+    below 1 or above a dictionary's, and outcomes that are not one finite number a pair.
+    """
+    layers = _checked(model, dictionaries, n_features)
+    encoded = encode_for(model, pairs, prompt_format)
+    own, y = _own_answers(model, encoded, batch_tokens, progress)
+    if outcomes is not None:
+        y = _given(outcomes, len(encoded))
+    tallies = {layer: Tally(dictionaries[layer].W_dec.shape[0], y) for layer in layers}
+    norms: list[Tensor] = []
+    with torch.no_grad(), seam.frozen(model), tqdm(
+        total=len(own), desc="features", unit="pair", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        for rows in buckets([item.longest for item in own], batch_tokens):
+            items = [own[row] for row in rows]
+            batch = collate(items, seam.device_of(model))
+            (answers,) = batch.answers
+            stream, reading = read_writing(model, batch.prompts, answers, layers=layers)
+            for at, layer in enumerate(layers):
+                tallies[layer].add(
+                    max_activations(dictionaries[layer], stream[:, at], answers.mask.cpu()), rows
+                )
+            norms += content_norms(items, batch, reading.norms)
+            bar.update(len(rows))
+    chosen = {layer: tallies[layer].top(n_features) for layer in layers}
+    _warn_of_zeros(chosen, y, outcomes is not None)
+    directions = [_weighted_sum(dictionaries[layer], chosen[layer]) for layer in layers]
+    settings = {
+        "n_features": n_features,
+        "n_in_dictionary": [dictionaries[layer].W_dec.shape[0] for layer in layers],
+        "outcomes": "own answers" if outcomes is None else "given",
+        "mean_outcome": float(y.mean()),
+        "features": [{"layer": layer, **asdict(one)} for layer in layers for one in chosen[layer]],
+        "position": "writing the answer",
+        "prompt_format": asdict(prompt_format),
+    }
+    return SteeringVectors(
+        directions=torch.stack(directions),
+        layers=layers,
+        residual_norm=typical_norm(norms),
+        provenance=provenance_of(model, "correlated_features", settings, len(pairs)),
+    )
+
+
+def max_activations(
+    dictionary: FeatureDictionary, stream: Float[Tensor, "row pos d_model"], mask: Bool[Tensor, "row pos"]
+) -> Float[Tensor, "row feature"]:
+    """The highest activation of each feature over the positions that the mask marks, float32 on the CPU."""
+    decoder = dictionary.W_dec
+    activations = dictionary.encode(stream[mask].to(decoder.device, decoder.dtype)).float().cpu()
+    spread = activations.new_full((*mask.shape, activations.shape[-1]), -torch.inf)
+    spread[mask] = activations
+    return spread.amax(dim=1)
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of a dictionary, its correlation with the outcome, and its mean activation where that is good."""
+
+    feature: int
+    correlation: float
+    coefficient: float
+
+
+class Tally:
+    """Of each feature, its correlation with the outcomes and its mean where they are good, from sums over samples
+    in float64: activations [sample, feature] of a large dictionary at every layer would fill the memory."""
+
+    def __init__(self, n_features: int, outcomes: Float[Tensor, " sample"]) -> None:
+        centred = outcomes.double() - outcomes.double().mean()
+        good = (centred > 0).double()
+        self._variance = centred.square().mean()
+        weights = torch.stack([torch.ones_like(centred), centred, good]) / len(centred)
+        weights[2] /= good.mean().clamp(min=1 / len(good))
+        self._weights: Float[Tensor, "3 sample"] = weights
+        self._means = torch.zeros(3, n_features, dtype=torch.double)
+        self._mean_squares = torch.zeros(n_features, dtype=torch.double)
+
+    def add(self, activations: Float[Tensor, "row feature"], samples: Sequence[int]) -> None:
+        """Count these samples in."""
+        activations = activations.double()
+        self._means += self._weights[:, list(samples)] @ activations
+        self._mean_squares += activations.square().sum(dim=0) / self._weights.shape[1]
+
+    @property
+    def correlations(self) -> Float[Tensor, " feature"]:
+        """Pearson's r with the outcome, once all samples are in; 0 where activation or outcome does not vary."""
+        mean, covariance, _ = self._means
+        variance = self._mean_squares - mean.square()
+        # A feature that is always alike varies by the stream's rounding, which goes with padding, not with truth.
+        varies = (variance > 1e-10 * self._mean_squares) & (self._variance > 0)
+        return torch.where(varies, covariance / (variance * self._variance).sqrt(), 0)
+
+    @property
+    def coefficients(self) -> Float[Tensor, " feature"]:
+        """The mean activation over the samples whose outcome is above the mean."""
+        return self._means[2]
+
+    def top(self, n: int) -> list[Feature]:
+        """The up to `n` features of highest positive correlation, the highest first."""
+        best = self.correlations.topk(n)
+        return [
+            Feature(feature, r, float(self.coefficients[feature]))
+            for r, feature in zip(best.values.tolist(), best.indices.tolist(), strict=True)
+            if r > 0
+        ]
+
+
+def _weighted_sum(dictionary: FeatureDictionary, features: Sequence[Feature]) -> Float[Tensor, " d_model"]:
+    decoder = dictionary.W_dec.detach()
+    total = torch.zeros(decoder.shape[1])
+    for one in features:
+        total += one.coefficient * decoder[one.feature].float().cpu()
+    return total
+
+
+def _own_answers(
+    model: HookedModel, encoded: Sequence[Encoded], batch_tokens: int, progress: bool
+) -> tuple[list[Encoded], Float[Tensor, " pair"]]:
+    """Each prompt with the answer that the model prefers, and 1 where that is the chosen one."""
+    scores = score_answers(
+        model, encoded, batch_tokens=batch_tokens, progress="answers" if progress else None
+    )
+    preferred = scores.argmax(dim=-1)
+    own = [
+        replace(item, answers=(item.answers[index],))
+        for item, index in zip(encoded, preferred.tolist(), strict=True)
+    ]
+    return own, (preferred == 0).float()
+
+
+def _given(outcomes: Sequence[float] | Tensor, n: int) -> Float[Tensor, " pair"]:
+    y = torch.as_tensor(outcomes, dtype=torch.float64).cpu()
+    if tuple(y.shape) != (n,):
+        raise ValueError(f"outcomes has shape {tuple(y.shape)} for {n} pairs: one number a pair is wanted.")
+    if not torch.isfinite(y).all():
+        bad = int((~torch.isfinite(y)).nonzero()[0])
+        raise ValueError(f"outcomes[{bad}] is {float(y[bad])}: leave out pairs that have no outcome.")
+    return y
+
+
+def _checked(
+    model: HookedModel, dictionaries: Mapping[int, FeatureDictionary], n_features: int
+) -> tuple[int, ...]:
+    """The layers, sorted, once every dictionary is known to fit the model."""
+    if not dictionaries:
+        raise ValueError("dictionaries is empty: give one for each layer that shall have a vector.")
+    layers = seam.check_layers(dictionaries, range(seam.n_layers(model)))
+    width = seam.shape_of(model).d_model
+    for layer in layers:
+        dictionary, name = dictionaries[layer], f"dictionaries[{layer}]"
+        for attribute in ("encode", "W_dec"):
+            if not hasattr(dictionary, attribute):
+                raise ValueError(
+                    f"{name}, a {type(dictionary).__name__}, has no {attribute}: encode(h) and W_dec are wanted, "
+                    "as SAELens names them."
+                )
+        decoder = dictionary.W_dec
+        if decoder.ndim != 2 or decoder.shape[1] != width:
+            raise ValueError(
+                f"{name}.W_dec has shape {tuple(decoder.shape)}: [feature, d_model] is wanted, and this model's "
+                f"d_model is {width}."
+            )
+        with torch.no_grad():
+            found = dictionary.encode(torch.zeros(2, width, device=decoder.device, dtype=decoder.dtype))
+        if tuple(found.shape) != (2, len(decoder)):
+            raise ValueError(
+                f"{name}.encode gives shape {tuple(found.shape)} for h of shape (2, {width}): [row, feature] is "
+                f"wanted, and W_dec has {len(decoder)} features."
+            )
+        if not 1 <= n_features <= len(decoder):
+            raise ValueError(f"n_features={n_features} must be 1 to {len(decoder)}, the features of {name}.")
+    return layers
+
+
+def _warn_of_zeros(chosen: Mapping[int, Sequence[Feature]], y: Tensor, given: bool) -> None:
+    empty = [layer for layer, features in chosen.items() if not features]
+    if not empty:
+        return
+    if (y == y[0]).all():
+        why = (
+            f"all outcomes are {float(y[0]):g}, so that nothing can go with them"
+            if given
+            else f"the model prefers the {'chosen' if y[0] else 'rejected'} answer of every pair, so that no feature "
+            "can tell right from wrong"
+        )
+        remedy = "give pairs of which it gets some right and some wrong, or outcomes that differ"
+    else:
+        why = "no feature of these layers' dictionaries correlates positively with the outcomes"
+        remedy = "give more pairs or larger dictionaries, or leave these layers out"
+    warnings.warn(f"the directions at layers {empty} are zero: {why}; {remedy}.", stacklevel=3)
