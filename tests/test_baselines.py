@@ -7,8 +7,8 @@ import torch
 from torch.nn.functional import normalize
 
 import grains_lens as gl
-from grains_lens.baselines.optimised import next_token_logprobs
 from grains_lens.baselines.probe import logistic_direction
+from grains_lens.baselines.training import next_token_logprobs
 from grains_lens.seam import right_padded
 from tests import models
 from tests.oracles import PAIRS, full_ids, same_state, state_of

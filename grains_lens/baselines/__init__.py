@@ -2,7 +2,7 @@
 
 GrAInS with random tokens, the rival that tells what attribution adds, is `extract_vectors` itself with
 `method=RandomScores(seed)`. `lora_sft` and `lora_dpo` give adapters and not vectors: what the same pairs buy
-where weights may change.
+where weights may change. `trained_gate` gives a steering rule that is trained on them, for vectors from anywhere.
 """
 
 from ..finetune import lora_dpo as lora_dpo
@@ -13,6 +13,8 @@ from .differences import mean_difference as mean_difference
 from .differences import pca_difference as pca_difference
 from .features import FeatureDictionary as FeatureDictionary
 from .features import correlated_features as correlated_features
+from .gated import TrainedGate as TrainedGate
+from .gated import trained_gate as trained_gate
 from .gradient import gradient_direction as gradient_direction
 from .optimised import optimised_direction as optimised_direction
 from .probe import probe_direction as probe_direction
@@ -20,6 +22,7 @@ from .texts import activation_addition as activation_addition
 
 __all__ = [
     "FeatureDictionary",
+    "TrainedGate",
     "activation_addition",
     "correlated_features",
     "gradient_direction",
@@ -31,4 +34,5 @@ __all__ = [
     "pca_difference",
     "probe_direction",
     "random_direction",
+    "trained_gate",
 ]

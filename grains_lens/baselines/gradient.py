@@ -53,7 +53,7 @@ def gradient_direction(
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
             vectors = torch.zeros_like(total, requires_grad=True)
             with torch.enable_grad():
-                gaps = steered_gaps(model, batch, vectors, chosen_layers, add, objective)
+                gaps = steered_gaps(model, batch, steering_edits(vectors, chosen_layers, add), objective)
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
             total += gradient
             bar.update(len(rows))
@@ -67,15 +67,10 @@ def gradient_direction(
 
 
 def steered_gaps(
-    model: HookedModel,
-    batch: AnswerBatch,
-    vectors: Float[Tensor, "layer d_model"],
-    layers: Sequence[int],
-    rule: SteeringRule,
-    objective: Objective,
+    model: HookedModel, batch: AnswerBatch, edits: Sequence[tuple[str, seam.Edit]], objective: Objective
 ) -> Float[Tensor, " pair"]:
-    """f of each pair under steering by `vectors`, through which gradients flow."""
-    with seam.hooked(model, steering_edits(vectors, layers, rule)):
+    """f of each pair under steering by `edits`, through which gradients flow."""
+    with seam.hooked(model, edits):
         logprobs = answer_logprobs(model, batch, objective=objective)
     return logprobs[:, 0] - logprobs[:, 1]
 

@@ -1,0 +1,225 @@
+"""A gate trained over the residual stream: how much of a given contrast each dimension of each token takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import gelu
+from tqdm.auto import tqdm
+
+from .. import seam
+from ..attribution import BATCH_TOKENS
+from ..encoding import PromptFormat
+from ..errors import VectorFileError, check_writable
+from ..fingerprint import check_belongs
+from ..objective import Objective, encode_for
+from ..pairs import PreferencePair
+from ..seam import HookedModel
+from ..steering import unit_vectors
+from ..units import Unit
+from ..vectors import SteeringVectors
+from .gradient import steering_edits
+from .training import Schedule, Training, check_positive
+
+FORMAT = "grains_lens.trained_gate"
+_WEIGHTS = ("down", "up", "bias")
+
+Weights = tuple[Float[Tensor, "rank d_model"], Float[Tensor, "d_model rank"], Float[Tensor, " d_model"]]
+"""D, U and b."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedGate:
+    """A steering rule that weighs the vector anew at every token, dimension by dimension:
+
+        h' = h + γ(h) ⊙ v,   γ(h) = 2σ(U gelu(D h/rms(h)) + b)   in (0, 2)^d_model
+
+    with D = `down` [rank, d_model], U = `up` [d_model, rank], b = `bias` [d_model], float32, and rms(h) =
+    ‖h‖/√d_model. Where U = 0 and b = 0, γ = 1 and this is `add`. It is one rule for all layers, and depends on
+    nothing but the token's own h, so text is the same with a cache and without. `steering(model, vectors,
+    strength=gate.settings["strength"], rule=gate)`, with the vectors, layers and unit that it was trained
+    on, steers as trained: it is given as `rule` (what `gate` takes is one number a token).
+
+    `losses` has each training step's loss in nats before the step, `settings` how it was made.
+
+    Raises ValueError if shapes do not fit together or a number is not finite.
+    """
+
+    down: Float[Tensor, "rank d_model"]
+    up: Float[Tensor, "d_model rank"]
+    bias: Float[Tensor, " d_model"]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    losses: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        for name in _WEIGHTS:
+            object.__setattr__(self, name, getattr(self, name).detach().to("cpu", torch.float32, copy=True))
+        object.__setattr__(self, "losses", tuple(self.losses))
+        rank, d_model = self.down.shape
+        if tuple(self.up.shape) != (d_model, rank) or tuple(self.bias.shape) != (d_model,):
+            raise ValueError(
+                f"down has shape [{rank}, {d_model}], which needs up [{d_model}, {rank}] and bias [{d_model}]; "
+                f"they are {list(self.up.shape)} and {list(self.bias.shape)}."
+            )
+        if not all(torch.isfinite(weight).all() for weight in self.weights):
+            raise ValueError("down, up or bias holds NaN or infinite values; train at a lower learning_rate.")
+
+    @property
+    def weights(self) -> Weights:
+        """D, U and b."""
+        return self.down, self.up, self.bias
+
+    def __call__(
+        self, h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"]
+    ) -> Float[Tensor, "... d_model"]:
+        return gated_add(h, v, self.weights)
+
+    def openness(self, h: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """γ(h): what share of the vector each dimension takes here, from 0 to 2."""
+        return gamma(h, self.weights)
+
+    def __repr__(self) -> str:
+        rank, d_model = self.down.shape
+        size = sum(weight.numel() for weight in self.weights)
+        trained = "untrained"
+        if self.losses:
+            trained = f"{len(self.losses)} steps, loss {self.losses[0]:.3g} to {self.losses[-1]:.3g}"
+        return f"TrainedGate(rank {rank}, d_model {d_model}, {size:,} weights, {trained})"
+
+    def save(self, path: str | Path) -> Path:
+        """Write a safetensors file: the weights, and settings and losses as JSON in its metadata header.
+
+        Makes its directory. Raises OSError where it cannot be written.
+        """
+        from safetensors.torch import save_file
+
+        path = Path(path)
+        check_writable(path, "path")
+        header = json.dumps({"settings": dict(self.settings), "losses": self.losses}, default=str)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {name: getattr(self, name).contiguous() for name in _WEIGHTS}
+        save_file(tensors, path, {"format": FORMAT, "header": header})
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> TrainedGate:
+        """Read a file that `save` wrote; the weights come back bit for bit.
+
+        Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist (looked in {path.absolute().parent}).")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                if metadata.get("format") == FORMAT:
+                    return cls(
+                        *(file.get_tensor(name) for name in _WEIGHTS), **json.loads(metadata["header"])
+                    )
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            raise VectorFileError(f"{path} is damaged ({error}): copy it again, or train anew.") from error
+        raise VectorFileError(f"{path} holds no trained gate: pass a file that TrainedGate.save wrote.")
+
+
+def trained_gate(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    vectors: SteeringVectors,
+    *,
+    strength: float,
+    layers: Sequence[int] | None = None,
+    rank: int = 8,
+    steps: int = 60,
+    learning_rate: float = 0.03,
+    beta: float = 0.1,
+    kl_weight: float = 1.0,
+    keep: Sequence[str] | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    objective: Objective = "sum",
+    unit: Unit = "residual",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> TrainedGate:
+    """A steering rule trained to make the model prefer the chosen answers when it is steered by `vectors`.
+
+    The rule is h' = h + γ(h) ⊙ λv_l at each of `layers` (the vectors' own by default), one γ for all of them:
+    see `TrainedGate`. `strength` λ and `unit` are those of `steering`; λ is not trained. Adam minimises the
+    loss of `optimised_direction` over γ's weights, (2·rank + 1)·d_model of them,
+
+        (1/n) Σ_j −log σ(β(f_γ(x_j) − f_0(x_j))) + kl_weight · mean KL(p_0 ‖ p_γ)
+
+    with the same `keep`, `batch_size` and `seed`, which also draws D; U and b start at zero, so that training
+    starts from plain addition. The model stays frozen and is bit for bit what it was afterwards.
+
+    After Sivakumar et al. 2025 (SteerVLM): one small module for all layers of a frozen model, with no choice
+    of layers by hand, that shifts every token differently and ends in a gate a dimension. Theirs attends to
+    the activations of two prompts that say in words what is wanted and what is not, and learns from many such
+    prompts. Pairs of answers to the same prompt hold no such words: here a fixed contrast a layer stands in
+    for the attention, any vectors (`mean_difference`, `extract_vectors`, or the two prompts'
+    `activation_addition`), and the gate is trained on one behaviour. Loss, β and KL charge are not theirs either.
+
+    Raises ValueError for settings out of range, layers that the vectors lack, and weights that are not finite,
+    and VectorMismatchError if the vectors belong to another model.
+    """
+    schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
+    check_positive(rank=rank)
+    if not 0 < abs(strength) < float("inf"):
+        raise ValueError(f"strength={strength} must be finite and not 0: nothing else can be gated.")
+    check_belongs(vectors, model)
+    vectors = vectors if layers is None else vectors.at(layers)
+    added = strength * unit_vectors(vectors, unit)
+    training = Training.of(
+        model, encode_for(model, pairs, prompt_format), schedule, keep=keep, prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
+    )  # fmt: skip
+    weights = _untrained(rank, vectors.d_model, seed)
+
+    def edits() -> list[tuple[str, seam.Edit]]:
+        return steering_edits(added, vectors.layers, partial(gated_add, weights=weights))
+
+    with seam.frozen(model), torch.enable_grad(), tqdm(
+        total=steps, desc="gate", unit="step", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        losses = training.run([weight.requires_grad_() for weight in weights], edits, bar)
+    settings = {
+        "strength": strength, "unit": unit, "layers": list(vectors.layers), "vectors": vectors.provenance.method,
+        "rank": rank, "steps": steps, "learning_rate": learning_rate, "beta": beta, "kl_weight": kl_weight,
+        "keep": "prompts" if keep is None else f"{len(keep)} texts", "batch_size": batch_size, "seed": seed,
+        "objective": objective, "prompt_format": asdict(prompt_format), "n_pairs": len(pairs),
+    }  # fmt: skip
+    return TrainedGate(*weights, settings=settings, losses=losses)
+
+
+def gated_add(
+    h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"], weights: Weights
+) -> Float[Tensor, "... d_model"]:
+    """h + γ(h) ⊙ v."""
+    return h + gamma(h, weights) * v
+
+
+def gamma(h: Float[Tensor, "... d_model"], weights: Weights) -> Float[Tensor, "... d_model"]:
+    """2σ(U gelu(D h/rms(h)) + b): how long h is, which grows with the layers, does not count."""
+    down, up, bias = (weight.to(h) for weight in weights)
+    length = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
+    normed = h * (h.shape[-1] ** 0.5 / length.masked_fill(length == 0, 1.0))
+    return 2 * torch.sigmoid(gelu(normed @ down.T) @ up.T + bias)
+
+
+def _untrained(rank: int, d_model: int, seed: int) -> Weights:
+    """γ = 1 everywhere. D is such that D h/rms(h) is about 1 in each component."""
+    generator = torch.Generator().manual_seed(seed)
+    down = torch.randn(rank, d_model, generator=generator) / d_model**0.5
+    return down, torch.zeros(d_model, rank), torch.zeros(d_model)

@@ -1,0 +1,157 @@
+"""What the trained rivals share: Adam on the preference of the pairs, with a charge for moving the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from tqdm.auto import tqdm
+
+from .. import seam
+from ..encoding import Encoded, PromptFormat
+from ..evaluation import score_answers
+from ..objective import Objective, buckets, check_objective, collate
+from ..seam import HookedModel, TokenBatch
+from .gradient import steered_gaps
+from .texts import encode_texts
+
+Edits = Callable[[], Sequence[tuple[str, seam.Edit]]]
+"""The steering that the parameters stand for as they are now, through which gradients flow to them."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The loss, and how long and on how much of the data it is minimised."""
+
+    steps: int
+    learning_rate: float
+    beta: float
+    kl_weight: float
+    batch_size: int | None
+    seed: int
+    objective: Objective
+
+    def __post_init__(self) -> None:
+        check_objective(self.objective)
+        for name in ("steps", "learning_rate", "beta", "batch_size"):
+            check_positive(**{name: getattr(self, name)})
+        if not self.kl_weight >= 0:
+            raise ValueError(f"kl_weight={self.kl_weight} must not be negative.")
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Steering trained by its parameters. `reference` [pair] is f_0, `texts` what should not change."""
+
+    model: HookedModel
+    encoded: Sequence[Encoded]
+    reference: Float[Tensor, " pair"]
+    texts: Sequence[Sequence[int]]
+    schedule: Schedule
+    batch_tokens: int
+
+    @classmethod
+    def of(
+        cls,
+        model: HookedModel,
+        encoded: Sequence[Encoded],
+        schedule: Schedule,
+        *,
+        keep: Sequence[str] | None,
+        prompt_format: PromptFormat,
+        batch_tokens: int,
+    ) -> Training:
+        """On these pairs, with the gaps that the model has now and the texts to keep."""
+        texts = _texts(model, encoded, keep, prompt_format)
+        gaps = score_answers(model, encoded, objective=schedule.objective, batch_tokens=batch_tokens)
+        return cls(model, encoded, gaps[:, 0] - gaps[:, 1], texts, schedule, batch_tokens)
+
+    def run(self, parameters: Sequence[Tensor], edits: Edits, bar: tqdm) -> list[float]:
+        """Minimise the loss over `parameters`, in place; each step's loss before it was taken, in nats."""
+        optimiser = torch.optim.Adam(parameters, lr=self.schedule.learning_rate)
+        generator = torch.Generator().manual_seed(self.schedule.seed)
+        losses = []
+        for _ in range(self.schedule.steps):
+            optimiser.zero_grad()
+            loss, gain = self._prefer(edits, self._drawn(len(self.encoded), generator))
+            kl = self._charge(edits, self._drawn(len(self.texts), generator))
+            optimiser.step()
+            losses.append(loss + self.schedule.kl_weight * kl)
+            bar.set_postfix(gain=f"{gain:+.2f}", kl=f"{kl:.3f}", refresh=False)
+            bar.update()
+        return losses
+
+    def _drawn(self, n: int, generator: torch.Generator) -> list[int]:
+        size = self.schedule.batch_size
+        if size is None or size >= n:
+            return list(range(n))
+        return torch.randperm(n, generator=generator)[:size].tolist()
+
+    # Both add their share of the gradient a batch at a time, so that one batch's graph lives at a time.
+
+    def _prefer(self, edits: Edits, drawn: list[int]) -> tuple[float, float]:
+        """The preference loss, and how far the mean gap has risen, in nats."""
+        total, gain = 0.0, 0.0
+        for rows in _buckets(drawn, [self.encoded[row].longest for row in drawn], self.batch_tokens, 2):
+            batch = collate([self.encoded[row] for row in rows], seam.device_of(self.model))
+            gaps = steered_gaps(self.model, batch, edits(), self.schedule.objective)
+            risen = gaps - self.reference[rows].to(gaps.device)
+            loss = -logsigmoid(self.schedule.beta * risen).sum() / len(drawn)
+            loss.backward()
+            total += float(loss.detach())
+            gain += float(risen.detach().sum()) / len(drawn)
+        return total, gain
+
+    def _charge(self, edits: Edits, drawn: list[int]) -> float:
+        """The charge; returns the mean KL before it is weighed, in nats per position."""
+        if self.schedule.kl_weight == 0:
+            return 0.0
+        kl, lengths = 0.0, [len(self.texts[row]) for row in drawn]
+        for rows in _buckets(drawn, lengths, self.batch_tokens, 1):
+            texts = seam.right_padded([self.texts[row] for row in rows], seam.device_of(self.model))
+            with torch.no_grad():
+                base = next_token_logprobs(self.model, texts)
+            with seam.hooked(self.model, edits()):
+                steered = next_token_logprobs(self.model, texts)
+            each = (base.exp() * (base - steered)).sum(dim=-1)
+            mean = torch.where(texts.mask.to(each.device), each, 0).sum() / sum(lengths)
+            (self.schedule.kl_weight * mean).backward()
+            kl += float(mean.detach())
+        return kl
+
+
+def next_token_logprobs(model: HookedModel, texts: TokenBatch) -> Float[Tensor, "batch pos d_vocab"]:
+    """log p of each next token at every position of right-padded texts."""
+    # All of a text but its first token counts as its continuation: the seam gives logits everywhere there.
+    logits, prefix = seam.prefill(model, TokenBatch(texts.tokens[:, :1], texts.mask[:, :1]))
+    if texts.tokens.shape[1] > 1:
+        logits = torch.cat([logits, seam.extend(model, prefix, texts.tokens[:, 1:])], dim=1)
+    return logits.float().log_softmax(dim=-1)
+
+
+def check_positive(**settings: int | float | None) -> None:
+    """Raise ValueError for one that is there and not above 0."""
+    for name, value in settings.items():
+        if value is not None and not value > 0:
+            raise ValueError(f"{name}={value} must be positive.")
+
+
+def _buckets(
+    drawn: Sequence[int], lengths: Sequence[int], batch_tokens: int, rows: int
+) -> Iterator[list[int]]:
+    return ([drawn[at] for at in bucket] for bucket in buckets(lengths, batch_tokens, rows=rows))
+
+
+def _texts(
+    model: HookedModel, encoded: Sequence[Encoded], keep: Sequence[str] | None, prompt_format: PromptFormat
+) -> list[tuple[int, ...]]:
+    if keep is None:
+        return [item.prompt.ids[:-1] or item.prompt.ids for item in encoded]
+    if not keep:
+        raise ValueError("keep=[] holds no text: leave it out for the pairs' prompts, or pass kl_weight=0.")
+    named = {f"keep[{index}]": text for index, text in enumerate(keep)}
+    return [item.prompt.ids for item in encode_texts(model, named, prompt_format)]
