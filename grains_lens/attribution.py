@@ -15,15 +15,10 @@ from . import multimodal, seam
 from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from .encoding import Encoded, PromptFormat
 from .methods import AttributionMethod, IntegratedGradients
-from .objective import GapFunction, Objective, buckets, check_objective, collate, encode_for
+from .objective import BATCH_TOKENS, GapFunction, Objective, buckets, check_objective, collate, encode_for
 from .pairs import PreferencePair
 from .seam import HookedModel
 from .token_attribution import TokenAttribution
-
-BATCH_TOKENS = 2048
-"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results.
-
-More of them leave a CPU's cache; a large accelerator may want several times as many."""
 
 
 class CompletenessWarning(UserWarning):

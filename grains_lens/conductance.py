@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 
 from . import markup, seam
 from .attribution import (
-    BATCH_TOKENS,
     check_finite,
     gap_function,
     readable,
@@ -25,7 +24,7 @@ from .embeddings import Filler, filler_embedding
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
 from .methods import IntegratedGradients
-from .objective import GapFunction, Objective, buckets, check_objective, encode_for
+from .objective import BATCH_TOKENS, GapFunction, Objective, buckets, check_objective, encode_for
 from .pairs import PreferencePair
 from .quadrature import path_derivative, quadrature
 from .seam import HookedModel

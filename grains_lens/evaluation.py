@@ -11,10 +11,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import markup, seam
-from .attribution import BATCH_TOKENS
 from .encoding import Encoded, PromptFormat
 from .intervals import bootstrap_interval
-from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from .objective import BATCH_TOKENS, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
 from .seam import HookedModel
 

@@ -15,7 +15,6 @@ from tqdm.auto import tqdm
 
 from . import seam
 from .attribution import (
-    BATCH_TOKENS,
     attribute,
     special_positions,
     warn_if_images_go_deeper,
@@ -26,7 +25,7 @@ from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
 from .fingerprint import identify
 from .methods import AttributionMethod, IntegratedGradients
-from .objective import AnswerBatch, Objective, buckets, collate, encode_for
+from .objective import BATCH_TOKENS, AnswerBatch, Objective, buckets, collate, encode_for
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel

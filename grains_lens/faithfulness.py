@@ -11,11 +11,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import markup, seam
-from .attribution import BATCH_TOKENS, gap_function
+from .attribution import gap_function
 from .embeddings import Filler, filler_embedding
 from .encoding import PromptFormat
 from .extraction import check_attributions
-from .objective import Objective, check_objective, encode_for
+from .objective import BATCH_TOKENS, Objective, check_objective, encode_for
 from .pairs import PreferencePair
 from .seam import HookedModel
 from .selection import Sign

@@ -11,9 +11,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import seam
-from .attribution import BATCH_TOKENS
 from .encoding import Encoded, PromptFormat
-from .objective import buckets, collate, collate_prompts, encode_for, encode_prompts_for
+from .objective import BATCH_TOKENS, buckets, collate, collate_prompts, encode_for, encode_prompts_for
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel

@@ -8,9 +8,8 @@ import torch
 from tqdm.auto import tqdm
 
 from . import seam
-from .attribution import BATCH_TOKENS
 from .encoding import EncodedPrompt, PromptFormat
-from .objective import buckets, collate_prompts, encode_prompts_for, tokenizer_of
+from .objective import BATCH_TOKENS, buckets, collate_prompts, encode_prompts_for, tokenizer_of
 from .pairs import Prompted
 from .seam import HookedModel
 

@@ -11,11 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from . import markup
-from .attribution import BATCH_TOKENS
 from .encoding import PromptFormat
 from .greedy import greedy_answers, greedy_ids
 from .intervals import bootstrap_interval
-from .objective import encode_for, tokenizer_of
+from .objective import BATCH_TOKENS, encode_for, tokenizer_of
 from .pairs import OpenQuestion, PreferencePair
 from .seam import HookedModel
 

@@ -26,6 +26,11 @@ from .prompting import encode_prompts_for as encode_prompts_for
 from .prompting import tokenizer_of as tokenizer_of
 from .seam import HookedModel, TokenBatch
 
+BATCH_TOKENS = 2048
+"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results.
+
+More of them leave a CPU's cache; a large accelerator may want several times as many."""
+
 Objective = Literal["sum", "mean", "last"]
 """`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
 

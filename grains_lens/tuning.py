@@ -11,12 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import markup, seam
-from .attribution import BATCH_TOKENS
 from .encoding import PromptFormat
 from .errors import unknown_name
 from .fingerprint import check_belongs
 from .gates import Gate
-from .objective import Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from .objective import BATCH_TOKENS, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -33,9 +34,10 @@ from ..contests import (
     judged,
     vector_trials,
 )
+from ..dictionaries import Dictionary, dictionaries_of
 from ..estimates import estimates
 from ..study import Row
-from ..subjects import EVERY_WORLD, Cell, Subject
+from ..subjects import EVERY_WORLD, Bench, Cell, Subject
 
 QUESTION = "What does GrAInS gain, and cost, beside every rival with the same pairs, questions and trials?"
 PAPER = "GrAInS (paper)"
@@ -47,7 +49,7 @@ class Settings:
 
     subject: Subject = Subject(world=EVERY_WORLD)
     exam: Exam = Exam(n_dev=72, n_keep=12)
-    grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=40)
+    grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=30)
     methods: tuple[str, ...] = ()
     """Methods to compare; none means all."""
     n_pairs: int = 50
@@ -171,6 +173,23 @@ def optimised(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
     return vector_trials(lesson.bench, vectors, dev, sets, strengths, unit="raw")
 
 
+def trained_gate(
+    make: Callable[[Lesson], gl.SteeringVectors], lesson: Lesson, dev: Paper, grid: Grid
+) -> list[Trial]:
+    """A gate over these vectors trained at each layer, at the strength in the middle; steered at by less and more."""
+    sets = grid.layers(lesson.bench.layers)
+    strengths = grid.strengths(grid.one_layer, len(sets))
+    vectors, trials = make(lesson), []
+    for layers in sets:
+        gate = gl.baselines.trained_gate(
+            lesson.bench.model, lesson.pairs, vectors, strength=strengths[len(strengths) // 2], layers=layers,
+            steps=grid.vector_steps, batch_size=16, seed=lesson.bench.cell.draw, progress=False,
+        )  # fmt: skip
+        tried = vector_trials(lesson.bench, vectors, dev, [layers], strengths, rule=gate)
+        trials += tried[1:] if trials else tried  # doing nothing once
+    return trials
+
+
 def fine_tuning(train: Callable[..., object], lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
     """LoRA at each learning rate and number of steps."""
     return adapter_trials(lesson.bench, lesson.pairs, dev, grid, train, lesson.bench.cell.draw)
@@ -179,6 +198,24 @@ def fine_tuning(train: Callable[..., object], lesson: Lesson, dev: Paper, grid: 
 def from_pairs(name: str) -> Callable[[Lesson], gl.SteeringVectors]:
     """One of grains_lens.baselines."""
     return lambda lesson: getattr(gl.baselines, name)(lesson.bench.model, lesson.pairs, progress=False)
+
+
+def correlated_features(lesson: Lesson) -> gl.SteeringVectors:
+    """CorrSteer-A, with dictionaries of the model's own stream."""
+    return gl.baselines.correlated_features(
+        lesson.bench.model, lesson.pairs, dictionaries(lesson.bench), progress=False
+    )  # fmt: skip
+
+
+def dictionaries(bench: Bench) -> Mapping[int, Dictionary]:
+    """Made once a model from the prompts of all pairs there are, whose answers they do not see."""
+    if bench.model not in _dictionaries:
+        pairs = [pair for behaviour in bench.behaviours.values() for pair in behaviour.pairs]
+        _dictionaries[bench.model] = dictionaries_of(bench.model, pairs)
+    return _dictionaries[bench.model]
+
+
+_dictionaries: WeakKeyDictionary[Any, Mapping[int, Dictionary]] = WeakKeyDictionary()
 
 
 def random_tokens(lesson: Lesson) -> gl.SteeringVectors:
@@ -224,9 +261,13 @@ METHODS: dict[str, Method] = {
     "ITI probe": Method("vector", functools.partial(one_layer, from_pairs("probe_direction"))),
     "gradient": Method("vector", functools.partial(one_layer, from_pairs("gradient_direction"))),
     "optimised + KL": Method("vector", optimised),
+    "CorrSteer": Method("vector", functools.partial(one_layer, correlated_features, positions="last")),
+    "trained gate": Method(
+        "vector", functools.partial(trained_gate, lambda lesson: lesson.grains(gl.mean_direction))
+    ),
     "random tokens": Method("chance", functools.partial(one_layer, random_tokens)),
     "random direction": Method("chance", functools.partial(one_layer, random_direction)),
-    # What TUNED owes to where it steers, rivals are given as well.
+    # What TUNED owes to where it steers, rivals are given as well; and what a gate owes to its training.
     "CAA, last": Method(
         "vector", functools.partial(one_layer, from_pairs("mean_difference"), positions="last")
     ),
@@ -234,6 +275,7 @@ METHODS: dict[str, Method] = {
         "vector", functools.partial(one_layer, from_pairs("gradient_direction"), positions="last")
     ),
     "random tokens, last": Method("chance", functools.partial(one_layer, random_tokens, positions="last")),
+    "trained gate, random": Method("chance", functools.partial(trained_gate, random_direction)),
     "LoRA SFT": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_sft)),
     "LoRA DPO": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_dpo)),
 }

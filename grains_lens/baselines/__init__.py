@@ -11,7 +11,6 @@ from .chance import random_direction as random_direction
 from .differences import in_context_vector as in_context_vector
 from .differences import mean_difference as mean_difference
 from .differences import pca_difference as pca_difference
-from .features import FeatureDictionary as FeatureDictionary
 from .features import correlated_features as correlated_features
 from .gated import TrainedGate as TrainedGate
 from .gated import trained_gate as trained_gate
@@ -21,7 +20,6 @@ from .probe import probe_direction as probe_direction
 from .texts import activation_addition as activation_addition
 
 __all__ = [
-    "FeatureDictionary",
     "TrainedGate",
     "activation_addition",
     "correlated_features",

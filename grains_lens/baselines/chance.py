@@ -8,10 +8,9 @@ from dataclasses import asdict
 import torch
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..encoding import PromptFormat
 from ..extraction import provenance_of
-from ..objective import encode_for
+from ..objective import BATCH_TOKENS, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..vectors import SteeringVectors

@@ -9,10 +9,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..directions import mean_direction, pca_direction
 from ..encoding import PromptFormat
 from ..extraction import per_layer, provenance_of
+from ..objective import BATCH_TOKENS
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..vectors import SteeringVectors

@@ -13,11 +13,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..encoding import Encoded, PromptFormat
 from ..evaluation import score_answers
 from ..extraction import content_norms, provenance_of, typical_norm
-from ..objective import buckets, collate, encode_for
+from ..objective import BATCH_TOKENS, buckets, collate, encode_for
 from ..pairs import PreferencePair
 from ..residuals import read_writing
 from ..seam import HookedModel

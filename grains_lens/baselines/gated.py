@@ -16,11 +16,10 @@ from torch.nn.functional import gelu
 from tqdm.auto import tqdm
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..encoding import PromptFormat
 from ..errors import VectorFileError, check_writable
 from ..fingerprint import check_belongs
-from ..objective import Objective, encode_for
+from ..objective import BATCH_TOKENS, Objective, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..steering import unit_vectors

@@ -11,10 +11,18 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..encoding import PromptFormat
 from ..extraction import provenance_of
-from ..objective import AnswerBatch, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from ..objective import (
+    BATCH_TOKENS,
+    AnswerBatch,
+    Objective,
+    answer_logprobs,
+    buckets,
+    check_objective,
+    collate,
+    encode_for,
+)
 from ..pairs import PreferencePair
 from ..rules import SteeringRule, add
 from ..seam import HookedModel

@@ -11,11 +11,10 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..encoding import PromptFormat
 from ..extraction import describe, provenance_of
 from ..fingerprint import check_belongs
-from ..objective import Objective, encode_for
+from ..objective import BATCH_TOKENS, Objective, encode_for
 from ..pairs import PreferencePair
 from ..rules import SteeringRule, add_keeping_norm
 from ..seam import HookedModel

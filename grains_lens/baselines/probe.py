@@ -9,9 +9,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..attribution import BATCH_TOKENS
 from ..encoding import PromptFormat
 from ..extraction import provenance_of
+from ..objective import BATCH_TOKENS
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..vectors import SteeringVectors
@@ -33,7 +33,8 @@ def probe_direction(
     θ_l is the unit normal of a logistic probe that tells h_l(x, y⁺) from h_l(x, y⁻) at the answers' last
     tokens, pointing to the chosen side, and σ_l the standard deviation of all those h_l along it.
     Li et al. 2023 (ITI), section 3, whose α is the strength at `unit="raw"`. They probe the outputs of
-    attention heads and steer the few whose probes are best; this is the residual stream, at each layer.
+    attention heads and steer the few whose probes are best; this is the residual stream, at each layer. (A
+    head's shift, W_O σθ, enters in front of the block's own MLP, and steering acts behind whole blocks.)
     Their other direction, the shift between the two class means, is `mean_difference`.
 
     `regularisation` is the weight of ½‖w‖² beside the summed log-loss, with h in units of its own root

@@ -14,11 +14,10 @@ from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
 from .. import seam
-from ..attribution import BATCH_TOKENS
 from ..classes import is_plain
 from ..encoding import Encoded, PromptFormat, encode
 from ..evaluation import score_answers
-from ..objective import answer_logprobs, buckets, collate, encode_for
+from ..objective import BATCH_TOKENS, answer_logprobs, buckets, collate, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable

@@ -10,8 +10,6 @@ import grains_lens as gl
 from analysis.dictionaries import Dictionary, dictionaries_of, fit_dictionary, stream_of
 from tests.oracles import PAIRS
 
-PROMPTS = [pair.prompt for pair in PAIRS]
-
 
 def sparse_rows(n_rows=4000, n_atoms=40, d_model=32, scale=7.0, seed=0):
     """Rows that are sums of two or so of more atoms than dimensions, far from the origin; and the atoms."""
@@ -74,10 +72,10 @@ def test_variance_explained_and_dead_features_by_hand():
 
 
 def test_the_stream_is_that_of_every_prompts_own_tokens(llama):
-    found = stream_of(llama, PROMPTS)
+    found = stream_of(llama, PAIRS)
     rows = []
-    for prompt in PROMPTS:
-        ids = llama.tokenizer(prompt, add_special_tokens=True, return_tensors="pt")["input_ids"]
+    for pair in PAIRS:
+        ids = llama.tokenizer(pair.prompt, add_special_tokens=True, return_tensors="pt")["input_ids"]
         assert ids[0, 0] == llama.tokenizer.bos_token_id
         with torch.no_grad():
             _, cache = llama.run_with_cache(ids)
@@ -92,10 +90,26 @@ def test_the_stream_is_that_of_every_prompts_own_tokens(llama):
 
 
 def test_a_models_dictionaries_are_what_correlated_features_takes(llama):
-    dictionaries = dictionaries_of(llama, PROMPTS, n_features=16, active=4, steps=20)
+    dictionaries = dictionaries_of(llama, PAIRS, n_features=16, active=4, steps=20)
     assert sorted(dictionaries) == [0, 1, 2]
     outcomes = [1.0, 0.0, 1.0, 0.0, 1.0]
     vectors = gl.baselines.correlated_features(llama, PAIRS, dictionaries, outcomes=outcomes, progress=False)
     for one in vectors.provenance.settings["features"]:
         atom = dictionaries[one["layer"]].W_dec[one["feature"]]
         torch.testing.assert_close(vectors[one["layer"]], one["coefficient"] * atom, rtol=1e-4, atol=1e-5)
+
+
+def test_the_stream_of_prompts_with_images_has_their_images_tokens():
+    world = gl.worlds.load("hints")
+    model = world.load_model()
+    pairs = world.behaviours["glare"].pairs[:3]
+    found = stream_of(model, pairs)
+    inputs = [gl.prompt_inputs(model, [pair.prompt], images=[pair.images]) for pair in pairs]
+    assert found.shape[1] == sum(one["input_ids"].shape[1] - 1 for one in inputs)
+    read = {}
+    with torch.no_grad(), model.hooks(fwd_hooks=gl.capture_hooks(model, [1], read)):
+        model.original_model(**inputs[0])
+    rows = read[1][0, 1:]
+    distances = (rows[:, None] - found[1]).abs().amax(dim=-1).amin(dim=1)
+    assert float(distances.max()) < 1e-4
+    assert len(rows) > 16
