@@ -1,12 +1,13 @@
 """What steering at every layer costs while text is written: time over unsteered generation, and memory.
 
     python -m analysis.benchmarks.steering            # d_model 512 and 1024
-    python -m analysis.benchmarks.steering --quick    # d_model 512, fewer repeats
+    python -m analysis.benchmarks.steering --hooked   # the installed transformer-lens's model classes alone
+    python -m analysis.benchmarks.steering --quick    # d_model 512, fewer rounds
 
 One thread, random weights, greedy decoding with a cache. Beside us, where they can be imported, steering-vectors
-and repeng steer the same plain transformers model; all of them and the unsteered model take turns in every
-round. What is printed is the median over rounds of the ratio within one, with its interval. Time is the thread's
-own (CPU seconds), which other people's work on the machine disturbs less.
+and repeng steer the same plain transformers model; all ways take turns in every round. What is printed is the median
+over rounds of the ratio of a steered run to the unsteered ones before and after it, with its 95% interval. Time is
+the thread's own (CPU seconds), which other people's work on the machine disturbs less.
 """
 
 from __future__ import annotations
@@ -160,27 +161,38 @@ def measure(
     repeats: int,
     new: int,
 ) -> list[Row]:
-    """Every way to steer and none, in turns; a first round warms up and is thrown away."""
+    """Every way to steer in turns, each between two runs without any, whose mean its own time is held against.
+
+    What slows a machine down for seconds at a time then counts on both sides. A first round warms up."""
     tokens = torch.randint(4, 8000, (1, PROMPT), generator=torch.Generator().manual_seed(1))
     long = torch.randint(4, 8000, (1, 512), generator=torch.Generator().manual_seed(2))
-    every: dict[str, Callable[[], AbstractContextManager[Any]]] = {"": nullcontext, **ways}
-    times: dict[str, list[float]] = {way: [] for way in every}
-    peaks: dict[str, int] = {}
+
+    def seconds(context: AbstractContextManager[Any]) -> float:
+        gc.collect()
+        with context:
+            start = time.thread_time()
+            generate(model, tokens, new)
+            return time.thread_time() - start
+
+    def peak(context: AbstractContextManager[Any]) -> int:
+        with context, Peak() as peak:
+            model(long)
+        return peak.most
+
+    times: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     with torch.no_grad():
-        for way, context in every.items():
-            with context(), Peak() as peak:
-                model(long)
-            peaks[way] = peak.most
+        without = peak(nullcontext())
+        peaks = {way: peak(context()) for way, context in ways.items()}
         for repeat in range(repeats + 1):
+            before = seconds(nullcontext())
             # Each round begins elsewhere, so that no way always runs right after the same other.
-            order = list(every)[repeat % len(every) :] + list(every)[: repeat % len(every)]
-            for way in order:
-                gc.collect()
-                with every[way]():
-                    start = time.thread_time()
-                    generate(model, tokens, new)
-                    times[way].append(time.thread_time() - start)
-    return [Row(name, way, times[way][1:], times[""][1:], peaks[way], peaks[""]) for way in ways]
+            for way in [*ways][repeat % len(ways) :] + [*ways][: repeat % len(ways)]:
+                steered, after = seconds(ways[way]()), seconds(nullcontext())
+                times[way].append((steered, (before + after) / 2))
+                before = after
+    return [
+        Row(name, way, *map(list, zip(*times[way][1:], strict=True)), peaks[way], without) for way in ways
+    ]
 
 
 class Peak(TorchDispatchMode):
@@ -229,20 +241,29 @@ def hooked_models(plain: Any) -> Iterator[tuple[str, Any]]:
             yield type(model).__name__, model
 
 
-def run(d_model: int, n_layers: int, repeats: int, new: int) -> list[Row]:
-    """Every model class and way to steer at one size."""
+def run(d_model: int, n_layers: int, repeats: int, new: int, *, hooked: bool = False) -> list[Row]:
+    """Every model class and way to steer at one size; `hooked` leaves out the plain model and who steers it."""
     vectors = vectors_for(d_model, n_layers)
     plain = llama(d_model, n_layers)
-    # Theirs are made anew for each use, ours are switched on again.
-    ways = {way: (lambda context=context: context) for way, context in ours(plain, vectors).items()}
-    rows = measure("transformers", plain, hf_generate, {**ways, **others(plain, vectors)}, repeats, new)
-    wrapped = llama(d_model, n_layers)
+    rows = [] if hooked else on_plain_models(plain, vectors, repeats, new)
+    for name, model in hooked_models(plain):
+        rows += measure(name, model, lens_generate, again(ours(model, vectors)), repeats, new)
+    return rows
+
+
+def on_plain_models(plain: Any, vectors: gl.SteeringVectors, repeats: int, new: int) -> list[Row]:
+    """The peers and we on transformers models."""
+    ways = {**again(ours(plain, vectors)), **others(plain, vectors)}
+    rows = measure("transformers", plain, hf_generate, ways, repeats, new)
+    wrapped = llama(plain.config.hidden_size, plain.config.num_hidden_layers)
     if peers := repengs(wrapped, vectors):
         rows += measure("transformers (repeng's copy)", wrapped, hf_generate, peers, repeats, new)
-    for name, model in hooked_models(plain):
-        ways = {way: (lambda context=context: context) for way, context in ours(model, vectors).items()}
-        rows += measure(name, model, lens_generate, ways, repeats, new)
     return rows
+
+
+def again(contexts: dict[str, AbstractContextManager[Any]]) -> dict[str, Callable[[], Any]]:
+    """Ours are switched on again for each use; theirs are made anew."""
+    return {way: (lambda context=context: context) for way, context in contexts.items()}
 
 
 def show(d_model: int, n_layers: int, rows: list[Row], new: int) -> None:
@@ -263,15 +284,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="d_model 512 alone, fewer repeats")
-    quick = parser.parse_args().quick
+    parser.add_argument("--quick", action="store_true", help="d_model 512 alone, fewer rounds")
+    parser.add_argument("--hooked", action="store_true", help="without the plain model and its peers")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    sizes = [(512, 8, 5)] if quick else [(512, 8, 40), (1024, 8, 16)]
-    new = 24
+    sizes = [(512, 8, 5)] if asked.quick else [(512, 8, 40), (1024, 8, 24)]
+    new = 16
     for d_model, n_layers, repeats in sizes:
-        show(d_model, n_layers, run(d_model, n_layers, repeats, new), new)
+        show(d_model, n_layers, run(d_model, n_layers, repeats, new, hooked=asked.hooked), new)
 
 
 if __name__ == "__main__":
