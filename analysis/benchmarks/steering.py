@@ -290,7 +290,7 @@ def main() -> None:
     torch.set_num_threads(1)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    sizes = [(512, 8, 5)] if asked.quick else [(512, 8, 40), (1024, 8, 24)]
+    sizes = [(512, 8, 5)] if asked.quick else [(512, 8, 30), (1024, 8, 12)]
     new = 16
     for d_model, n_layers, repeats in sizes:
         show(d_model, n_layers, run(d_model, n_layers, repeats, new, hooked=asked.hooked), new)

@@ -49,7 +49,7 @@ class Settings:
 
     subject: Subject = Subject(world=EVERY_WORLD)
     exam: Exam = Exam(n_dev=72, n_keep=12)
-    grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=30)
+    grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=24)
     methods: tuple[str, ...] = ()
     """Methods to compare; none means all."""
     n_pairs: int = 50
