@@ -265,8 +265,8 @@ METHODS: dict[str, Method] = {
     "trained gate": Method(
         "vector", functools.partial(trained_gate, lambda lesson: lesson.grains(gl.mean_direction))
     ),
-    "random tokens": Method("chance", functools.partial(one_layer, random_tokens)),
-    "random direction": Method("chance", functools.partial(one_layer, random_direction)),
+    "random tokens": Method("control", functools.partial(one_layer, random_tokens)),
+    "random direction": Method("control", functools.partial(one_layer, random_direction)),
     # What TUNED owes to where it steers, rivals are given as well; and what a gate owes to its training.
     "CAA, last": Method(
         "vector", functools.partial(one_layer, from_pairs("mean_difference"), positions="last")
@@ -274,8 +274,8 @@ METHODS: dict[str, Method] = {
     "gradient, last": Method(
         "vector", functools.partial(one_layer, from_pairs("gradient_direction"), positions="last")
     ),
-    "random tokens, last": Method("chance", functools.partial(one_layer, random_tokens, positions="last")),
-    "trained gate, random": Method("chance", functools.partial(trained_gate, random_direction)),
+    "random tokens, last": Method("control", functools.partial(one_layer, random_tokens, positions="last")),
+    "trained gate, random": Method("control", functools.partial(trained_gate, random_direction)),
     "LoRA SFT": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_sft)),
     "LoRA DPO": Method("fine-tuning", functools.partial(fine_tuning, gl.baselines.lora_dpo)),
 }
@@ -311,7 +311,7 @@ def against(frame: pd.DataFrame, method: str) -> pd.DataFrame:
     return frame.assign(over_paper=paired["accuracy"] - paired["other"])
 
 
-FAMILIES = ("GrAInS", "vector", "chance", "fine-tuning")
+FAMILIES = ("GrAInS", "vector", "control", "fine-tuning")
 
 
 def figure(frame: pd.DataFrame) -> Figure:
