@@ -51,5 +51,6 @@ PAPER = Preset(k=3, aggregate=pca_direction, layers="all", positions="all")
 """Nguyen et al. 2026 (GrAInS), section 3: the first principal component, every layer, every position."""
 
 TUNED = Preset(k=3, aggregate=mean_direction, layers="each", positions="last")
-"""What gained most for its cost on the dev questions of the worlds that ship (`python -m analysis variant_search`):
-the mean of the differences, at one layer that dev questions choose, from the prompt's last token on."""
+"""What gained most for its cost on the dev questions of the world `myths` (`python -m analysis variant_search`): the
+mean of the differences, at one layer that dev questions choose, from the prompt's last token on. On `hints` the mean
+at one layer is the better choice, too, the place less clearly so (`python -m analysis method_comparison`)."""
