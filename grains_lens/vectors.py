@@ -17,6 +17,7 @@ from . import controlvector, markup
 from .errors import VectorFileError, check_writable
 from .rules import SteeringRule, add
 from .seam import check_layers
+from .tensorfiles import read_tensors
 from .units import Unit, in_unit
 
 FORMAT = "grains_lens.steering_vectors"
@@ -259,24 +260,10 @@ class SteeringVectors:
 
         Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist (looked in {path.absolute().parent}).")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        except (SafetensorError, OSError, ValueError) as error:
-            raise VectorFileError(
-                f"{path} is not a whole safetensors file ({error}): copy it again, or extract anew."
-            ) from error
-        if metadata.get("format") != FORMAT:
-            raise VectorFileError(
-                f"{path} is a safetensors file, but not one of steering vectors: it holds "
-                f"{', '.join(sorted(tensors)) or 'nothing'}. Pass a file that SteeringVectors.save wrote."
-            )
+        metadata, tensors = read_tensors(
+            path, form=FORMAT, holds="steering vectors", writer="SteeringVectors.save"
+        )  # fmt: skip
         version = metadata.get("format_version", "")
         if version.isdecimal() and int(version) > FORMAT_VERSION:
             raise VectorFileError(

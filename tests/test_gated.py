@@ -4,11 +4,12 @@ import math
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 import grains_lens as gl
 from grains_lens import seam, sweep
-from grains_lens.baselines.gated import TrainedGate, gated_add, trained_gate
+from grains_lens.baselines.gated import FORMAT, TrainedGate, gated_add, trained_gate
 from grains_lens.baselines.gradient import steering_edits
 from grains_lens.baselines.training import Schedule, Training
 from grains_lens.objective import encode_for
@@ -326,12 +327,15 @@ def test_a_saved_gate_comes_back_bit_for_bit(llama, vectors, tmp_path):
 def test_files_that_hold_no_gate_say_so(vectors, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         TrainedGate.load(tmp_path / "none")
-    with pytest.raises(gl.VectorFileError, match="holds no trained gate"):
+    with pytest.raises(gl.VectorFileError, match="not one of trained gates"):
         TrainedGate.load(vectors.save(tmp_path / "vectors"))
     whole = untrained_gate().save(tmp_path / "gate").read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(gl.VectorFileError, match="is damaged"):
+    with pytest.raises(gl.VectorFileError, match="half is not a whole safetensors file"):
         TrainedGate.load(tmp_path / "half")
+    save_file({"down": torch.zeros(2, 3)}, tmp_path / "part", {"format": FORMAT, "header": "{}"})
+    with pytest.raises(gl.VectorFileError, match="part is damaged"):
+        TrainedGate.load(tmp_path / "part")
 
 
 @pytest.mark.parametrize(

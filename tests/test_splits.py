@@ -21,8 +21,11 @@ def picture(seed):
 
 
 def test_different_prompts_pass():
-    check_disjoint([pair("is it red ?"), pair("is it blue ?")], [question("is it green ?")])
-    check_disjoint([], [question("is it green ?")])
+    train, test = [pair("is it red ?"), pair("is it blue ?")], [question("is it green ?")]
+    check_disjoint(train, test)
+    check_disjoint([], test)
+    with pytest.raises(LeakageError):
+        check_disjoint([*train, pair("is it green ?")], test)
 
 
 def test_a_shared_prompt_is_named_with_where_it_is():

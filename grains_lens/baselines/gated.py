@@ -23,6 +23,7 @@ from ..objective import BATCH_TOKENS, Objective, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..steering import unit_vectors
+from ..tensorfiles import read_tensors
 from ..units import Unit
 from ..vectors import SteeringVectors
 from .gradient import steering_edits
@@ -114,21 +115,13 @@ class TrainedGate:
 
         Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
         """
-        from safetensors import SafetensorError, safe_open
-
         path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist (looked in {path.absolute().parent}).")
+        metadata, tensors = read_tensors(path, form=FORMAT, holds="trained gates", writer="TrainedGate.save")
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") == FORMAT:
-                    return cls(
-                        *(file.get_tensor(name) for name in _WEIGHTS), **json.loads(metadata["header"])
-                    )
-        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            down, up, bias = (tensors[name] for name in _WEIGHTS)
+            return cls(down, up, bias, **json.loads(metadata["header"]))
+        except (KeyError, TypeError, ValueError) as error:
             raise VectorFileError(f"{path} is damaged ({error}): copy it again, or train anew.") from error
-        raise VectorFileError(f"{path} holds no trained gate: pass a file that TrainedGate.save wrote.")
 
 
 def trained_gate(
