@@ -2,24 +2,34 @@
 
 `general.architecture` is "controlvector", `controlvector.model_hint` a name, `controlvector.layer_count` a
 number; the tensors `direction.<l>`, float32 with one dimension, are added after block l, counted from 0, where
-l = 0 is not allowed. Other fields are ignored by both programs; ours is `grains_lens.residual_norm`.
+l = 0 is not allowed. Other fields are ignored by both programs; ours are `grains_lens.residual_norm` and
+`grains_lens.digest`, a digest over all that the file says. Files of others have none, and are checked for what they
+can contradict themselves in.
 """
 
 from __future__ import annotations
 
+import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from .errors import VectorFileError
+from . import gguffiles
+from .errors import VectorFileError, printable
+from .tensorfiles import brief, check_is_file, damaged, digest
+from .writing import write_bytes
 
 ARCHITECTURE = "controlvector"
 _HINT, _COUNT = f"{ARCHITECTURE}.model_hint", f"{ARCHITECTURE}.layer_count"
-_NORM = "grains_lens.residual_norm"
+_OURS = "grains_lens."
+_NORM, _DIGEST = f"{_OURS}residual_norm", f"{_OURS}digest"
+# What files of ours held before there was a digest.
+_BEFORE = {"general.architecture", _HINT, _COUNT, _NORM}
+_NAME = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True)
@@ -32,71 +42,77 @@ class ControlVector:
 
 
 def write(control: ControlVector, path: Path) -> None:
-    """Write a control vector; every layer is at least 1."""
-    gguf = _gguf()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(str(path), ARCHITECTURE)
-    try:
-        writer.add_string(_HINT, control.model_hint)
-        writer.add_uint32(_COUNT, len(control.directions))
-        if control.residual_norm is not None:
-            writer.add_array(_NORM, [float(control.residual_norm[layer]) for layer in control.directions])
-        for layer, direction in control.directions.items():
-            writer.add_tensor(f"direction.{layer}", direction.detach().float().cpu().numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
+    """Write a control vector, whole or not at all; every layer is at least 1."""
+    fields: dict[str, Any] = {
+        "general.architecture": ARCHITECTURE, _HINT: control.model_hint, _COUNT: len(control.directions),
+    }  # fmt: skip
+    if control.residual_norm is not None:
+        fields[_NORM] = [float(control.residual_norm[layer]) for layer in control.directions]
+    tensors = {f"direction.{layer}": direction for layer, direction in control.directions.items()}
+    # The digest is over what a reader gets, whatever 32 bits make of a number.
+    content = gguffiles.to_bytes(fields, tensors)
+    reader = gguffiles.Reader(io.BytesIO(content), len(content))
+    read, n_tensors = gguffiles.read_fields(reader)
+    fields[_DIGEST] = _digest(read, gguffiles.read_tensors(reader, read, n_tensors))
+    write_bytes(path, gguffiles.to_bytes(fields, tensors))
 
 
 def read(path: Path) -> ControlVector:
     """Read a control vector, whoever wrote it.
 
-    Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+    Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
     """
-    gguf = _gguf()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist (looked in {path.absolute().parent}).")
+    check_is_file(path)
     try:
-        reader = gguf.GGUFReader(str(path))
-        architecture = _text(reader, "general.architecture")
-        hint = _text(reader, _HINT)
-        directions = {
-            int(tensor.name.removeprefix("direction.")): torch.from_numpy(tensor.data.copy())
-            for tensor in reader.tensors
-            if tensor.name.startswith("direction.")
-        }
-        norms = _numbers(reader, _NORM)
-    except (ValueError, IndexError, KeyError, OverflowError, UnicodeDecodeError) as error:
-        raise VectorFileError(f"{path} is not a whole GGUF file ({error}): copy it again.") from error
-    if architecture != ARCHITECTURE or not directions:
+        with path.open("rb") as file:
+            reader = gguffiles.Reader(file, path.stat().st_size)
+            fields, n_tensors = gguffiles.read_fields(reader)
+            architecture = fields.get("general.architecture")
+            if architecture != ARCHITECTURE or not n_tensors:
+                raise VectorFileError(
+                    f"{printable(path)} is a GGUF file, but no control vector: its architecture is "
+                    f"{brief(repr(architecture))}, and it holds {n_tensors} tensors."
+                )
+            tensors = gguffiles.read_tensors(reader, fields, n_tensors)
+    except VectorFileError:
+        raise
+    except (OSError, ValueError) as error:
         raise VectorFileError(
-            f"{path} is a GGUF file, but no control vector: its architecture is {architecture!r}, and it holds "
-            f"{len(directions)} directions."
-        )
-    shapes = {tuple(direction.shape) for direction in directions.values()}
-    if len(shapes) > 1 or len(next(iter(shapes))) != 1:
-        raise VectorFileError(f"{path} is damaged: its directions have shapes {sorted(shapes)}.")
-    residual_norm = dict(zip(directions, norms, strict=True)) if len(norms) == len(directions) else None
-    return ControlVector(directions, hint or "unknown", residual_norm)
-
-
-def _text(reader: Any, name: str) -> str | None:
-    field = reader.get_field(name)
-    return None if field is None else str(bytes(field.parts[-1]), encoding="utf-8")
-
-
-def _numbers(reader: Any, name: str) -> list[float]:
-    field = reader.get_field(name)
-    return [] if field is None else [float(field.parts[index][0]) for index in field.data]
-
-
-def _gguf() -> Any:
-    try:
-        import gguf  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError(
-            'control vectors need the gguf package: pip install "grains-lens[interop]"'
+            f"{printable(path)} is not a whole GGUF file ({brief(error)}): copy it again, or make it anew."
         ) from error
-    return gguf
+    if why := _contradiction(fields, tensors):
+        raise VectorFileError(damaged(path, why))
+    directions = {int(name.removeprefix("direction.")): tensor for name, tensor in tensors.items()}
+    norms = dict(zip(directions, fields[_NORM], strict=True)) if _NORM in fields else None
+    return ControlVector(directions, fields.get(_HINT, "unknown"), norms)
+
+
+def _contradiction(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str | None:
+    """Why this cannot be what was written, if anything tells."""
+    if any(name.startswith(_OURS) for name in fields):
+        if _DIGEST in fields and fields[_DIGEST] != _digest(fields, tensors):
+            return "its content is not what its digest says"
+        if _DIGEST not in fields and fields.keys() != _BEFORE:
+            return f"it is one of ours, and lacks {_DIGEST}"
+    if not isinstance(fields.get(_HINT, ""), str):
+        return f"{_HINT} is no text"
+    if unknown := [name for name in tensors if not _NAME.fullmatch(name)]:
+        return f"a tensor is called {unknown[0]!r}, and directions are called direction.<layer>"
+    if len({len(tensor) for tensor in tensors.values()}) > 1:
+        return f"its directions have lengths {sorted({len(tensor) for tensor in tensors.values()})}"
+    # Other writers put the model's number of layers there, which may be more.
+    count = fields.get(_COUNT, len(tensors))
+    if type(count) is not int or count < len(tensors):
+        return f"{_COUNT} is {count!r}, and it holds {len(tensors)} directions"
+    norms = fields.get(_NORM, [0.0] * len(tensors))
+    if (
+        not isinstance(norms, list)
+        or len(norms) != len(tensors)
+        or not all(isinstance(one, float) for one in norms)
+    ):
+        return f"{_NORM} is not one number per direction"
+    return None
+
+
+def _digest(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    return digest({name: value for name, value in fields.items() if name != _DIGEST}, tensors)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 
 class VectorMismatchError(ValueError):
@@ -35,13 +33,6 @@ def printable(text: object, limit: int | None = None, *, keep: str = "") -> str:
     cut = str(text) if limit is None else str(text)[: limit + 1]
     seen = _UNSHOWN.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], cut)
     return seen if limit is None or len(seen) <= limit else seen[: limit - 1] + "…"
-
-
-def check_writable(path: Path, argument: str) -> None:
-    """OSError where a file cannot be written: better before an hour's work than after it."""
-    there = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
-    if not os.access(there, os.W_OK) or there.is_dir() == (there == path):
-        raise OSError(f"{path} cannot be written, because {there} cannot be: give another {argument}.")
 
 
 def unknown_name(argument: str, value: object, known: Iterable[object]) -> ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,14 +15,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import controlvector, markup
-from .errors import VectorFileError, check_writable
+from .errors import VectorFileError, printable
 from .rules import SteeringRule, add
 from .seam import check_layers
-from .tensorfiles import read_tensors
+from .tensorfiles import FileKind, damaged, parse_json, read_tensors, write_tensors
 from .units import Unit, in_unit
 
 FORMAT = "grains_lens.steering_vectors"
 FORMAT_VERSION = 1
+KIND = FileKind(
+    FORMAT, holds="steering vectors", writer="SteeringVectors.save", metadata=("format_version", "header"),
+    tensors=("directions", "residual_norm", "fingerprint"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +92,10 @@ class SteeringVectors:
     provenance: Provenance
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "layers", tuple(int(layer) for layer in self.layers))
+        object.__setattr__(self, "layers", tuple(operator.index(layer) for layer in self.layers))
         object.__setattr__(self, "directions", _own(self.directions))
         object.__setattr__(self, "residual_norm", _own(self.residual_norm))
-        if self.directions.ndim != 2 or self.directions.shape[0] != len(self.layers):
+        if self.directions.ndim != 2 or self.directions.shape[0] != len(self.layers) or not self.d_model:
             raise ValueError(
                 f"directions has shape {tuple(self.directions.shape)}; {len(self.layers)} layers need "
                 f"[{len(self.layers)}, d_model]."
@@ -104,6 +109,8 @@ class SteeringVectors:
             raise ValueError(
                 f"layers={self.layers} must be different block numbers from 0 up, in order; sort them."
             )
+        if (self.residual_norm < 0).any():
+            raise ValueError("residual_norm holds negative values, and it is a length; pass ‖h‖ per layer.")
         if not (torch.isfinite(self.directions).all() and torch.isfinite(self.residual_norm).all()):
             raise ValueError(
                 "directions or residual_norm hold NaN or infinite values; "
@@ -202,7 +209,7 @@ class SteeringVectors:
     def __repr__(self) -> str:
         lengths = ", ".join(f"{norm:.3g}" for norm in self.norms().tolist())
         return (
-            f"SteeringVectors({self.provenance.method}, {self.provenance.n_pairs} pairs, "
+            f"SteeringVectors({printable(self.provenance.method, 80)}, {self.provenance.n_pairs} pairs, "
             f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{lengths}])"
         )
 
@@ -236,63 +243,43 @@ class SteeringVectors:
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: the tensors, and everything else as JSON in its metadata header.
 
-        Makes its directory. Raises OSError where it cannot be written.
+        Makes its directory. The file is written whole or not at all. Raises OSError where it cannot be written.
         """
-        from safetensors.torch import save_file
-
-        path = Path(path)
-        check_writable(path, "path")
         tensors = {"directions": self.directions, "residual_norm": self.residual_norm}
         header: dict[str, Any] = {"layers": list(self.layers), "provenance": _summary(self.provenance)}
         if (model := self.provenance.model) is not None:
             tensors["fingerprint"] = model.fingerprint
             header["model"] = {k: v for k, v in vars(model).items() if k != "fingerprint"}
-        metadata = {
-            "format": FORMAT, "format_version": str(FORMAT_VERSION), "header": json.dumps(header, sort_keys=True)
-        }  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path, metadata)
-        return path
+        metadata = {"format_version": str(FORMAT_VERSION), "header": json.dumps(header, sort_keys=True)}
+        write_tensors(Path(path), KIND, metadata, tensors)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> SteeringVectors:
         """Read a file that `save` wrote; the numbers come back bit for bit.
 
-        Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+        Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
         path = Path(path)
-        metadata, tensors = read_tensors(
-            path, form=FORMAT, holds="steering vectors", writer="SteeringVectors.save"
-        )  # fmt: skip
+        metadata, tensors = read_tensors(path, KIND)
         version = metadata.get("format_version", "")
-        if version.isdecimal() and int(version) > FORMAT_VERSION:
+        if version.isdecimal() and version.isascii() and len(version) < 9 and int(version) > FORMAT_VERSION:
             raise VectorFileError(
-                f"{path} has format version {version}, this grains_lens reads up to {FORMAT_VERSION}: "
+                f"{printable(path)} has format version {version}, this grains_lens reads up to {FORMAT_VERSION}: "
                 "upgrade grains_lens."
             )
         try:
-            header = json.loads(metadata["header"])
-            model = None
-            if "model" in header:
-                model = ModelIdentity(**header["model"], fingerprint=tensors["fingerprint"])
-            return cls(
-                directions=tensors["directions"],
-                layers=tuple(header["layers"]),
-                residual_norm=tensors["residual_norm"],
-                provenance=Provenance(**header["provenance"], model=model),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            raise VectorFileError(
-                f"{path} is damaged ({type(error).__name__}: {error}): copy it again, or extract anew."
-            ) from error
+            return _from_header(parse_json(metadata["header"]), tensors)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise VectorFileError(damaged(path, f"{type(error).__name__}: {error}")) from error
 
     def to_gguf(self, path: str | Path, *, model_hint: str | None = None) -> Path:
         """Write a control vector for llama.cpp (`--control-vector`) and repeng, which add it as it is:
         scale 1 is strength 1 with `rule=add, unit="raw"`; multiply the vectors first for another length.
 
         A control vector cannot keep norms, project out, or choose positions; nor can it act on block 0, which
-        is left out with a warning. `model_hint` is what repeng calls model_type ("llama"). Needs the gguf
-        package (the extra `interop`). Raises ValueError if block 0 is all there is.
+        is left out with a warning. `model_hint` is what repeng calls model_type ("llama"). Raises ValueError if
+        block 0 is all there is, and OSError where the file cannot be written.
         """
         kept = [layer for layer in self.layers if layer > 0]
         if not kept:
@@ -314,15 +301,18 @@ class SteeringVectors:
         """Read a control vector that llama.cpp, repeng or `to_gguf` wrote.
 
         It does not say which weights it was made on, so steering by it checks shapes alone. Raises
-        FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+        FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
         control = controlvector.read(Path(path))
-        return cls.of_layers(
-            control.directions,
-            method="gguf",
-            residual_norm=control.residual_norm,
-            settings={"model_hint": control.model_hint},
-        )
+        try:
+            return cls.of_layers(
+                control.directions,
+                method="gguf",
+                residual_norm=control.residual_norm,
+                settings={"model_hint": control.model_hint},
+            )
+        except ValueError as error:
+            raise VectorFileError(damaged(Path(path), error)) from error
 
     def _model_type(self) -> str:
         """What repeng calls the model; as near as the name of its class comes."""
@@ -362,3 +352,25 @@ def _own(tensor: Tensor) -> Tensor:
 
 def _summary(provenance: Provenance) -> dict[str, Any]:
     return {name: value for name, value in vars(provenance).items() if name != "model"}
+
+
+def _from_header(header: Any, tensors: Mapping[str, Tensor]) -> SteeringVectors:
+    """The vectors that a file's header and tensors describe. Raises KeyError, TypeError or ValueError."""
+    model = None
+    if "model" in header:
+        model = ModelIdentity(**header["model"], fingerprint=tensors["fingerprint"])
+        _check_kinds(model, str, "name", "architecture", "dtype", "tokenizer_hash")
+        _check_kinds(model, int, "n_layers", "d_model")
+    provenance = Provenance(**header["provenance"], model=model)
+    _check_kinds(provenance, str, "method", "hook_site")
+    _check_kinds(provenance, int, "n_pairs")
+    layers = header["layers"]
+    if not all(type(layer) is int for layer in layers):
+        raise TypeError("layers are not whole numbers")
+    return SteeringVectors(tensors["directions"], tuple(layers), tensors["residual_norm"], provenance)
+
+
+def _check_kinds(held: Any, kind: type, *names: str) -> None:
+    for name in names:
+        if type(getattr(held, name)) is not kind:
+            raise TypeError(f"{name} is {getattr(held, name)!r}")

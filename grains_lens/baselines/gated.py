@@ -17,13 +17,13 @@ from tqdm.auto import tqdm
 
 from .. import seam
 from ..encoding import PromptFormat
-from ..errors import VectorFileError, check_writable
+from ..errors import VectorFileError
 from ..fingerprint import check_belongs
 from ..objective import BATCH_TOKENS, Objective, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..steering import unit_vectors
-from ..tensorfiles import read_tensors
+from ..tensorfiles import FileKind, damaged, parse_json, read_tensors, write_tensors
 from ..units import Unit
 from ..vectors import SteeringVectors
 from .gradient import steering_edits
@@ -31,6 +31,9 @@ from .training import Schedule, Training, check_positive
 
 FORMAT = "grains_lens.trained_gate"
 _WEIGHTS = ("down", "up", "bias")
+KIND = FileKind(
+    FORMAT, holds="trained gates", writer="TrainedGate.save", metadata=("header",), tensors=_WEIGHTS
+)  # fmt: skip
 
 Weights = tuple[Float[Tensor, "rank d_model"], Float[Tensor, "d_model rank"], Float[Tensor, " d_model"]]
 """D, U and b."""
@@ -97,31 +100,30 @@ class TrainedGate:
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: the weights, and settings and losses as JSON in its metadata header.
 
-        Makes its directory. Raises OSError where it cannot be written.
+        Makes its directory. The file is written whole or not at all. Raises OSError where it cannot be written.
         """
-        from safetensors.torch import save_file
-
-        path = Path(path)
-        check_writable(path, "path")
         header = json.dumps({"settings": dict(self.settings), "losses": self.losses}, default=str)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {name: getattr(self, name).contiguous() for name in _WEIGHTS}
-        save_file(tensors, path, {"format": FORMAT, "header": header})
-        return path
+        tensors = {name: getattr(self, name) for name in _WEIGHTS}
+        write_tensors(Path(path), KIND, {"header": header}, tensors)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> TrainedGate:
         """Read a file that `save` wrote; the weights come back bit for bit.
 
-        Raises FileNotFoundError, or VectorFileError if the file is cut off or holds something else.
+        Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
         path = Path(path)
-        metadata, tensors = read_tensors(path, form=FORMAT, holds="trained gates", writer="TrainedGate.save")
+        metadata, tensors = read_tensors(path, KIND)
         try:
-            down, up, bias = (tensors[name] for name in _WEIGHTS)
-            return cls(down, up, bias, **json.loads(metadata["header"]))
+            header = parse_json(metadata["header"])
+            if not isinstance(header["settings"], dict):
+                raise TypeError("settings are not named")
+            if not all(isinstance(loss, (int, float)) for loss in header["losses"]):
+                raise TypeError("losses are not numbers")
+            return cls(**tensors, **header)
         except (KeyError, TypeError, ValueError) as error:
-            raise VectorFileError(f"{path} is damaged ({error}): copy it again, or train anew.") from error
+            raise VectorFileError(damaged(path, f"{type(error).__name__}: {error}")) from error
 
 
 def trained_gate(

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ..errors import check_writable
+from ..writing import check_writable
 from .objects import (
     format_of,
     items_of,

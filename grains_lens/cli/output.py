@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..writing import write_text
 from .objects import format_of
 from .options import Objective, Prompting
 
@@ -80,9 +81,7 @@ def as_json(pair: PreferencePair, one: TokenAttribution) -> str:
 
 
 def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
-    say(f"wrote {path}")
+    say(f"wrote {write_text(path, text)}")
 
 
 def say(text: str) -> None:

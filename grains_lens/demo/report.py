@@ -12,6 +12,7 @@ from .. import show
 from ..loading import Backend
 from ..vectors import SteeringVectors
 from ..worlds.world import World
+from ..writing import write_text
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
 from .exams import EXAMS, RATE
 from .methods import ATTRIBUTION, FIELDS, Lesson
@@ -118,9 +119,8 @@ def _listed(strengths: Sequence[float]) -> str:
 def write(report: Report, findings: Findings, world: World, settings: Settings) -> dict[Path, str]:
     """Write tables, figures and vectors; returns what each file is."""
     out = settings.out
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "table.md").write_text(report.markdown(), encoding="utf-8")
-    (out / "table.json").write_text(json.dumps(report.data, indent=1) + "\n", encoding="utf-8")
+    write_text(out / "table.md", report.markdown())
+    write_text(out / "table.json", json.dumps(report.data, indent=1) + "\n")
     files = {out / "table.md": "the tables", out / "table.json": "the same, with every setting"}
     files[show.save(_gains(findings.outcomes), out / "gains.png")] = "accuracy by method"
     for drawn, path in _attributed(findings, world, out):

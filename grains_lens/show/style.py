@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from matplotlib.cm import ScalarMappable
@@ -9,6 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
 from ..strips import colour
+from ..writing import write_bytes
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442")
 """Colours that colour-blind readers tell apart (Okabe and Ito 2008)."""
@@ -18,11 +20,14 @@ SMALL, BODY = 7.0, 8.0
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
-    """Write a figure, in the format that the file's ending names; makes its directory."""
+    """Write a figure, whole or not at all, in the format that the file's ending names (PNG without one); makes its
+    directory. Returns where it is. Raises ValueError for an unknown ending, OSError where it cannot be written."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi)
-    return path
+    if not path.suffix:  # matplotlib's own default
+        path = path.with_name(f"{path.name}.png")
+    content = io.BytesIO()
+    figure.savefig(content, dpi=dpi, format=path.suffix[1:].lower())
+    return write_bytes(path, content.getvalue())
 
 
 def signed_colours(scale: float) -> ScalarMappable:

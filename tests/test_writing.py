@@ -1,0 +1,193 @@
+"""Files are written whole or not at all, to where the user means, with the user's mode; else one clear OSError."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from grains_lens import show, writing
+from tests.test_gated import untrained_gate
+from tests.test_vectors import make
+
+KILLS = 6  # a count that `make reliability` may raise
+
+
+def figure():
+    return show.gains([show.Bar("truth", "ours", 0.5, 0.4, 0.6)], base={"truth": 0.4})
+
+
+WRITERS = {
+    "text": lambda path: writing.write_text(path, "hello"),
+    "vectors": lambda path: make().save(path),
+    "gate": lambda path: untrained_gate().save(path),
+    "gguf": lambda path: make(layers=(1, 2)).to_gguf(path),
+    "figure": lambda path: show.save(figure(), path),
+}
+
+
+@pytest.fixture(params=WRITERS)
+def write(request):
+    """Every function that writes a file."""
+    return WRITERS[request.param]
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """The disk is full: what is written reaches the file in part."""
+    monkeypatch.setattr(os, "fsync", out_of_space)
+
+
+def out_of_space(descriptor):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(write, full_disk, tmp_path):
+    path = tmp_path / "out.png"
+    path.write_bytes(b"old")
+    with pytest.raises(
+        OSError, match=r"out\.png cannot be written \(No space left on device\): make room"
+    ) as caught:
+        write(path)
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_an_interrupt_leaves_the_old_file_and_nothing_else(write, monkeypatch, tmp_path):
+    def interrupted(descriptor):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    path = tmp_path / "out.png"
+    path.write_bytes(b"old")
+    with pytest.raises(KeyboardInterrupt):
+        write(path)
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["out.png"]
+
+
+def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own(write, umask, tmp_path):
+    path = tmp_path / "new" / "out.png"
+    assert write(path) == path
+    assert mode(path) == 0o666 & ~umask
+    path.chmod(0o604)
+    write(path)
+    assert mode(path) == 0o604
+    assert os.listdir(path.parent) == ["out.png"]
+
+
+def test_a_link_stays_a_link_and_what_it_points_to_is_written(write, tmp_path):
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "target.png", tmp_path / "link.png"
+    link.symlink_to(target)
+    for _ in range(2):  # the target is not there, then there
+        write(link)
+        assert link.is_symlink()
+        assert len(target.read_bytes()) > 0
+        assert not target.is_symlink()
+    assert os.listdir(tmp_path / "there") == ["target.png"]
+
+
+def test_what_is_no_regular_file_is_refused_and_stays(write, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+    listening = tmp_path / "s.png"
+    pipe, circle = tmp_path / "pipe.png", tmp_path / "circle.png"
+    os.mkfifo(pipe)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind("s.png")
+    circle.symlink_to(circle)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+    for path, why in {
+        pipe: "no regular file",
+        listening: "no regular file",
+        circle: "leads in a circle",
+        tmp_path / "folder.png": "is a directory",
+        tmp_path / "file" / "out.png": "no directory",
+        tmp_path / ("x" * 300 + ".png"): "too long",
+        tmp_path / "nul\0.png": "null",
+    }.items():
+        with pytest.raises(OSError, match=rf"cannot be written \(.*{why}.*\): .*give another path"):
+            write(path)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert circle.is_symlink()
+    assert listening.is_socket()
+    assert sorted(os.listdir(tmp_path)) == ["circle.png", "file", "folder.png", "pipe.png", "s.png"]
+
+
+def test_escape_sequences_in_a_path_do_not_reach_the_error(write, tmp_path):
+    folder = tmp_path / "\x1b[31m.png"
+    folder.mkdir()
+    with pytest.raises(OSError, match=r"\\x1b\[31m") as caught:
+        write(folder)
+    assert "\x1b" not in str(caught.value)
+
+
+KILLED = """
+import itertools, os, random, signal, sys, time
+import grains_lens as gl, torch
+from grains_lens.baselines.gated import TrainedGate
+
+folder, kills = sys.argv[1], int(sys.argv[2])
+torch.set_num_threads(1)  # a fork takes no threads along
+
+def vectors(n):
+    return gl.SteeringVectors.of_layers({l: torch.full((100_000,), float(n)) for l in (1, 2)}, method=str(n))
+
+def gate(n):
+    return TrainedGate(*(torch.full(shape, float(n)) for shape in ((4, 20_000), (20_000, 4), (20_000,))), {"n": n})
+
+kinds = {
+    "vectors": (
+        lambda n, path: vectors(n).save(path),
+        lambda path: (v := gl.SteeringVectors.load(path)) and (v.directions, v.provenance.method),
+    ),
+    "gguf": (
+        lambda n, path: vectors(n).to_gguf(path, model_hint=str(n)),
+        lambda path: (v := gl.SteeringVectors.from_gguf(path))
+        and (v.directions, v.provenance.settings["model_hint"]),
+    ),
+    "gate": (
+        lambda n, path: gate(n).save(path),
+        lambda path: (g := TrainedGate.load(path)) and (g.down, g.settings["n"]),
+    ),
+}
+draws = random.Random(0)
+for name, (write, read) in kinds.items():
+    path = os.path.join(folder, name)
+    write(1, path)
+    for _ in range(kills):
+        child = os.fork()
+        if child == 0:
+            for n in itertools.count(2):
+                write(n, path)
+        time.sleep(draws.uniform(0.005, 0.05))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        numbers, said = read(path)
+        assert (numbers == float(said)).all(), (name, said)
+print("whole", kills * len(kinds))
+"""
+
+
+def test_a_kill_at_any_moment_leaves_a_whole_file(tmp_path):
+    words = [sys.executable, "-c", KILLED, str(tmp_path), str(KILLS)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.stdout.split() == ["whole", str(3 * KILLS)], done.stderr
