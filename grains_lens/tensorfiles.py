@@ -23,7 +23,7 @@ from .errors import VectorFileError, printable
 from .writing import write_bytes
 
 DIGEST = "digest"
-_MOST_HEADER = 32 * 2**20
+_MOST_HEADER, _MOST_TENSORS = 32 * 2**20, 10_000
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,13 @@ def _header(file: BufferedIOBase, size: int) -> tuple[dict[str, Any], int]:
         raise ValueError(f"a header of {length} bytes does not fit into a file of {size}")
     if length > _MOST_HEADER:
         raise ValueError(f"its header has {length} bytes, more than the {_MOST_HEADER} that are read")
-    header = parse_json(file.read(length))
+    raw = file.read(length)
+    # Cheap to count, dear to parse. In our own metadata, quotes are escaped.
+    if (n_tensors := raw.count(b'"data_offsets"')) > _MOST_TENSORS:
+        raise ValueError(
+            f"its header describes {n_tensors} tensors, more than the {_MOST_TENSORS} that are read"
+        )
+    header = parse_json(raw)
     if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
         raise ValueError("its header does not describe tensors")
     return header, size - 8 - length
