@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import numpy as np
 import torch
@@ -104,8 +104,19 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
 
 
 def _name(source: str) -> str:
-    # A local checkpoint is known by its folder: where it lies on this machine is nobody's business.
-    return Path(source).name if Path(source).is_dir() else source
+    """A hub name as it is; a local checkpoint by its folder: where it lies on this machine is nobody's business.
+
+    Also where the folder is gone by now, or was given in Windows' manner; and a snapshot in the hub's cache by the
+    name that it was fetched under.
+    """
+    parts = PureWindowsPath(source).parts  # it splits at both kinds of slash
+    if fetched := [part for part in parts if part.startswith("models--")]:
+        return fetched[-1].removeprefix("models--").replace("--", "/")
+    is_path = Path(source).is_dir() or len(parts) > 2 or "\\" in source or source.startswith(("/", ".", "~"))
+    if not is_path:
+        return source
+    named = [part for part in parts if part.strip("./\\~:") and not part.endswith((":\\", "\\"))]
+    return named[-1] if named else Path(source).resolve().name or "unknown"
 
 
 def _distance(there: Tensor, here: Tensor) -> float:

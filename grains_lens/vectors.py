@@ -109,8 +109,6 @@ class SteeringVectors:
             raise ValueError(
                 f"layers={self.layers} must be different block numbers from 0 up, in order; sort them."
             )
-        if (self.residual_norm < 0).any():
-            raise ValueError("residual_norm holds negative values, and it is a length; pass ‖h‖ per layer.")
         if not (torch.isfinite(self.directions).all() and torch.isfinite(self.residual_norm).all()):
             raise ValueError(
                 "directions or residual_norm hold NaN or infinite values; "

@@ -91,6 +91,43 @@ def test_other_shapes_are_refused_even_if_not_strict(llama):
         gl.steering(llama, deep, strength=1.0, strict=False)
 
 
+@pytest.mark.parametrize(
+    ("source", "name"),
+    [
+        ("gpt2", "gpt2"),
+        ("meta-llama/Llama-3.2-1B", "meta-llama/Llama-3.2-1B"),
+        ("/home/ann/models/tiny", "tiny"),
+        ("/home/ann/models/tiny/", "tiny"),
+        ("../ann/models/tiny", "tiny"),
+        ("./tiny", "tiny"),
+        ("ann/models/tiny", "tiny"),
+        ("~/tiny", "tiny"),
+        (r"C:\Users\ann\tiny", "tiny"),
+        ("/home/ann/.cache/huggingface/hub/models--org--tiny-1/snapshots/0a1b2c", "org/tiny-1"),
+        ("/home/ann/.cache/huggingface/hub/models--gpt2/snapshots/0a1b2c", "gpt2"),
+        ("/", "unknown"),
+    ],
+)
+def test_a_file_never_says_where_a_model_lay(source, name, llama, monkeypatch, tmp_path):
+    """A hub name stays, a folder is known by its last name, and the model still knows its vectors."""
+    monkeypatch.setattr(llama.cfg, "model_name", source)
+    vectors = vectors_of(llama)
+    assert vectors.provenance.model.name == name
+    content = vectors.save(tmp_path / "v").read_bytes()
+    assert source.count("/") < 2 or b"ann" not in content
+    monkeypatch.setattr(llama.cfg, "model_name", "elsewhere")
+    gl.steering(llama, gl.SteeringVectors.load(tmp_path / "v"), strength=1.0)
+
+
+@pytest.mark.parametrize("source", [".", "..", "../"])
+def test_a_folder_without_a_name_of_its_own_is_looked_up(source, llama, monkeypatch, tmp_path):
+    here = tmp_path / "above" / "here"
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(llama.cfg, "model_name", source)
+    assert fingerprint.identify(llama).name == ("here" if source == "." else "above")
+
+
 def test_hooks_do_not_change_the_fingerprint(hooked):
     """A model that is being steered is still the same model, so that contexts nest."""
     plain = fingerprint.residual_fingerprint(hooked)

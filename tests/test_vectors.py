@@ -372,3 +372,32 @@ def test_vectors_describe_themselves_in_one_line():
     assert "\n" not in shown
     for part in ("grains", "50 pairs", "[0, 2, 3]", "d_model 6"):
         assert part in shown
+
+
+def test_escape_sequences_from_a_file_do_not_reach_the_terminal(tmp_path, capsys):
+    from grains_lens import cli
+
+    steers = "\x1b[2J\x9b31m\u202e"
+    model = replace(make().provenance.model, name=steers, architecture=steers, dtype=steers)
+    provenance = Provenance(steers, {steers: steers}, 3, model, steers, {steers: steers})
+    path = replace(make(), provenance=provenance).save(tmp_path / "v")
+    assert cli.main(["inspect", str(path)]) == 0
+    loaded = SteeringVectors.load(path)
+    assert everything(loaded)["provenance"]["method"] == steers
+    hinted = SteeringVectors.from_gguf(loaded.at([2]).to_gguf(tmp_path / "v.gguf", model_hint=steers))
+    assert hinted.provenance.settings["model_hint"] == steers
+    for shown in (capsys.readouterr().out, repr(loaded), repr(hinted)):
+        assert shown
+        assert all(line.isprintable() for line in shown.splitlines())
+        assert not set(steers[:1] + "\x9b\u202e") & set(shown)
+
+
+@pytest.mark.parametrize("layers", [(0.0, 2, 3), ("0", "2", "3"), (0.5, 2, 3)])
+def test_layers_that_are_no_whole_numbers_are_not_rounded(unchecked, layers):
+    with pytest.raises(TypeError):
+        replace(make(), layers=layers)
+
+
+def test_directions_of_no_width_are_refused():
+    with pytest.raises(ValueError, match=r"directions has shape \(3, 0\)"):
+        replace(make(), directions=torch.zeros(3, 0))

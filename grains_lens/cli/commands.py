@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
+from ..errors import printable
 from ..writing import check_writable
 from .objects import (
     format_of,
@@ -215,11 +216,12 @@ def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> Non
 
     held = SteeringVectors.load(vectors)
     made, model = held.provenance, held.provenance.model
-    say(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}")
+    # All of it is text from the file, which may hold what steers a terminal; JSON escapes by itself.
+    say(printable(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}"))
     if model:
-        say(f"model: {model.name} ({model.architecture}, {model.n_layers} layers, {model.dtype})")
+        say(printable(f"model: {model.name} ({model.architecture}, {model.n_layers} layers, {model.dtype})"))
     say("settings: " + json.dumps(dict(made.settings)))
-    say("versions: " + ", ".join(f"{name} {version}" for name, version in made.versions.items()))
+    say(printable("versions: " + ", ".join(f"{name} {version}" for name, version in made.versions.items())))
     say(f"{'layer':>5} {'length':>9} {'residual norm':>14}")
     for layer, length, norm in zip(
         held.layers, held.norms().tolist(), held.residual_norm.tolist(), strict=True
