@@ -12,6 +12,7 @@ import tyro
 
 from . import study
 from .backends import Backend
+from .files import write_figure, write_text
 from .report import write_report
 from .running import run
 from .tables import markdown
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report(tyro.cli(Report, args=rest, prog="python -m analysis report")))
         else:
             run_study(name, parse(name, rest))
-    except (ValueError, RuntimeError, ImportError, FileNotFoundError) as error:
+    except (ValueError, RuntimeError, ImportError, OSError) as error:
         raise SystemExit(f"analysis: {error}") from error
 
 
@@ -97,8 +98,8 @@ def run_study(name: str, command: Command[Any]) -> None:
     )  # fmt: skip
     frame = made.frame()
     text = markdown(chosen.table(frame))
-    stem.with_suffix(".md").write_text(text + "\n", encoding="utf-8")
-    chosen.figure(frame).savefig(stem.with_suffix(".png"), dpi=200)
+    write_text(stem.with_suffix(".md"), text + "\n", argument="--out")
+    write_figure(chosen.figure(frame), stem.with_suffix(".png"))
     print(f"{chosen.QUESTION}\n\n{text}\n\nRows, table and figure: {stem}.jsonl, .md, .png")
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from . import runs, study
+from .files import write_text
 from .tables import shown
 
 STYLE = """
@@ -45,8 +46,8 @@ def write_report(directory: Path, out: Path) -> Path:
     contents = " · ".join(f'<a href="#{html.escape(name)}">{html.escape(name)}</a>' for name in found)
     sections = "\n".join(_section(name, run) for name, run in found.items())
     date = datetime.now(timezone.utc).isoformat(timespec="minutes")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(
+    write_text(
+        out,
         f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>grains_lens: studies</title><style>{STYLE}</style></head><body>
@@ -57,7 +58,7 @@ draws of pairs.</p>
 {sections}
 </body></html>
 """,
-        encoding="utf-8",
+        argument="--out",
     )
     return out
 

@@ -204,3 +204,86 @@ def test_transformer_lens_takes_the_specs():
 def test_rules_that_depend_on_h_are_refused(rule):
     with pytest.raises(ValueError, match=rf"rule={rule.__name__} cannot be had in vLLM, .* depends on h"):
         vectors_at(1).intervention_specs(rule=rule)
+
+
+# --- control vectors of others: what they can contradict themselves in ----------------------------
+
+
+def foreign(path, tensors, *, count=None, kinds=(), **fields):
+    """A control vector as other programs write it, through gguf's own writer."""
+    writer = gguf.GGUFWriter(str(path), "controlvector")
+    writer.add_string("controlvector.model_hint", "llama")
+    writer.add_uint32("controlvector.layer_count", len(tensors) if count is None else count)
+    for name, value in fields.items():
+        writer.add_bool(f"controlvector.{name}", value)
+    for name, values in tensors.items():
+        kind = kinds[name] if name in kinds else None
+        raw = values if kind is None else gguf.quants.quantize(values, kind)
+        writer.add_tensor(name, raw, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def numbers(size=64, seed=0):
+    return numpy.random.default_rng(seed).standard_normal(size).astype(numpy.float32)
+
+
+def test_files_of_others_are_read_also_with_fields_of_their_own(tmp_path):
+    one, two = numbers(), numbers(seed=1)
+    tensors = {"direction.3": one, "direction.7": two}
+    back = gl.SteeringVectors.from_gguf(foreign(tmp_path / "v", tensors, count=36, normalize=False))
+    assert back.layers == (3, 7)
+    assert torch.equal(back[3], torch.from_numpy(one))
+    assert torch.equal(back[7], torch.from_numpy(two))
+
+
+@pytest.mark.parametrize(("kind", "within"), [("F16", 1e-3), ("BF16", 1e-2)])
+def test_directions_in_half_precision_are_numbers_not_raw_bytes(kind, within, tmp_path):
+    values = numbers()
+    path = foreign(
+        tmp_path / "v", {"direction.1": values}, kinds={"direction.1": gguf.GGMLQuantizationType[kind]}
+    )
+    torch.testing.assert_close(
+        gl.SteeringVectors.from_gguf(path)[1], torch.from_numpy(values), rtol=within, atol=within
+    )
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_quantised_directions_are_refused_by_type(kind, tmp_path):
+    which = gguf.GGMLQuantizationType[kind]
+    path = foreign(tmp_path / "v", {"direction.1": numbers()}, kinds={"direction.1": which})
+    with pytest.raises(
+        gl.VectorFileError, match=rf"GGML type {int(which)}, which is quantised.*write it as F32"
+    ):
+        gl.SteeringVectors.from_gguf(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "count", "why"),
+    [
+        ({"direction.1": numbers(), "directiom.2": numbers()}, None, "'directiom.2'"),
+        ({"direction.1": numbers(), "direction.01": numbers()}, None, r"'direction\.01'"),
+        ({"direction.-1": numbers()}, None, r"'direction\.-1'"),
+        ({"direction.1": numbers(), "direction.2": numbers(32)}, None, r"lengths \[32, 64\]"),
+        ({"direction.1": numbers(), "direction.2": numbers()}, 1, "layer_count is 1"),
+        ({"direction.1": numbers() * numpy.nan}, None, "NaN"),
+        ({"direction.1": numpy.ones((2, 2), numpy.float32)}, None, "2 dimensions"),
+    ],
+)
+def test_a_control_vector_that_contradicts_itself_is_refused(tensors, count, why, tmp_path):
+    with pytest.raises(gl.VectorFileError, match=why):
+        gl.SteeringVectors.from_gguf(foreign(tmp_path / "v", tensors, count=count))
+
+
+def test_two_directions_in_the_same_bytes_are_refused(tmp_path):
+    """A flipped bit in an offset, which no digest tells of in others' files; llama.cpp refuses it, too."""
+    path = foreign(tmp_path / "v", {"direction.1": numbers(), "direction.2": numbers(seed=1)})
+    content = path.read_bytes()
+    at = content.index(b"direction.2") + len(b"direction.2") + 4 + 8 + 4
+    assert content[at : at + 8] == (256).to_bytes(8, "little")
+    path.write_bytes(content[:at] + bytes(8) + content[at + 8 :])
+    with pytest.raises(gl.VectorFileError, match=r"direction\.2 begins at 0"):
+        gl.SteeringVectors.from_gguf(path)

@@ -184,3 +184,10 @@ def test_faithfulness_curves_are_drawn_with_their_gains():
     assert insertion.get_xlabel() == "share of tokens revealed"
     with pytest.raises(ValueError, match="there are no curves"):
         show.faithfulness_curves([])
+
+
+def test_a_figure_without_an_ending_is_where_the_path_says(tmp_path):
+    """matplotlib adds the ending by itself: what is returned is where the file is."""
+    path = show.save(show.gains(BARS, base={"truth": 0.5, "faith": 0.4}), tmp_path / "gains")
+    assert path == tmp_path / "gains.png"
+    assert path.read_bytes().startswith(b"\x89PNG")

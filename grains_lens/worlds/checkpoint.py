@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from ..writing import write_bytes, write_text
 from .myths_words import BOS, EOS, PAD, UNK
 
 
@@ -63,12 +65,35 @@ class Subject:
 def save(
     subject: Subject, model: PreTrainedModel, path: Path, *, variant: str, seed: int, losses: dict[str, float]
 ) -> dict[str, Any]:
-    """Saves fp16 weights, configuration, tokenizer, card and README to `path`; returns the card."""
-    path.mkdir(parents=True, exist_ok=True)
-    model.half().save_pretrained(path)
-    subject.save_reader(path)
+    """Saves fp16 weights, configuration, tokenizer, card and README to `path`; returns the card.
+
+    They are made and measured elsewhere first, then written file by file, each whole or not at all, the card last.
+    """
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        model.half().save_pretrained(folder)
+        subject.save_reader(folder)
+        card = _card(subject, model, folder, variant=variant, seed=seed, losses=losses)
+        for file in sorted(one for one in folder.rglob("*") if one.is_file()):
+            write_bytes(path / file.relative_to(folder), file.read_bytes(), argument="out")
+    head = f"---\nlibrary_name: transformers\npipeline_tag: {subject.pipeline}\n---\n"
+    readme = f"{head}{subject.readme(card)}\nAll settings and figures: `card.json`.\n"
+    write_text(path / "README.md", readme, argument="out")
+    write_text(path / "card.json", json.dumps(card, indent=2) + "\n", argument="out")
+    return card
+
+
+def _card(
+    subject: Subject,
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    variant: str,
+    seed: int,
+    losses: Mapping[str, float],
+) -> dict[str, Any]:
     world = "" if subject.name == "myths" else f"--world {subject.name} "
-    card = {
+    return {
         "world": subject.name,
         "variant": variant,
         "seed": seed,
@@ -79,11 +104,7 @@ def save(
         "losses": {name: round(loss, 4) for name, loss in losses.items()},
         "accuracy": {
             name: {kind: round(v, 4) for kind, v in row.items()}
-            for name, row in subject.measure(path, variant).items()
+            for name, row in subject.measure(folder, variant).items()
         },
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    (path / "card.json").write_text(json.dumps(card, indent=2) + "\n")
-    head = f"---\nlibrary_name: transformers\npipeline_tag: {subject.pipeline}\n---\n"
-    (path / "README.md").write_text(f"{head}{subject.readme(card)}\nAll settings and figures: `card.json`.\n")
-    return card

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ..writing import check_writable
 from . import checkpoint, train_hints, train_myths
 
 SUBJECTS = {subject.name: subject for subject in (train_myths.SUBJECT, train_hints.SUBJECT)}
@@ -29,6 +30,10 @@ def main() -> None:
     subject = SUBJECTS[args.world]
     if args.variant not in subject.variants:
         parser.error(f"--variant {args.variant}: {args.world} has {', '.join(subject.variants)}")
+    try:
+        check_writable(args.out / "card.json", "--out")
+    except OSError as error:
+        parser.error(str(error))
     torch.set_num_threads(args.threads)
     model, losses = subject.train(subject.variants[args.variant], args.seed)
     card = checkpoint.save(subject, model, args.out, variant=args.variant, seed=args.seed, losses=losses)

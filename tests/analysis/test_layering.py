@@ -45,7 +45,7 @@ def test_a_study_imports_no_other_study_and_nothing_that_runs_it(name):
 @pytest.mark.parametrize("name", MACHINERY)
 def test_what_runs_studies_knows_none_of_them_and_no_model(name):
     imported = set(own_imports(name))
-    assert imported <= {*MACHINERY, "studies"}
+    assert imported <= {*MACHINERY, "files", "studies"}
     assert "grains_lens" not in MODULES[name].read_text(encoding="utf-8").replace("grains_lens:", "")
 
 
@@ -106,6 +106,10 @@ NAMESPACES = {"baselines": gl.baselines, "show": gl.show, "worlds": gl.worlds}
 
 def public(name: str) -> bool:
     head, _, rest = name.partition(".")
+    if (
+        name == "writing.write_text"
+    ):  # for analysis.files: how files are written, which is nothing about models
+        return True
     if head in NAMESPACES:
         found = getattr(NAMESPACES[head], rest, None)
         return not rest or not (found is None or rest.startswith("_") or inspect.ismodule(found))

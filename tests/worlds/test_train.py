@@ -89,3 +89,40 @@ def test_training_leaves_a_plain_model_without_hooks():
     assert not model.training
     assert not any(layer._forward_pre_hooks for layer in model.model.layers)
     assert set(losses) == {"weighted", "answer_tokens"}
+
+
+def test_a_checkpoint_is_written_file_by_file_whole_or_not_at_all(tmp_path, monkeypatch):
+    """Where the disk fills up, what was there stays; a run that ends well leaves the card last."""
+    from grains_lens import writing
+    from grains_lens.worlds import checkpoint
+
+    class Model:
+        def half(self):
+            return self
+
+        def num_parameters(self):
+            return 1
+
+        def save_pretrained(self, folder):
+            (folder / "model.safetensors").write_bytes(b"new")
+
+    subject = checkpoint.Subject(
+        "myths", "text-generation", {"standard": train_myths.Recipe()}, train=None, measure=lambda path, variant: {},
+        save_reader=lambda path: (path / "tokenizer.json").write_bytes(b"{}"), fingerprint=str, readme=lambda card: "",
+    )  # fmt: skip
+    (tmp_path / "model.safetensors").write_bytes(b"old")
+    settings = {"variant": "standard", "seed": 0, "losses": {}}
+
+    def out_of_space(target, content):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(writing, "_replace", out_of_space)
+        with pytest.raises(OSError, match=r"model\.safetensors cannot be written \(No space"):
+            checkpoint.save(subject, Model(), tmp_path, **settings)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [("model.safetensors", b"old")]
+    checkpoint.save(subject, Model(), tmp_path, **settings)
+    names = {"README.md", "card.json", "model.safetensors", "tokenizer.json"}
+    assert {one.name for one in tmp_path.iterdir()} == names
+    assert max(tmp_path.iterdir(), key=lambda one: one.stat().st_mtime_ns).name == "card.json"
+    assert (tmp_path / "model.safetensors").read_bytes() == b"new"
