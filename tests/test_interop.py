@@ -209,7 +209,7 @@ def test_rules_that_depend_on_h_are_refused(rule):
 # --- control vectors of others: what they can contradict themselves in ----------------------------
 
 
-def foreign(path, tensors, *, count=None, kinds=(), **fields):
+def foreign(path, tensors, *, count=None, kinds=None, **fields):
     """A control vector as other programs write it, through gguf's own writer."""
     writer = gguf.GGUFWriter(str(path), "controlvector")
     writer.add_string("controlvector.model_hint", "llama")
@@ -217,7 +217,7 @@ def foreign(path, tensors, *, count=None, kinds=(), **fields):
     for name, value in fields.items():
         writer.add_bool(f"controlvector.{name}", value)
     for name, values in tensors.items():
-        kind = kinds[name] if name in kinds else None
+        kind = (kinds or {}).get(name)
         raw = values if kind is None else gguf.quants.quantize(values, kind)
         writer.add_tensor(name, raw, raw_dtype=kind)
     writer.write_header_to_file()

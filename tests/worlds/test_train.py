@@ -91,7 +91,7 @@ def test_training_leaves_a_plain_model_without_hooks():
     assert set(losses) == {"weighted", "answer_tokens"}
 
 
-def test_a_checkpoint_is_written_file_by_file_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_a_checkpoint_is_written_file_by_file_whole_or_not_at_all(unchecked, tmp_path, monkeypatch):
     """Where the disk fills up, what was there stays; a run that ends well leaves the card last."""
     from grains_lens import writing
     from grains_lens.worlds import checkpoint
