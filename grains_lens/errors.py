@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,26 @@ class VectorMismatchError(ValueError):
 
 class VectorFileError(ValueError):
     """A file that does not hold steering vectors of this library."""
+
+
+_UNSHOWN = re.compile(
+    # C0, DEL and C1 (what steers a terminal), separators of lines, marks that reorder text, halves of surrogate
+    # pairs (which no encoding writes), and what XML forbids.
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
+)
+
+
+def printable(text: object, limit: int | None = None, *, keep: str = "") -> str:
+    """Foreign text as it may be shown: control characters, marks that reorder text and lone surrogates as escapes
+    that can be read (`\\x1b`), cut to `limit` characters with "…". Characters in `keep` stay ("\\n\\t" in a text of
+    several lines).
+
+    Of use wherever text from a file, a prompt, a model or a path goes to a terminal, an error, HTML or SVG. `repr`
+    escapes the same and more, and is as good where quotes are wanted.
+    """
+    cut = str(text) if limit is None else str(text)[: limit + 1]
+    seen = _UNSHOWN.sub(lambda found: found[0] if found[0] in keep else repr(found[0])[1:-1], cut)
+    return seen if limit is None or len(seen) <= limit else seen[: limit - 1] + "…"
 
 
 def check_writable(path: Path, argument: str) -> None:
