@@ -37,11 +37,26 @@ def printable(text: object, limit: int | None = None, *, keep: str = "") -> str:
     return seen if limit is None or len(seen) <= limit else seen[: limit - 1] + "…"
 
 
+def seen(value: object, limit: int = 160) -> str:
+    """A value as an error shows it: its `repr`, cut to `limit` characters, whatever it is."""
+    try:
+        return printable(repr(value), limit)
+    except Exception:  # Too many digits, nested too deeply, or a class whose repr fails.
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def said(error: BaseException, limit: int = 200) -> str:
+    """What somebody else's error says, in one line of at most `limit` characters."""
+    return printable(" ".join(str(error).split()) or type(error).__name__, limit).rstrip(".")
+
+
 def check_writable(path: Path, argument: str) -> None:
     """OSError where a file cannot be written: better before an hour's work than after it."""
     there = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
     if not os.access(there, os.W_OK) or there.is_dir() == (there == path):
-        raise OSError(f"{path} cannot be written, because {there} cannot be: give another {argument}.")
+        raise OSError(
+            f"{printable(path)} cannot be written, because {printable(there)} cannot be: give another {argument}."
+        )
 
 
 def unknown_name(argument: str, value: object, known: Iterable[object]) -> ValueError:
@@ -49,4 +64,4 @@ def unknown_name(argument: str, value: object, known: Iterable[object]) -> Value
     names = [str(name) for name in known]
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}={value!r} is not known; known are {', '.join(map(repr, names))}.{hint}")
+    return ValueError(f"{argument}={seen(value)} is not known; known are {', '.join(map(repr, names))}.{hint}")
