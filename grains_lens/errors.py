@@ -64,4 +64,6 @@ def unknown_name(argument: str, value: object, known: Iterable[object]) -> Value
     names = [str(name) for name in known]
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}={seen(value)} is not known; known are {', '.join(map(repr, names))}.{hint}")
+    return ValueError(
+        f"{argument}={seen(value)} is not known; known are {', '.join(map(repr, names))}.{hint}"
+    )

@@ -138,10 +138,11 @@ def _pair_of(question: Row) -> dict[str, Any]:
 def _files(name: str, known: Named, kind: Kind) -> list[Path]:
     """The data set's files: the hub's, or where it cannot be reached those of an earlier download."""
     import huggingface_hub
+    from huggingface_hub import constants
 
     where: Any = {"repo_type": "dataset", "revision": PARQUET}
     folder = f"{known.config}/{known.split}/"
-    offline = huggingface_hub.constants.HF_HUB_OFFLINE
+    offline = constants.HF_HUB_OFFLINE
     try:
         if not offline:
             # Waits no longer than it is told to; what follows asks again and again, for half a minute.
@@ -160,7 +161,7 @@ def _files(name: str, known: Named, kind: Kind) -> list[Path]:
         if isinstance(first, str):
             return sorted(Path(first).parent.glob("*.parquet"))
         why = "HF_HUB_OFFLINE is set" if offline else f"{type(error).__name__}: {said(error, 100)}"
-        cache = printable(huggingface_hub.constants.HF_HUB_CACHE, 200)
+        cache = printable(constants.HF_HUB_CACHE, 200)
         raise OSError(
             f"{name} ({known.repository}) cannot be downloaded here ({why}). Where there is a network, call "
             f"load_{kind}({name!r}) once, which fetches {folder}*.parquet of its branch {PARQUET}, and copy the folder "

@@ -130,7 +130,9 @@ def _index(value: Any) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    raise ValueError(f"label={seen(value)} must be the index of the right choice, a whole number counted from 0.")
+    raise ValueError(
+        f"label={seen(value)} must be the index of the right choice, a whole number counted from 0."
+    )
 
 
 def load_pairs(
@@ -219,18 +221,18 @@ def _items(
     """What `item` makes of each row; rows of which it makes none are left out, or raised."""
     if on_error is not None and on_error not in get_args(OnError):
         raise unknown_name("on_error", on_error, get_args(OnError))
-    is_named = isinstance(source, str) and named.is_name(source)
     name, rows = _rows(source, kind)
-    strict = on_error != "skip" if not is_named else on_error == "raise"
+    strict = on_error == "raise" or (on_error is None and not _is_name(source))
     items: list[_Item] = []
     wrong: list[str] = []
     for where, row in rows:
-        try:
-            items.append(_item(row, where, item))
-        except ValueError as error:
-            if strict:
-                raise
-            wrong.append(printable(error, 250))
+        made = _made(row, where, item)
+        if not isinstance(made, ValueError):
+            items.append(made)
+        elif strict:
+            raise made
+        else:
+            wrong.append(printable(made, 250))
     if not items:
         none = f"{name}: none of its {len(wrong)} rows can be used. The first: {wrong[0]}" if wrong else None
         raise ValueError(none or f"{name} has no rows; at least one is needed.")
@@ -249,26 +251,34 @@ _NAMED = 3
 """How many rows that are left out a warning names."""
 
 
-def _item(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item]) -> _Item:
+def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item]) -> _Item | ValueError:
+    """What `item` makes of a row, or the error that says why it makes nothing of it."""
     if isinstance(row, ValueError):
-        raise row
+        return row
     if not isinstance(row, Mapping):
-        raise ValueError(
+        return ValueError(
             f"{where} is {seen(row)}, not a mapping from column names to values: rows are wanted, "
             'as of a list of dicts, one split of a dataset, or a data frame\'s .to_dict("records").'
         )
-    return item(unfolded(row, where), where)
+    try:
+        return item(unfolded(row, where), where)
+    except ValueError as error:
+        return error
 
 
 def _rows(source: Any, kind: named.Kind) -> tuple[str, Iterable[tuple[str, Any]]]:
     """What the source is called in errors, and its rows, each with where it stands."""
-    if isinstance(source, str) and named.is_name(source):
+    if _is_name(source):
         return source, named.rows_of(source, kind)
     if isinstance(source, str | Path):
         return printable(Path(source).name, 120), read_table(Path(source))
     # A data frame's, of which to_dict("records") would keep the last.
     check_names([one for one in getattr(source, "columns", ()) if isinstance(one, str)], "source")
     return "source", ((f"source, row {number}", row) for number, row in enumerate(source, start=1))
+
+
+def _is_name(source: Any) -> bool:
+    return isinstance(source, str) and named.is_name(source)
 
 
 def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:

@@ -162,17 +162,18 @@ def _read_parquet(path: Path) -> Rows:
     except ImportError as error:
         raise ImportError(f'{_name(path)} needs pyarrow: pip install "grains-lens[data]".') from error
     try:
-        file = path.open("rb")
+        path.open("rb").close()
     except OSError as error:
         raise _unreadable(path, error) from error
-    with file:
-        try:
-            table = parquet.ParquetFile(file, page_checksum_verification=True).read()
-        # Damage comes out as nearly every error that there is: Arrow's own, OSError, MemoryError, and more.
-        except Exception as error:
-            raise ValueError(
-                f"{_name(path)} is not a whole parquet file ({said(error)}): copy it again."
-            ) from error
+    try:
+        # By its path: given a file object of Python's, one process in many was seen to abort at its end.
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    # Damage comes out as nearly every error that there is: Arrow's own, OSError, MemoryError, and more.
+    except Exception as error:
+        raise ValueError(
+            f"{_name(path)} is not a whole parquet file ({said(error)}): copy it again."
+        ) from error
     check_names(table.column_names, _name(path))
     try:
         rows: Iterable[Any] = table.to_pylist()

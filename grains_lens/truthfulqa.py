@@ -34,10 +34,22 @@ def unfolded(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
         if _folded(one) not in not_wrong:
             wrong.setdefault(_folded(one), one)
     if not wrong:
-        raise ValueError(f"{where}: {ours[_WRONG]!r} holds no answer that is not correct as well; leave the row out.")
-    rejected = row[ours[_BEST_WRONG]] if _BEST_WRONG in ours and row[ours[_BEST_WRONG]] else next(iter(wrong.values()))
+        raise ValueError(
+            f"{where}: {ours[_WRONG]!r} holds no answer that is not correct as well; leave the row out."
+        )
+    rejected = (
+        row[ours[_BEST_WRONG]]
+        if _BEST_WRONG in ours and row[ours[_BEST_WRONG]]
+        else next(iter(wrong.values()))
+    )
     choices = [best, *wrong.values()]
-    made = {"prompt": row[ours[_QUESTION]], "chosen": best, "rejected": rejected, "choices": choices, "label": 0}
+    made = {
+        "prompt": row[ours[_QUESTION]],
+        "chosen": best,
+        "rejected": rejected,
+        "choices": choices,
+        "label": 0,
+    }
     single = {ours[_RIGHT]: right[0] if right else "", ours[_WRONG]: rejected}
     return {**made, **row, **single}
 
