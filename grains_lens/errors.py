@@ -54,9 +54,7 @@ def check_writable(path: Path, argument: str) -> None:
     """OSError where a file cannot be written: better before an hour's work than after it."""
     there = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())
     if not os.access(there, os.W_OK) or there.is_dir() == (there == path):
-        raise OSError(
-            f"{printable(path)} cannot be written, because {printable(there)} cannot be: give another {argument}."
-        )
+        raise OSError(f"{path} cannot be written, because {there} cannot be: give another {argument}.")
 
 
 def unknown_name(argument: str, value: object, known: Iterable[object]) -> ValueError:

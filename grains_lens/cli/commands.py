@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from ..errors import check_writable
+from ..errors import check_writable, printable
 from .objects import (
     format_of,
     items_of,
@@ -217,7 +217,8 @@ def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> Non
     made, model = held.provenance, held.provenance.model
     say(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}")
     if model:
-        say(f"model: {model.name} ({model.architecture}, {model.n_layers} layers, {model.dtype})")
+        name, architecture = printable(model.name), printable(model.architecture)
+        say(f"model: {name} ({architecture}, {model.n_layers} layers, {model.dtype})")
     say("settings: " + json.dumps(dict(made.settings)))
     say("versions: " + ", ".join(f"{name} {version}" for name, version in made.versions.items()))
     say(f"{'layer':>5} {'length':>9} {'residual norm':>14}")
