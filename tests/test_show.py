@@ -197,7 +197,7 @@ NASTY = ("\x1b]0;x\x07", "\x00", "a\x9b", "\u202eb", "\ud800", "\ufffe\uffff", "
 def test_a_figure_of_any_text_is_a_well_formed_svg_without_control_characters(fonttype, tmp_path):
     """What text stands in comments (drawn as paths) or as it is."""
     text = "".join(NASTY)
-    one = attribution(strings=NASTY, scores=tuple(range(len(NASTY))))
+    one = attribution(strings=NASTY, scores=tuple(map(float, range(len(NASTY)))))
     held = LayerConductance(
         "resid_post", one.tokens, NASTY, torch.rand(2, len(NASTY)), torch.zeros(2), one.is_special, 1.0, 0.0
     )
