@@ -79,7 +79,7 @@ def damaged(content, rng):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".json", ".csv", ".parquet"])
-def test_a_damaged_file_gives_rows_or_one_sentence_that_names_it(suffix, tmp_path):
+def test_a_damaged_file_gives_rows_or_one_sentence_that_names_it(unchecked, suffix, tmp_path):
     rows = [{**ROW, "prompt": f"{ROW['prompt']} {n}, {n * 7}"} for n in range(12)] + [OTHER]
     path = tmp_path / f"data{suffix}"
     if suffix == ".parquet":
