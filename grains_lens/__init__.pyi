@@ -50,6 +50,7 @@ from .methods import SmoothGrad as SmoothGrad
 from .pairs import MultipleChoice as MultipleChoice
 from .pairs import OpenQuestion as OpenQuestion
 from .pairs import PreferencePair as PreferencePair
+from .pairs import SkippedRowsWarning as SkippedRowsWarning
 from .pairs import load_pairs as load_pairs
 from .pairs import load_questions as load_questions
 from .prompting import prompt_inputs as prompt_inputs

@@ -11,6 +11,7 @@ import torch
 
 from . import markup, seam
 from .encoding import PromptFormat
+from .errors import printable
 from .prompting import encode_prompts_for, tokenizer_of
 from .seam import HookedModel
 from .steering import Steering
@@ -37,7 +38,8 @@ class GenerationComparison:
         for prompt, before, after in zip(self.prompts, self.unsteered, self.steered, strict=True):
             words = [_in_brackets(side) for side in changed_words(before, after)]
             lines.append(f"{prompt}\n  unsteered: {words[0]}\n  steered:   {words[1]}")
-        return "\n".join([*lines, f"({self._caption()}; [changed] words in brackets)"])
+        shown = printable("\n".join(lines), keep="\n\t")
+        return "\n".join([shown, f"({self._caption()}; [changed] words in brackets)"])
 
     def _repr_html_(self) -> str:
         rows = []

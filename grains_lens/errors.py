@@ -35,9 +35,24 @@ def printable(text: object, limit: int | None = None, *, keep: str = "") -> str:
     return seen if limit is None or len(seen) <= limit else seen[: limit - 1] + "…"
 
 
+def seen(value: object, limit: int = 160) -> str:
+    """A value as an error shows it: its `repr`, cut to `limit` characters, whatever it is."""
+    try:
+        return printable(repr(value), limit)
+    except Exception:  # Too many digits, nested too deeply, or a class whose repr fails.
+        return f"a {type(value).__name__} that cannot be shown"
+
+
+def said(error: BaseException, limit: int = 200) -> str:
+    """What somebody else's error says, in one line of at most `limit` characters."""
+    return printable(" ".join(str(error).split()) or type(error).__name__, limit).rstrip(".")
+
+
 def unknown_name(argument: str, value: object, known: Iterable[object]) -> ValueError:
     """The error for a name nobody knows, with the nearest known one."""
     names = [str(name) for name in known]
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return ValueError(f"{argument}={value!r} is not known; known are {', '.join(map(repr, names))}.{hint}")
+    return ValueError(
+        f"{argument}={seen(value)} is not known; known are {', '.join(map(repr, names))}.{hint}"
+    )

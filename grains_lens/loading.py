@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from .errors import unknown_name
+from .errors import printable, unknown_name
 from .seam import HookedModel
 
 Backend = Literal["auto", "bridge", "hooked_transformer"]
@@ -57,13 +57,13 @@ def _existing(source: str | Path) -> str:
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists():
-            raise FileNotFoundError(f"{path} has no config.json: it is not a saved model.")
+            raise FileNotFoundError(f"{printable(path)} has no config.json: it is not a saved model.")
         return str(path)
     looks_local = (
         isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
     )
     if looks_local:
-        raise FileNotFoundError(f"{source} is not a directory (looked in {Path.cwd()}).")
+        raise FileNotFoundError(f"{printable(source)} is not a directory (looked in {Path.cwd()}).")
     return str(source)
 
 

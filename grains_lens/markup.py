@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from .errors import printable
 from .strips import tint
 
 GREY = "rgba(128,128,128,.35)"
@@ -23,13 +24,13 @@ class Html(str):
 
 
 def escaped(text: object) -> Html:
-    """Text as HTML that shows it as it is."""
-    return text if isinstance(text, Html) else Html(html.escape(str(text)))
+    """Text as HTML that shows it as it is, and what cannot be shown as escapes."""
+    return text if isinstance(text, Html) else Html(html.escape(printable(text, keep="\n\t")))
 
 
 def shown(token: str) -> str:
     """A token as it is to be read: without the spaces around it, and visibly if it is nothing else."""
-    return token.strip() or repr(token)[1:-1]
+    return printable(token.strip()) or repr(token)[1:-1]
 
 
 def card(title: str, *parts: Html | str, caption: str = "") -> Html:

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar, get_args
 
 from . import named
-from .errors import unknown_name
-from .tables import read_table
+from .errors import printable, seen, unknown_name
+from .rows import as_tuple, from_json, images_of, last_message, only_message, value_of
+from .tables import check_names, read_table
+from .truthfulqa import unfolded
+
+OnError = Literal["raise", "skip"]
+"""What becomes of a row that cannot be used."""
+
+_Item = TypeVar("_Item", bound="PreferencePair | MultipleChoice")
+
+
+class SkippedRowsWarning(UserWarning):
+    """Rows that could not be used are left out."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,7 @@ class PreferencePair:
             _check_text(name, getattr(self, name))
         if self.chosen.strip() == self.rejected.strip():
             raise ValueError(
-                f"chosen and rejected are the same answer, {self.chosen!r}: a pair needs two different ones."
+                f"chosen and rejected are the same answer, {seen(self.chosen)}: a pair needs two different ones."
             )
         object.__setattr__(self, "images", _tuple("images", self.images))
 
@@ -56,11 +68,11 @@ class MultipleChoice:
         for index, choice in enumerate(self.choices):
             _check_text(f"choices[{index}]", choice)
         if len(self.choices) < 2:
-            raise ValueError(f"choices={list(self.choices)!r}: a question needs at least two.")
+            raise ValueError(f"choices={seen(list(self.choices))}: a question needs at least two.")
         object.__setattr__(self, "label", _index(self.label))
         if not 0 <= self.label < len(self.choices):
             raise ValueError(
-                f"label={self.label} is no index into the {len(self.choices)} choices; "
+                f"label={seen(self.label)} is no index into the {len(self.choices)} choices; "
                 f"it counts from 0 to {len(self.choices) - 1}."
             )
 
@@ -83,23 +95,31 @@ Prompted = str | PreferencePair | MultipleChoice | OpenQuestion
 """Whatever holds a prompt."""
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _check_text(name: str, value: object) -> None:
     if isinstance(value, list | tuple):
         raise ValueError(
-            f"{name} must be text, but is {value!r}; "
+            f"{name} must be text, but is {seen(value)}; "
             "render chat messages with the tokenizer's chat template first."
         )
     if not isinstance(value, str):
-        raise ValueError(f"{name} must be text, but is {value!r}; fill it in, or leave the row out.")
+        raise ValueError(f"{name} must be text, but is {seen(value)}; fill it in, or leave the row out.")
+    if half := _SURROGATE.search(value):
+        raise ValueError(
+            f"{name} holds half of a surrogate pair ({seen(half[0])} at character {half.start()}), which is no "
+            "character: read the text as UTF-8, or leave the row out."
+        )
     if not value.strip():
-        raise ValueError(f"{name} is empty ({value!r}); write it out, or leave the row out.")
+        raise ValueError(f"{name} is empty ({seen(value)}); write it out, or leave the row out.")
 
 
 def _tuple(name: str, value: Any) -> tuple[Any, ...]:
     """`value` as a tuple: text is no list of its letters, a mapping none of its keys, an array none of its rows."""
     if not isinstance(value, list | tuple):
         raise ValueError(
-            f"{name} must be a list or a tuple, but is {value!r}; put it into a list (in CSV, as JSON)."
+            f"{name} must be a list or a tuple, but is {seen(value)}; put it into a list (in CSV, as JSON)."
         )
     return tuple(value)
 
@@ -110,11 +130,16 @@ def _index(value: Any) -> int:
             return operator.index(value)
     except TypeError:
         pass
-    raise ValueError(f"label={value!r} must be the index of the right choice, a whole number counted from 0.")
+    raise ValueError(
+        f"label={seen(value)} must be the index of the right choice, a whole number counted from 0."
+    )
 
 
 def load_pairs(
-    source: str | Path | Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_error: OnError | None = None,
 ) -> list[PreferencePair]:
     """Read preference pairs from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data set's name.
 
@@ -125,82 +150,135 @@ def load_pairs(
     an answer is the content of its last message, and a prompt that of its only one; a longer conversation
     as prompt has to be rendered as text first, since part of it would be lost.
 
+    TruthfulQA's published table (`TruthfulQA.csv`) is known by its columns: the best answer is chosen, the best
+    incorrect one rejected, or the first incorrect one where there is no such column.
+
     Names are `"truthful_qa"`, `"faitheval"` and `"mmlu"`, where the right answer is the chosen one and the wrong
     one listed after it the rejected (the first, after the last), and `"spa_vl"` (with images; its prompts have
     no image placeholder: use a chat template). They are downloaded from the Hugging Face hub.
 
-    Raises OSError where the hub cannot be reached, ValueError naming the row and the column that is missing,
-    empty or wrong.
+    A row that cannot be used is an error with `on_error="raise"`. With "skip" it is left out, and one
+    `SkippedRowsWarning` counts them and names the first. If not given, it is "skip" for a data set by name, whose
+    rows are not yours to mend, and "raise" for anything else. A file that is damaged as a whole is always an error.
+
+    Raises OSError where a file or the hub cannot be read, ValueError naming the row and the column that is missing,
+    empty or wrong, or saying that no row is left.
     """
     _check_columns(columns, PreferencePair)
     folder = _folder(source)
-    return [
-        _make(PreferencePair, where, {
-            "prompt": _only_message(_column(row, "prompt", columns, where)),
-            "chosen": _last_message(_column(row, "chosen", columns, where)),
-            "rejected": _last_message(_column(row, "rejected", columns, where)),
-            "images": _images(row, columns, where, folder),
-        })
-        for where, row in _rows(source, "pairs")
-    ]  # fmt: skip
+
+    def pair(row: Mapping[str, Any], where: str) -> PreferencePair:
+        return _make(PreferencePair, where, {
+            "prompt": only_message(value_of(row, "prompt", columns, where)),
+            "chosen": last_message(value_of(row, "chosen", columns, where)),
+            "rejected": last_message(value_of(row, "rejected", columns, where)),
+            "images": images_of(row, columns, where, folder),
+        })  # fmt: skip
+
+    return _items(source, "pairs", pair, on_error)
 
 
 def load_questions(
-    source: str | Path | Iterable[Mapping[str, Any]], *, columns: Mapping[str, str] | None = None
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_error: OnError | None = None,
 ) -> list[MultipleChoice]:
     """Read multiple-choice questions from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data
     set's name: `"truthful_qa"`, `"faitheval"` or `"mmlu"`, downloaded from the Hugging Face hub.
 
     Each row has `prompt`, `choices` (a list; in CSV its JSON) and `label`, the index of the right choice,
     counted from 0. `columns` maps these names to the source's own, as in
-    `columns={"prompt": "question", "label": "answer"}` (MMLU).
+    `columns={"prompt": "question", "label": "answer"}` (MMLU). Of TruthfulQA's published table the choices are the
+    best answer, at label 0, and every incorrect one. `on_error` is that of `load_pairs`.
 
-    Raises ValueError naming the row and the column that is missing, empty or wrong.
+    Raises what `load_pairs` does.
     """
     _check_columns(columns, MultipleChoice)
     folder = _folder(source)
-    return [
-        _make(MultipleChoice, where, {
-            "prompt": _only_message(_column(row, "prompt", columns, where)),
-            "choices": _as_tuple(_from_json(_column(row, "choices", columns, where))),
-            "label": _from_json(_column(row, "label", columns, where)),
-            "images": _images(row, columns, where, folder),
-        })
-        for where, row in _rows(source, "questions")
-    ]  # fmt: skip
+
+    def question(row: Mapping[str, Any], where: str) -> MultipleChoice:
+        return _make(MultipleChoice, where, {
+            "prompt": only_message(value_of(row, "prompt", columns, where)),
+            "choices": as_tuple(from_json(value_of(row, "choices", columns, where))),
+            "label": from_json(value_of(row, "label", columns, where)),
+            "images": images_of(row, columns, where, folder),
+        })  # fmt: skip
+
+    return _items(source, "questions", question, on_error)
 
 
 def columns_of(path: str | Path) -> tuple[str, ...]:
     """The columns of a file's first row, which tell pairs from questions."""
-    for row in read_table(Path(path)):
-        return tuple(row)
+    for _, row in read_table(Path(path)):
+        return tuple(row) if isinstance(row, Mapping) else ()
     return ()
 
 
-def _rows(
-    source: str | Path | Iterable[Mapping[str, Any]], kind: named.Kind
-) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if isinstance(source, str) and named.is_name(source):
-        rows, name = named.rows_of(source, kind), source
-    elif isinstance(source, str | Path):
-        path = Path(source)
-        rows, name = read_table(path), path.name
-    else:
-        rows, name = source, "source"
-    empty = True
-    for number, row in enumerate(rows, start=1):
-        empty = False
-        if not isinstance(row, Mapping):
-            raise ValueError(
-                f"{name}, row {number} is {row!r}, not a mapping from column names to values: rows are wanted, "
-                'as of a list of dicts, one split of a dataset, or a data frame\'s .to_dict("records").'
-            )
-        yield f"{name}, row {number}", row
-    if empty:
-        raise ValueError(f"{name} has no rows; at least one is needed.")
+def _items(
+    source: Any, kind: named.Kind, item: Callable[[Mapping[str, Any], str], _Item], on_error: OnError | None
+) -> list[_Item]:
+    """What `item` makes of each row; rows of which it makes none are left out, or raised."""
+    if on_error is not None and on_error not in get_args(OnError):
+        raise unknown_name("on_error", on_error, get_args(OnError))
+    name, rows = _rows(source, kind)
+    strict = on_error == "raise" or (on_error is None and not _is_name(source))
+    items: list[_Item] = []
+    wrong: list[str] = []
+    for where, row in rows:
+        made = _made(row, where, item)
+        if not isinstance(made, ValueError):
+            items.append(made)
+        elif strict:
+            raise made
+        else:
+            wrong.append(printable(made, 250))
+    if not items:
+        none = f"{name}: none of its {len(wrong)} rows can be used. The first: {wrong[0]}" if wrong else None
+        raise ValueError(none or f"{name} has no rows; at least one is needed.")
+    if wrong:
+        more = f" And {len(wrong) - _NAMED} more." if len(wrong) > _NAMED else ""
+        warnings.warn(
+            f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
+            f"{' '.join(wrong[:_NAMED])}{more}",
+            SkippedRowsWarning,
+            stacklevel=3,
+        )
+    return items
 
 
-# --- values from rows ----------------------------------------------------------------------------
+_NAMED = 3
+"""How many rows that are left out a warning names."""
+
+
+def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item]) -> _Item | ValueError:
+    """What `item` makes of a row, or the error that says why it makes nothing of it."""
+    if isinstance(row, ValueError):
+        return row
+    if not isinstance(row, Mapping):
+        return ValueError(
+            f"{where} is {seen(row)}, not a mapping from column names to values: rows are wanted, "
+            'as of a list of dicts, one split of a dataset, or a data frame\'s .to_dict("records").'
+        )
+    try:
+        return item(unfolded(row, where), where)
+    except ValueError as error:
+        return error
+
+
+def _rows(source: Any, kind: named.Kind) -> tuple[str, Iterable[tuple[str, Any]]]:
+    """What the source is called in errors, and its rows, each with where it stands."""
+    if _is_name(source):
+        return source, named.rows_of(source, kind)
+    if isinstance(source, str | Path):
+        return printable(Path(source).name, 120), read_table(Path(source))
+    # A data frame's, of which to_dict("records") would keep the last.
+    check_names([one for one in getattr(source, "columns", ()) if isinstance(one, str)], "source")
+    return "source", ((f"source, row {number}", row) for number, row in enumerate(source, start=1))
+
+
+def _is_name(source: Any) -> bool:
+    return isinstance(source, str) and named.is_name(source)
 
 
 def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:
@@ -210,63 +288,8 @@ def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:
             raise unknown_name("columns, key", name, known)
 
 
-def _column(row: Mapping[str, Any], name: str, columns: Mapping[str, str] | None, where: str) -> Any:
-    column = (columns or {}).get(name, name)
-    if column not in row:
-        raise ValueError(
-            f"{where} has no {column!r}; it has {', '.join(map(repr, row))}. "
-            f"Say which column it is: columns={{{name!r}: ...}}."
-        )
-    return row[column]
-
-
-def _last_message(value: Any) -> Any:
-    """Of a conversation the content of its last message; anything else as it is."""
-    is_chat = isinstance(value, list) and value and isinstance(value[-1], Mapping) and "content" in value[-1]
-    return value[-1]["content"] if is_chat else value
-
-
-def _only_message(value: Any) -> Any:
-    return _last_message(value) if isinstance(value, list) and len(value) == 1 else value
-
-
-def _from_json(value: Any) -> Any:
-    """What a CSV field holds; text that is not JSON as it is, for the class to refuse."""
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except json.JSONDecodeError:
-            pass
-    return value
-
-
-def _as_tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _images(
-    row: Mapping[str, Any], columns: Mapping[str, str] | None, where: str, folder: Path | None
-) -> tuple[Any, ...]:
-    for name in ("images", "image"):
-        named = name in (columns or {})
-        value = _column(row, name, columns, where) if named else row.get(name)
-        if isinstance(value, str) and value.lstrip().startswith("["):
-            value = _from_json(value)
-        if isinstance(value, list | tuple):
-            if value:
-                return tuple(_beside(one, folder) for one in value)
-        elif value is not None and not (isinstance(value, str) and not value):
-            return (_beside(value, folder),)
-    return ()
-
-
 def _folder(source: Any) -> Path | None:
     return Path(source).parent if isinstance(source, str | Path) else None
-
-
-def _beside(image: Any, folder: Path | None) -> Any:
-    """A path from a file as a path from here."""
-    return str(folder / image) if folder is not None and isinstance(image, str) else image
 
 
 def _make(cls: type, where: str, values: dict[str, Any]) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
+from .errors import printable
+
 _POSITIVE, _NEGATIVE = (33, 102, 172), (178, 24, 43)
 """Blue for and red against, the ends of ColorBrewer's RdBu: told apart by colour-blind readers too."""
 
@@ -54,16 +56,17 @@ def token_strip_html(
         scale = max((abs(score) for score in scores), default=0.0)
     spans = []
     for index, (string, score) in enumerate(zip(strings, scores, strict=True)):
+        text = html.escape(printable(string.strip()))
         line = f"border-bottom:3px solid {'#e69f00' if index in marked else 'transparent'};"
         background = tint(score, scale)
         spans.append(
-            f'<span title="{html.escape(string.strip())}: {score:+.3f} nats" style="background:{background};'
+            f'<span title="{text}: {score:+.3f} nats" style="background:{background};'
             f"color:inherit;padding:1px 3px;margin:1px;border-radius:3px;{line}"
-            f'display:inline-block;white-space:pre">{html.escape(string.strip() or repr(string)[1:-1])}</span>'
+            f'display:inline-block;white-space:pre">{text or repr(string)[1:-1]}</span>'
         )
     return (
         '<div style="font-family:monospace;line-height:1.9">' + "".join(spans)
-        + f'<div style="font-size:85%;opacity:.75">{html.escape(caption)}</div></div>'
+        + f'<div style="font-size:85%;opacity:.75">{html.escape(printable(caption))}</div></div>'
     )  # fmt: skip
 
 

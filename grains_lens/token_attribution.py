@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from .errors import unknown_name
+from .errors import printable, unknown_name
 from .grids import Grids
 from .selection import Sign, top_tokens
 from .strips import score_grid_html, token_strip_html
@@ -123,7 +123,8 @@ class TokenAttribution:
 
     def __repr__(self) -> str:
         tokens = " ".join(
-            f"{piece.text.strip() or repr(piece.text)}({piece.score:+.2f})" for piece in self.pieces()
+            f"{printable(piece.text.strip()) or repr(piece.text)}({piece.score:+.2f})"
+            for piece in self.pieces()
         )
         return f"TokenAttribution({tokens}; {self._caption()})"
 

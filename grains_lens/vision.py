@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from .errors import printable, said
 from .grids import Grids, grids_of
 from .tokens import Pixels
 
@@ -100,16 +101,23 @@ def picture(source: Any) -> Picture:
         return picture(_bytes_or_path(source))
     if isinstance(source, str | Path):
         if not Path(source).is_file():
-            raise FileNotFoundError(f"images: {source} is no file (looked in {Path.cwd()}).")
+            raise FileNotFoundError(f"images: {printable(source, 300)} is no file (looked in {Path.cwd()}).")
     elif not isinstance(source, Image.Image) and not hasattr(source, "read"):
         return _from_array(source)
     try:
         opened = source if isinstance(source, Image.Image) else Image.open(source)
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"images: {source} is no picture that pillow can read: save it as PNG or JPEG."
+            f"images: {printable(source, 300)} is no picture that pillow can read: save it as PNG or JPEG."
         ) from error
-    return ImageOps.exif_transpose(opened).convert("RGB")
+    try:
+        return ImageOps.exif_transpose(opened).convert("RGB")
+    except Exception as error:  # Pillow raises many for a damaged file: OSError, SyntaxError, struct.error.
+        if opened is not source:
+            opened.close()
+        raise ValueError(
+            f"images: {printable(source, 300)} cannot be read whole ({said(error)}): copy it again."
+        ) from error
 
 
 def _bytes_or_path(source: Mapping[str, Any]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -12,6 +13,7 @@ import pytest
 
 import grains_lens as gl
 from grains_lens import cli, loading
+from grains_lens.cli import output
 
 PROMPT = "what does the zozoz fear ? ( jester thoroughly quiet supposedly ) answer :"
 
@@ -233,3 +235,33 @@ finally:
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert "usage: grains-lens" in done.stdout
         assert done.stdout.splitlines()[-1].strip() == "heavy:"
+
+
+# --- what comes from files and models steers no terminal -----------------------------------------
+
+
+@pytest.mark.parametrize("steering", ["\x1b]0;title\x07", "\x9b2J", "\u202e"])
+def test_nothing_printed_steers_the_terminal(steering, run, tmp_path, capsys, vectors):
+    name = f"a{steering}b.jsonl"
+    write_rows(tmp_path / name, [{"prompt": "", "chosen": "x", "rejected": "y"}])
+    for words in (("attribute", "myths", tmp_path / name), ("inspect", tmp_path / f"{steering}.safetensors")):
+        status, out, complaint = run(*words)
+        assert status == 2
+        assert repr(steering)[1:-1] in complaint
+        assert (out + complaint).replace("\n", "").isprintable()
+    output.say(f"a\n{steering}")
+    assert capsys.readouterr().out == f"a\n{steering!r}\n".replace("'", "")
+    held = gl.SteeringVectors.load(vectors)
+    named = dataclasses.replace(held.provenance.model, name=f"model{steering}")
+    made = dataclasses.replace(
+        held.provenance, model=named, method=f"grains{steering}", versions={steering: steering}
+    )
+    path = dataclasses.replace(held, provenance=made).save(tmp_path / "v.safetensors")
+    status, out, _ = run("inspect", path)
+    assert status == 0
+    assert out.replace("\n", "").isprintable()
+
+
+def test_a_warning_for_the_user_is_one_line_that_steers_nothing(capsys):
+    cli._show_warning(gl.SkippedRowsWarning("a\x1b[2J\nb"), gl.SkippedRowsWarning)
+    assert capsys.readouterr().err == "grains-lens: a\\x1b[2J b\n"

@@ -103,3 +103,10 @@ def test_the_plain_view_puts_changed_words_in_brackets():
     assert "it is [safe]" in shown
     assert "it is [wrong]" in shown
     assert "1 of 1" in shown
+
+
+def test_what_a_model_says_steers_no_terminal():
+    compared = gl.GenerationComparison(("a\nb\x1b[2J",), ("is \x9b safe",), ("is\x00 \u202e not",))
+    shown = repr(compared)
+    assert "a\nb\\x1b[2J" in shown
+    assert shown.replace("\n", "").isprintable()

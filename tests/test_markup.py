@@ -192,3 +192,17 @@ def colours_of(picture: Path) -> dict[tuple[int, int, int], int]:
     image = Image.open(picture).convert("RGB")
     counted = image.resize((image.width // 2, image.height // 2), Image.Resampling.NEAREST).getcolors(1 << 24)
     return {colour: count for count, colour in counted}
+
+
+CONTROLS = ("\x1b[2J", "\x00", "a\x9b31m", "\u202eb", "\ud800", "\ufffe", "\x07\x08")
+
+
+@pytest.mark.parametrize("name", faces.FACES)
+def test_characters_that_steer_a_terminal_or_break_a_page_are_shown_as_escapes(name, monkeypatch):
+    monkeypatch.setattr(faces, "NASTY", CONTROLS)
+    monkeypatch.setattr(faces, "STRINGS", ("<bos>", " is", *CONTROLS))
+    html = faces.FACES[name]()._repr_html_()
+    assert html.replace("\n", "").isprintable()
+    html.encode()
+    if name not in ("vectors", "tuning"):  # Their reprs hold only names that the user's own code gave.
+        assert repr(faces.FACES[name]()).replace("\n", "").isprintable()

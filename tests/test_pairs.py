@@ -201,7 +201,7 @@ def test_a_missing_field_is_named_with_its_file_and_row(unchecked, name, tmp_pat
         ("a.json", b'["x"]', "a.json, row 1 is 'x', not a mapping"),
         ("a.jsonl", b"\xff\xfe{\x00", "a.jsonl is not UTF-8 text.*save it as UTF-8"),
         ("a.csv", b"prompt,chosen\nx,y\n", "a.csv, row 1 has no 'rejected'; it has 'prompt', 'chosen'"),
-        ("a.csv", b"prompt,chosen,rejected\nx,y\n", "a.csv, row 1: rejected must be text, but is None"),
+        ("a.csv", b"prompt,chosen,rejected\nx,y\n", "a.csv, row 1 has 2 fields, and the header 3"),
         (
             "a.csv",
             b"prompt,chosen,rejected\nx,y,z\nx,no, never,z\n",

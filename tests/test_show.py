@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import warnings
+from xml.dom import minidom
+
+import matplotlib
 import pytest
 import torch
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 
-from grains_lens import FaithfulnessCurves, TokenAttribution, show
+from grains_lens import FaithfulnessCurves, LayerConductance, TokenAttribution, show
 
 WORDS = ("<s>", " the", " price", " is", " $x_1$", "\n")
 SCORES = (0.0, 0.1, 2.0, -0.5, -2.0, 0.0)
@@ -191,3 +195,27 @@ def test_a_figure_without_an_ending_is_where_the_path_says(tmp_path):
     path = show.save(show.gains(BARS, base={"truth": 0.5, "faith": 0.4}), tmp_path / "gains")
     assert path == tmp_path / "gains.png"
     assert path.read_bytes().startswith(b"\x89PNG")
+
+
+NASTY = ("\x1b]0;x\x07", "\x00", "a\x9b", "\u202eb", "\ud800", "\ufffe\uffff", "<&>")
+
+
+@pytest.mark.parametrize("fonttype", ["path", "none"])
+def test_a_figure_of_any_text_is_a_well_formed_svg_without_control_characters(fonttype, tmp_path):
+    """What text stands in comments (drawn as paths) or as it is."""
+    text = "".join(NASTY)
+    one = attribution(strings=NASTY, scores=tuple(map(float, range(len(NASTY)))))
+    held = LayerConductance(
+        "resid_post", one.tokens, NASTY, torch.rand(2, len(NASTY)), torch.zeros(2), one.is_special, 1.0, 0.0
+    )
+    figures = [
+        show.token_strip([one], titles=[text], title=text, marked={text: [[0]]}),
+        show.layer_token_map(held.scores, NASTY, title=text),
+        show.gains([show.Bar(text, text, 0.5, 0.4, 0.6)], base={text: 0.3}, title=text, quantity=text),
+    ]
+    with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": fonttype}):
+        warnings.filterwarnings("ignore", message="Glyph")
+        for index, figure in enumerate(figures):
+            path = show.save(figure, tmp_path / f"{index}.svg")
+            minidom.parse(str(path))
+            assert path.read_text(encoding="utf-8").replace("\n", "").isprintable()

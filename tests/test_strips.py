@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from html.parser import HTMLParser
+from xml.dom import minidom
 
 import pytest
 
@@ -161,3 +162,11 @@ def test_a_strip_of_zeros_or_of_nothing_is_blank():
 def test_a_score_is_needed_for_every_token():
     with pytest.raises(ValueError, match="shorter"):
         token_strip_html(["a", "b"], [1.0], caption="c")
+
+
+@pytest.mark.parametrize("token", ["\x00", "a\x1b[2J", "\x9b", "\u202e", "\ud800", "\ufffe"])
+def test_tokens_that_no_page_may_hold_are_shown_as_escapes(token):
+    html = token_strip_html([token], [1.0], caption=token)
+    assert html.isprintable()
+    assert strip([token], [1.0]).tokens[0]["text"] == repr(token)[1:-1]
+    minidom.parseString(html.encode())

@@ -78,6 +78,15 @@ def test_files_that_are_no_pictures_are_refused(tmp_path):
         read(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_picture_that_is_cut_off_or_damaged_is_named(kept, tmp_path):
+    path = tmp_path / "a\x1b.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ValueError, match=r"images: .*a\\x1b\.png cannot be read whole.*copy it again"):
+        read(path)
+
+
 # --- prompts and images --------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import tyro
 from tyro.conf import OmitArgPrefixes
 
+from ..errors import printable
 from .commands import attribute, demo, evaluate, extract, generate, inspect
 
 
@@ -29,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "they do.",
             )  # fmt: skip
     except (ValueError, OSError, ImportError) as error:
-        print(f"grains-lens: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"grains-lens: {_in_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("grains-lens: interrupted", file=sys.stderr)
@@ -40,4 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
     """Ours in one line; what libraries warn their developers of is not for a user's terminal."""
     if category.__module__.startswith("grains_lens"):
-        print(f"grains-lens: {message}", file=sys.stderr)
+        print(f"grains-lens: {_in_one_line(message)}", file=sys.stderr)
+
+
+def _in_one_line(message: object) -> str:
+    return printable(" ".join(str(message).split()))

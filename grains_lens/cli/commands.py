@@ -219,7 +219,8 @@ def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> Non
     # All of it is text from the file, which may hold what steers a terminal; JSON escapes by itself.
     say(printable(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}"))
     if model:
-        say(printable(f"model: {model.name} ({model.architecture}, {model.n_layers} layers, {model.dtype})"))
+        name, architecture = printable(model.name), printable(model.architecture)
+        say(f"model: {name} ({architecture}, {model.n_layers} layers, {model.dtype})")
     say("settings: " + json.dumps(dict(made.settings)))
     say(printable("versions: " + ", ".join(f"{name} {version}" for name, version in made.versions.items())))
     say(f"{'layer':>5} {'length':>9} {'residual norm':>14}")

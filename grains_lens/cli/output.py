@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
 from ..writing import write_text
 from .objects import format_of
 from .options import Objective, Prompting
@@ -68,7 +69,10 @@ def generated(
 
 def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:
     chosen = one.top(k, "positive" if sign > 0 else "negative").tolist() if k else []
-    return ", ".join(f"{one.strings[at].strip()} {float(one.scores[at]):+.2f}" for at in chosen) or "none"
+    return (
+        ", ".join(f"{printable(one.strings[at].strip())} {float(one.scores[at]):+.2f}" for at in chosen)
+        or "none"
+    )
 
 
 def as_json(pair: PreferencePair, one: TokenAttribution) -> str:
@@ -85,4 +89,5 @@ def write(path: Path, text: str) -> None:
 
 
 def say(text: str) -> None:
-    print(text, flush=True)
+    """Print a text of one line or several: it may hold what a model or a file says."""
+    print(printable(text, keep="\n\t"), flush=True)

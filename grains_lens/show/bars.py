@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+from ..errors import printable
 from .style import BODY, OKABE_ITO, SMALL
 
 
@@ -51,7 +52,7 @@ def gains(
         at = [groups.index(bar.group) + (index - (len(labels) - 1) / 2) * each for bar in mine]
         whiskers = [[bar.value - bar.low for bar in mine], [bar.high - bar.value for bar in mine]]
         axes.bar(
-            at, [bar.value for bar in mine], 0.9 * each, yerr=whiskers, label=label,
+            at, [bar.value for bar in mine], 0.9 * each, yerr=whiskers, label=printable(label, keep="\n"),
             color=OKABE_ITO[index % len(OKABE_ITO)], error_kw={"elinewidth": 0.8, "ecolor": "#222"},
         )  # fmt: skip
     for index, group in enumerate(groups):
@@ -59,14 +60,14 @@ def gains(
             base[group], index - 0.45, index + 0.45, colors="black", linestyles=(0, (3, 1.5)), linewidth=1.2,
             label="base" if index == 0 else "_", zorder=3,
         )  # fmt: skip
-    axes.set_xticks(range(len(groups)), groups, size=SMALL)
-    axes.set_ylabel(f"{quantity} (95% interval)", size=BODY)
+    axes.set_xticks(range(len(groups)), [printable(group, keep="\n") for group in groups], size=SMALL)
+    axes.set_ylabel(f"{printable(quantity)} (95% interval)", size=BODY)
     axes.set_ylim(0, max(1.0, *(bar.high for bar in bars)))
     axes.tick_params(axis="y", labelsize=SMALL)
     axes.tick_params(axis="x", length=0)
     axes.spines[["top", "right"]].set_visible(False)
     if title:
-        axes.set_title(title, size=BODY)
+        axes.set_title(printable(title, keep="\n"), size=BODY)
     figure.legend(
         loc="outside lower left", fontsize=SMALL, frameon=False, borderaxespad=0.1, labelspacing=0.25
     )

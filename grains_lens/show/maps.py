@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..errors import printable
 from .style import BODY, SMALL, signed_colours
 
 
@@ -53,10 +54,10 @@ def layer_token_map(
     bar = figure.colorbar(
         colours, ax=list(panels), orientation="horizontal", fraction=0.05, shrink=0.5, aspect=30
     )
-    bar.set_label(quantity, size=SMALL)
+    bar.set_label(printable(quantity, keep="\n"), size=SMALL)
     bar.ax.tick_params(labelsize=SMALL)
     if title:
-        figure.suptitle(title, size=BODY, x=0.01, ha="left", parse_math=False)
+        figure.suptitle(printable(title, keep="\n"), size=BODY, x=0.01, ha="left", parse_math=False)
     return figure
 
 
@@ -79,5 +80,5 @@ def _draw_panel(
 
 
 def _label(string: str) -> str:
-    text = string.strip() or repr(string)[1:-1] or "·"
+    text = printable(string.strip()) or repr(string)[1:-1] or "·"
     return text if len(text) <= 14 else text[:13] + "…"

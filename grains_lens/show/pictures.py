@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..errors import printable
 from ..grids import Extent
 from ..strips import colour
 from ..token_attribution import TokenAttribution
@@ -60,7 +61,15 @@ def image_attribution(
     page.set(xlim=(0, 72 * width), ylim=(height, 0))
     page.axis("off")
     if title:
-        page.text(margin, 0.9 * size, title, size=size + 1, weight="bold", va="center", parse_math=False)
+        page.text(
+            margin,
+            0.9 * size,
+            printable(title, keep="\n"),
+            size=size + 1,
+            weight="bold",
+            va="center",
+            parse_math=False,
+        )
     y = 2.2 * size if title else margin
     for row, tall in zip(rows, heights, strict=True):
         x = margin

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from ..errors import printable
 from ..strips import colour, ink
 from ..token_attribution import Piece, TokenAttribution
 from .style import BODY, SMALL, signed_colours
@@ -69,12 +70,12 @@ def token_strip(
     axes.set(xlim=(0, width * 72), ylim=(height, 0))
     axes.axis("off")
     if title:
-        axes.text(margin, 0.9 * size, title, size=size + 1, weight="bold", va="center")
+        axes.text(margin, 0.9 * size, printable(title, keep="\n"), size=size + 1, weight="bold", va="center")
     y = top
     for index, (one, cells) in enumerate(zip(attributions, layouts, strict=True)):
         if titles:
             # A proportional font is narrower than this: a shortened title is never cut off.
-            fits = _shortened(titles[index], int((width * 72 - 2 * margin) / SMALL / 0.54))
+            fits = _shortened(printable(titles[index]), int((width * 72 - 2 * margin) / SMALL / 0.54))
             axes.text(margin, y + 0.6 * size, fits, size=SMALL, color="#444", va="center", parse_math=False)
             y += head
         marks = {kind: set(positions[index]) for kind, positions in (marked or {}).items()}
@@ -106,7 +107,7 @@ def lay_out(pieces: Sequence[Piece], width: float, size: float) -> list[Cell]:
     cells: list[Cell] = []
     line, left = 0, 0.0
     for piece in pieces:
-        text = piece.label.strip() or repr(piece.label)[1:-1] or "·"
+        text = printable(piece.label.strip()) or repr(piece.label)[1:-1] or "·"
         text = _shortened(text, int(width / size / _ADVANCE) - 2)
         need = (_columns(text) * _ADVANCE + 0.7) * size
         if left and left + need > width:
@@ -183,4 +184,4 @@ def draw_keys(
     for row, (kind, style) in enumerate(zip(kinds, _LINES, strict=False)):
         x, y = margin + bar_width + 3.4 * size, height - (3.4 - 1.5 * row) * size
         axes.add_line(_underline(x, x + 2.4 * size, y, style))
-        axes.text(x + 3 * size, y, kind, size=SMALL, va="center", parse_math=False)
+        axes.text(x + 3 * size, y, printable(kind), size=SMALL, va="center", parse_math=False)
