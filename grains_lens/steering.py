@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import seam, turns
+from . import hooks, seam, turns
 from .fingerprint import check_belongs
 from .gates import Gate
 from .positions import Positions, Scope, check_positions
@@ -77,32 +77,28 @@ class Steering:
 
     def __init__(self, model: HookedModel, edits: Sequence[tuple[str, seam.Edit]], scope: Scope) -> None:
         self._model = model
-        self._hooks = seam.Hooks(model, edits, scope.begin)
+        self._hooks = seam.Hooks(model, edits, scope.begin, holder=self)
         self._scope = scope
+        self._stays = False
 
     def install(self) -> Steering:
-        """Switch steering on until `remove()`; a second call while it is on changes nothing."""
-        if not self._hooks.installed:
-            turns.claim(self._model, self)
-            self._scope.forget()
-            try:
-                self._hooks.install()
-            except BaseException:
-                self.remove()
-                raise
-        return self
+        """Switch steering on until `remove()`, in the place of what was installed on the model before.
+
+        Contexts around it go on steering. A second call while it is on changes nothing.
+        """
+        if self.is_on:
+            return self
+        return self._switched_on(stays=True)
 
     def remove(self) -> None:
         """Switch steering off."""
-        self._hooks.remove()
-        self._scope.forget()
-        turns.release(self._model, self)
+        with turns.care(self._switch_off):
+            pass
 
     def __enter__(self) -> HookedModel:
-        if self._hooks.installed:
+        if self.is_on:
             raise RuntimeError("this steering is already on: call steering(...) anew to steer twice over.")
-        self.install()
-        return self._model
+        return self._switched_on(stays=False)._model
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
@@ -114,6 +110,27 @@ class Steering:
 
     def __repr__(self) -> str:
         return f"Steering({'on' if self.is_on else 'off'})"
+
+    def _switched_on(self, *, stays: bool) -> Steering:
+        try:
+            turns.claim(self._model, self)
+            if stays:
+                for other in hooks.on(self._model):
+                    if isinstance(other, Steering) and other._stays:
+                        other.remove()
+            self._stays = stays
+            self._scope.forget()
+            self._hooks.install()
+            return self
+        except BaseException:
+            self.remove()
+            raise
+
+    def _switch_off(self) -> None:
+        self._hooks.remove()
+        self._scope.forget()
+        self._stays = False
+        turns.release(self)
 
 
 def steering_hooks(
