@@ -14,6 +14,7 @@ from .encoding import PromptFormat
 from .prompting import encode_prompts_for, tokenizer_of
 from .seam import HookedModel
 from .steering import Steering
+from .turns import takes_a_turn
 
 Words = list[tuple[str, bool]]
 """Pieces of a text that join up to it again, each with whether the other text lacks it."""
@@ -56,6 +57,7 @@ class GenerationComparison:
         return f"{self.n_changed} of {len(self.prompts)} continued otherwise"
 
 
+@takes_a_turn
 def compare_generations(
     model: HookedModel,
     prompts: Sequence[str],

@@ -125,10 +125,12 @@ def foreign(model: Any, points: Iterable[nn.Module]) -> list[str]:
     known = {id(point) for point in points}
     host = getattr(model, "original_model", model)
     return [
-        name or type(host).__name__
+        ".".join(part for part in name.split(".") if part != "_original_component") or type(host).__name__
         for name, module in host.named_modules()
         if id(module) not in known
-        and any(_is_users(hook) for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values()))
+        and any(
+            _is_users(hook) for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        )
     ]
 
 

@@ -92,8 +92,7 @@ class Steering:
 
     def remove(self) -> None:
         """Switch steering off."""
-        with turns.care(self._switch_off):
-            pass
+        turns.surely(self._switch_off)
 
     def __enter__(self) -> HookedModel:
         if self.is_on:

@@ -110,16 +110,16 @@ def turn(model: Any, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
         )
 
 
-@contextmanager
-def care(undo: Callable[[], None]) -> Iterator[None]:
-    """`undo` is called at the end, or, where an exception keeps it from being called, when we are used next."""
-    use = _Use(None, undo, _function(sys._getframe()), None)
+def surely(undo: Callable[[], None]) -> None:
+    """Call `undo`; where an exception cuts it short, call it once more, and at the latest when we are used next."""
     try:
+        use = _Use(None, undo, sys._getframe(), None)
         _uses.append(use)
-        yield
-    finally:
         undo()
         _strike(use)
+    except BaseException:
+        undo()
+        raise
 
 
 def takes_a_turn(verb: Callable[P, R]) -> Callable[P, R]:
@@ -127,7 +127,7 @@ def takes_a_turn(verb: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(verb)
     def whole(*args: P.args, **kwargs: P.kwargs) -> R:
-        with turn(args[0] if args else kwargs["model"]):
+        with turn(args[0] if args else kwargs.get("model")):
             return verb(*args, **kwargs)
 
     return whole
@@ -198,8 +198,13 @@ def _identity(model: Any) -> Any:
     return getattr(model, "original_model", model)
 
 
-def _weakly(thing: Any) -> weakref.ref[Any] | None:
-    return None if thing is None else weakref.ref(thing)
+def _weakly(thing: Any) -> Callable[[], Any] | None:
+    if thing is None:
+        return None
+    try:
+        return weakref.ref(thing)
+    except TypeError:  # no model: the verb will say so
+        return lambda: thing
 
 
 def _function(frame: Any) -> FrameType:

@@ -24,6 +24,7 @@ from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..steering import unit_vectors
 from ..tensorfiles import read_tensors
+from ..turns import takes_a_turn
 from ..units import Unit
 from ..vectors import SteeringVectors
 from .gradient import steering_edits
@@ -124,6 +125,7 @@ class TrainedGate:
             raise VectorFileError(f"{path} is damaged ({error}): copy it again, or train anew.") from error
 
 
+@takes_a_turn
 def trained_gate(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

@@ -85,8 +85,7 @@ class LoraAdapter:
 
     def remove(self) -> None:
         """Switch the adapter off."""
-        with turns.care(self._switch_off):
-            pass
+        turns.surely(self._switch_off)
 
     def _switch_off(self) -> None:
         for layer in self._layers:
