@@ -59,11 +59,13 @@ def steering(
     such as `ProjectionGate`; strength is multiplied by it.
 
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
-    outer at the same layer; or over several notebook cells with `.install()` and `.remove()`.
+    outer at the same layer; or over several notebook cells with `.install()` and `.remove()`. Installing anew
+    replaces what was installed before, and `clear(model)` takes off all, handles lost or not.
 
-    A plain transformers model can be steered, too. One thread at a time steers a model; several may run it.
+    A plain transformers model can be steered, too. One thread or asyncio task at a time steers a model or runs
+    verbs on it; other threads may run the steered model, and are steered.
 
-    Raises RuntimeError when it is switched on while another thread steers the model,
+    Raises RuntimeError while another thread or task steers the model or runs a verb on it,
     ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
     not finite, and VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
     """

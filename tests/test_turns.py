@@ -402,9 +402,9 @@ def test_a_fault_before_any_line_of_a_verbs_contexts_is_mended_at_the_next_use(t
 
     def verb():
         edits = [(seam.resid_post(0), lambda h: None)]
-        with seam.frozen(training), seam.bare(training), seam.hooked(training, edits):
-            with seam._unembed_only(training, slice(-1, None)):
-                pass
+        last = seam._unembed_only(training, slice(-1, None))
+        with seam.frozen(training), seam.bare(training), seam.hooked(training, edits), last:
+            pass
 
     assert check_every_line(training, verb) > 3
 

@@ -39,8 +39,8 @@ class LoraAdapter:
     `.install()` and `.remove()`. Outside, the model is bit for bit what it was: its own layers hang where they
     hung. `losses` has each training step's loss in nats, `settings` how it was made.
 
-    Raises RuntimeError when it is switched on while another adapter is on the same layers, or while another
-    thread steers the model.
+    Raises RuntimeError when it is switched on while another adapter is on the same layers (`clear(model)` takes
+    off one whose handle is lost), or while another thread or asyncio task uses the model.
     """
 
     def __init__(
