@@ -28,6 +28,14 @@ class Hook:
             return None
         return self._act(*args)
 
+    def __reduce__(self) -> Any:
+        # A copy of the model is not steered: nobody has a handle to take it off there.
+        return Hook, (_nothing,)
+
+
+def _nothing(*args: Any) -> None:
+    return None
+
 
 class _Paused:
     """A hook, anybody's, that does nothing in this thread; in every other it is what it was."""

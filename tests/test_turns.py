@@ -1,6 +1,7 @@
 """One thread or task at a time uses a model, nobody else's pass is touched, and nothing is left behind."""
 
 import asyncio
+import copy
 import gc
 import subprocess
 import sys
@@ -541,6 +542,18 @@ def test_a_verb_whose_hooks_were_cleared_says_so(llama):
 def test_clear_of_what_is_no_model_is_refused():
     with pytest.raises(ValueError, match="model is a str"):
         gl.clear("gpt2")
+
+
+def test_a_copy_made_under_steering_is_not_steered(vectors):
+    plain = models.build_hf("llama")
+    with torch.no_grad():
+        expected = plain(TOKENS).logits
+        with gl.steering(plain, vectors, strength=1.0, positions="new"):
+            other = copy.deepcopy(plain)
+        assert torch.equal(other(TOKENS).logits, expected)
+        with gl.steering(other, vectors, strength=1.0):
+            assert not torch.equal(other(TOKENS).logits, expected)
+        assert torch.equal(other(TOKENS).logits, expected)
 
 
 def test_a_plain_model_is_cleared_too(vectors):
