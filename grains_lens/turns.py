@@ -25,7 +25,8 @@ from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class _Use:
@@ -92,7 +93,7 @@ def current_task() -> Any:
 
 @contextmanager
 def turn(model: Any, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """The model is this thread's and task's for the length of the context; then `undo` is called, once or more.
+    """The model is this thread's and task's for the length of the context; then `undo` is called.
 
     Turns nest. Raises RuntimeError where another thread or task uses the model or steers it.
     """
@@ -102,9 +103,11 @@ def turn(model: Any, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
     try:
         yield
     finally:
-        undo()
-        cleared = not _strike(use)
-    if cleared:
+        noted = use in _uses
+        if noted:  # what was put back by others may have been changed anew since then
+            undo()
+            _strike(use)
+    if not noted:
         raise RuntimeError(
             "clear(model) was called while this ran, and took off hooks that it needed: run it again."
         )
@@ -183,14 +186,11 @@ def _note(use: _Use, model: Any) -> None:
         _mine.set(_mine.get() & {other.number for other in _uses} | {use.number})
 
 
-def _strike(use: _Use) -> bool:
-    """Strike a use out; whether it was noted."""
+def _strike(use: _Use) -> None:
     with _lock:
-        if use not in _uses:
-            return False
-        _uses.remove(use)
+        if use in _uses:
+            _uses.remove(use)
         use.function = None  # it holds what the function does, and this
-        return True
 
 
 def _identity(model: Any) -> Any:

@@ -472,6 +472,28 @@ def test_what_is_left_is_known_though_the_traceback_is_kept(llama):
     assert kept
 
 
+def test_what_was_put_back_is_not_put_back_again_in_the_middle_of_another_verb(training):
+    """A context that is only closed when its traceback is dropped, after the next use has put things back."""
+    flags = quick_state(training)[2:4]
+
+    def interrupted(into):
+        into.append(seam.frozen(training))
+        into[0].__enter__()  # and never left
+
+    kept = []
+    interrupted(kept)
+    with pytest.warns(RuntimeWarning, match="put back now"), turns.turn(training):
+        pass
+    assert quick_state(training)[2:4] == flags
+    with seam.frozen(training):
+        frozen = quick_state(training)[2:4]
+        assert frozen != flags
+        kept.clear()
+        gc.collect()
+        assert quick_state(training)[2:4] == frozen
+    assert quick_state(training)[2:4] == flags
+
+
 def fault(*args):
     raise Fault
 
