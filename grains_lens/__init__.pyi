@@ -37,6 +37,7 @@ from .hallucination import HallucinationScores as HallucinationScores
 from .hallucination import JudgedScores as JudgedScores
 from .hallucination import hallucination as hallucination
 from .hallucination import judged as judged
+from .hooks import clear as clear
 from .interop import from_steering_vector as from_steering_vector
 from .interop import to_steering_vector as to_steering_vector
 from .intervals import bootstrap_interval as bootstrap_interval

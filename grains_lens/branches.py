@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from . import seam
+from . import hooks, seam
 from .classes import is_hooked_transformer, is_plain
 from .seam import HookedModel
 
@@ -44,7 +44,6 @@ def branching(model: HookedModel, alive: Sequence[int], trunk: int) -> Iterator[
             f"before, and at least trunk={trunk}."
         )
     batch = alive[-1]
-    handles = []
 
     def narrow(rows: int) -> Any:
         def pre_hook(block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -63,15 +62,11 @@ def branching(model: HookedModel, alive: Sequence[int], trunk: int) -> Iterator[
         for layer in range(len(blocks))
         if alive[layer + 1] > alive[layer]
     ]
-    try:
-        for block, rows in zip(blocks, alive, strict=False):
-            if rows < batch:
-                handles.append(block.register_forward_pre_hook(narrow(rows), with_kwargs=True))
-        with seam.hooked(model, joins):
-            yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    narrowed = [
+        (block, narrow(rows), True) for block, rows in zip(blocks, alive, strict=False) if rows < batch
+    ]
+    with hooks.attached(model, narrowed), seam.hooked(model, joins):
+        yield
 
 
 def _first_rows(value: Any, batch: int, rows: int) -> Any:

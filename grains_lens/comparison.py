@@ -15,6 +15,7 @@ from .errors import printable
 from .prompting import encode_prompts_for, tokenizer_of
 from .seam import HookedModel
 from .steering import Steering
+from .turns import takes_a_turn
 
 Words = list[tuple[str, bool]]
 """Pieces of a text that join up to it again, each with whether the other text lacks it."""
@@ -58,6 +59,7 @@ class GenerationComparison:
         return f"{self.n_changed} of {len(self.prompts)} continued otherwise"
 
 
+@takes_a_turn
 def compare_generations(
     model: HookedModel,
     prompts: Sequence[str],

@@ -20,6 +20,7 @@ from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
 from .steering import Unit, steering
+from .turns import takes_a_turn
 from .vectors import SteeringVectors
 
 LOGIT_TOKENS = 1024
@@ -29,6 +30,7 @@ LARGEST = 64.0
 """The largest strength that `calibrate` tries."""
 
 
+@takes_a_turn
 def kl_from_base(
     model: HookedModel,
     items: Sequence[str] | Sequence[PreferencePair],
@@ -58,6 +60,7 @@ def kl_from_base(
     return total / count
 
 
+@takes_a_turn
 def calibrate(
     model: HookedModel,
     vectors: SteeringVectors,
@@ -122,6 +125,7 @@ def calibrate(
     return strength
 
 
+@takes_a_turn
 def perplexity(
     model: HookedModel,
     texts: Sequence[str],

@@ -31,12 +31,14 @@ from .residuals import read_residuals
 from .seam import HookedModel
 from .selection import Sign
 from .token_attribution import Modality, TokenAttribution
+from .turns import takes_a_turn
 from .vectors import Provenance, SteeringVectors
 
 Contrast = Literal["two_sided", "difference"]
 Position = Literal["prompt_end", "response_end"]
 
 
+@takes_a_turn
 def extract_vectors(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

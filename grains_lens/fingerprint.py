@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import seam
+from . import hooks, seam
 from .classes import is_plain
 from .errors import VectorMismatchError
 from .seam import HookedModel
@@ -42,9 +42,11 @@ def identify(model: HookedModel) -> ModelIdentity:
 
 
 def residual_fingerprint(model: HookedModel) -> Float[Tensor, "n_layers sketch"]:
-    """A random projection of the residual stream after every block, on fixed token ids, hooks left aside.
+    """A random projection of the residual stream after every block, on fixed token ids.
 
-    The relative distance of two sketches estimates that of the residual streams themselves.
+    Hooks at hook points are left aside; those that the user has put inside a block are not, for there nobody can
+    tell hooks that a model needs to run. The relative distance of two sketches estimates that of the residual
+    streams themselves. Raises ValueError where a stream is NaN or infinite: it would be like no other.
     """
     index = torch.arange(_POSITIONS)
     shape = seam.shape_of(model)
@@ -62,6 +64,12 @@ def residual_fingerprint(model: HookedModel) -> Float[Tensor, "n_layers sketch"]
     edits = [(seam.resid_post(layer), read(layer)) for layer in layers]
     with torch.no_grad(), seam.frozen(model), seam.bare(model), seam.hooked(model, edits):
         model(tokens.to(seam.device_of(model)))
+    for layer in layers:
+        if not bool(torch.isfinite(streams[layer]).all()):
+            raise ValueError(
+                f"the residual stream after layer {layer} is NaN or infinite on a plain text of {_POSITIONS} tokens: "
+                "load the model in float32 or bfloat16 (float16 overflows), and see that its weights are finite."
+            )
     return torch.stack([(streams[layer] @ projection).flatten() for layer in layers])
 
 
@@ -87,10 +95,15 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
     differences = []
     if made_on.n_layers != seam.n_layers(model):
         differences.append(f"n_layers is {made_on.n_layers} there and {seam.n_layers(model)} here")
-    elif (distance := _distance(made_on.fingerprint, residual_fingerprint(model))) > SAME_WITHIN:
+    elif not bool(torch.isfinite(made_on.fingerprint).all()):
+        differences.append("the fingerprint that they carry is NaN or infinite, and fits no model")
+    # Not "distance > SAME_WITHIN": a NaN is larger than nothing.
+    elif not (distance := _distance(made_on.fingerprint, residual_fingerprint(model))) <= SAME_WITHIN:
+        inside = hooks.foreign(model, seam.hook_points(model).values())
+        hooked = f" (hooks are on inside it, at {', '.join(inside[:4])}: take them off" if inside else " ("
         differences.append(
-            f"the residual stream differs by {distance:.0%} (other weights, or weights processed otherwise, "
-            "as by enable_compatibility_mode)"
+            f"the residual stream differs by {distance:.0%}{hooked}{'; or ' if inside else ''}other weights, or "
+            "weights processed otherwise, as by enable_compatibility_mode, or hooks inside blocks when they were made)"
         )
     # A plain transformers model has no tokenizer to compare.
     if not is_plain(model) and made_on.tokenizer_hash != _tokenizer_hash(model):
@@ -122,7 +135,8 @@ def _name(source: str) -> str:
 def _distance(there: Tensor, here: Tensor) -> float:
     # Layer by layer, and the worst of them: a later layer may be all that was changed.
     difference = torch.linalg.vector_norm(there - here, dim=-1)
-    return float((difference / torch.linalg.vector_norm(there, dim=-1)).max())
+    relative = difference / torch.linalg.vector_norm(there, dim=-1)
+    return float(torch.where(difference == 0, 0.0, relative).max())
 
 
 _PROBE = "The quick brown fox, 1 2 3: jumps! Ünïcode\n  and spaces."

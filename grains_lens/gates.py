@@ -16,6 +16,7 @@ from .objective import BATCH_TOKENS, buckets, collate, collate_prompts, encode_f
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel
+from .turns import takes_a_turn
 
 Gate = Callable[[Tensor], Tensor]
 """h [batch, pos, d_model] to how far to steer [batch, pos], from 0 (h stays, bit for bit) to 1 (full strength).
@@ -50,6 +51,7 @@ class ProjectionGate:
         return (h.float() @ self.direction.to(h.device) > self.threshold).float()
 
 
+@takes_a_turn
 def fit_gate(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

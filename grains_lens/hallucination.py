@@ -17,6 +17,7 @@ from .intervals import bootstrap_interval
 from .objective import BATCH_TOKENS, encode_for, tokenizer_of
 from .pairs import OpenQuestion, PreferencePair
 from .seam import HookedModel
+from .turns import takes_a_turn
 
 HALLUCINATED_BELOW = 3
 """MMHal-Bench's convention: of 0 to 6, scores of 3 and more are not hallucinated."""
@@ -68,6 +69,7 @@ class HallucinationScores:
         )
 
 
+@takes_a_turn
 def hallucination(
     model: HookedModel,
     questions: Sequence[PreferencePair],

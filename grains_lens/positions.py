@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from .errors import unknown_name
 from .passes import Pass
+from .turns import current_task
 
 Named = Literal["all", "prompt", "new", "last"]
 Positions = Named | Sequence[int]
@@ -42,8 +45,16 @@ def check_positions(positions: Positions) -> Named | tuple[int, ...]:
     return numbers
 
 
+@dataclass
+class _Text:
+    """The prompt that a text began with, [batch, pos, ...], and how many columns the pass before this one had."""
+
+    prompt: Tensor | None = None
+    width: int = 0
+
+
 class Scope(threading.local):
-    """Where to steer in the pass that is running in this thread.
+    """Where to steer in the pass that is running in this thread. Tasks of asyncio write texts of their own.
 
     A pass that takes keys and values from a cache continues a prompt; so does one without a cache that runs
     the tokens of the pass before it with one more in each row, which is how text is written without a cache.
@@ -57,8 +68,8 @@ class Scope(threading.local):
 
     def forget(self) -> None:
         """Know of no prompt, as at the start."""
-        self._prompt: Tensor | None = None
-        self._width = 0
+        self._text = _Text()
+        self._texts: WeakKeyDictionary[Any, _Text] = WeakKeyDictionary()
         self._begun = False
         self._where: Bool[Tensor, "batch pos"] | None = None
         self.nowhere = False
@@ -115,27 +126,15 @@ class Scope(threading.local):
 
     def _follow(self, this: Pass) -> int:
         """How many columns of this pass are the prompt."""
-        width = this.past + this.content.shape[1]
+        task = current_task()
+        text = self._text if task is None else self._texts.setdefault(task, _Text())
         if this.past:
-            return min(self._prompt_width(this), this.past)
-        if self._prompt is None or this.caching or not self._continues(this):
+            return this.past if text.prompt is None else min(text.prompt.shape[1], this.past)
+        if text.prompt is None or this.caching or not _continues(this.content, text.prompt, text.width):
             # A copy: the caller may write into its own.
-            self._prompt = this.content.detach().clone()
-        self._width = width
-        return self._prompt.shape[1]
-
-    def _prompt_width(self, this: Pass) -> int:
-        return this.past if self._prompt is None else self._prompt.shape[1]
-
-    def _continues(self, this: Pass) -> bool:
-        assert self._prompt is not None
-        prompt, content = self._prompt, this.content
-        return (
-            content.shape[1] == self._width + 1
-            and content.shape[0] == prompt.shape[0]
-            and content.shape[2:] == prompt.shape[2:]
-            and torch.equal(content[:, : prompt.shape[1]], prompt)
-        )
+            text.prompt = this.content.detach().clone()
+        text.width = this.content.shape[1]
+        return text.prompt.shape[1]
 
     def _chosen(self, number: Tensor, prompt: Tensor) -> Tensor:
         if not isinstance(self.positions, tuple):
@@ -145,6 +144,15 @@ class Scope(threading.local):
         for position in self.positions:
             chosen |= number == (position if position >= 0 else prompt + position)
         return chosen
+
+
+def _continues(content: Tensor, prompt: Tensor, width: int) -> bool:
+    return (
+        content.shape[1] == width + 1
+        and content.shape[0] == prompt.shape[0]
+        and content.shape[2:] == prompt.shape[2:]
+        and torch.equal(content[:, : prompt.shape[1]], prompt)
+    )
 
 
 def _span(positions: Named, prompt: Any) -> tuple[Any, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from . import multimodal
+from . import hooks, multimodal, turns
 from .classes import decoder_blocks, is_plain
 from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
@@ -158,8 +157,9 @@ def hook_point(model: HookedModel, name: str) -> nn.Module:
 class Hooks:
     """A set of edits at named hook points, to be put on and taken off together.
 
-    Every name is looked up before the first hook goes on, and what is on comes off by its own handle,
-    so a failure half-way leaves nothing behind. `begin` is told of every forward pass before it runs.
+    They act in every thread's passes where they are `holder`'s, else in this thread's alone. Every name is looked
+    up before the first hook goes on, and what is on is found again on its module, so a failure half-way leaves
+    nothing behind. `begin` is told of every forward pass before it runs.
     """
 
     def __init__(
@@ -167,38 +167,35 @@ class Hooks:
         model: HookedModel,
         edits: Sequence[tuple[str, Edit]],
         begin: Callable[[Pass], None] | None = None,
+        holder: Any = None,
     ) -> None:
-        self._points = [(hook_point(model, name), edit) for name, edit in edits]
-        self._begin = None if begin is None else (_entrance(model), begin)
-        self._handles: list[Any] = []
-
-    @property
-    def installed(self) -> bool:
+        self._hooks: list[tuple[nn.Module, hooks.Hook, bool]] = []
+        if begin is not None:
+            module, read = _entrance(model)
+            start = hooks.Hook(lambda module, args, kwargs: begin(read(module, args, kwargs)), holder)
+            self._hooks.append((module, start, True))
+        for name, edit in edits:
+            self._hooks.append((hook_point(model, name), hooks.Hook(_as_forward_hook(edit), holder), False))
+        self.installed = False
         """Whether the hooks are on."""
-        return bool(self._handles)
 
     def install(self) -> None:
         """Put the hooks on; where they are on already, nothing happens."""
         if self.installed:
             return
         try:
-            if self._begin is not None:
-                (module, read), begin = self._begin
-                self._handles.append(
-                    module.register_forward_pre_hook(
-                        lambda module, args, kwargs: begin(read(module, args, kwargs)), with_kwargs=True
-                    )
-                )
-            for point, edit in self._points:
-                self._handles.append(point.register_forward_hook(_as_forward_hook(edit)))
+            self.installed = True
+            for module, hook, before in self._hooks:
+                hooks.put_on(module, hook, before=before)
         except BaseException:
             self.remove()
             raise
 
     def remove(self) -> None:
-        """Take the hooks off again."""
-        while self._handles:
-            self._handles.pop().remove()
+        """Take the hooks off again, those that are on."""
+        for module, hook, _ in reversed(self._hooks):
+            hooks.take_off(module, lambda other, hook=hook: other is hook)
+        self.installed = False
 
 
 def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
@@ -222,27 +219,17 @@ def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
 
 @contextmanager
 def hooked(model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> Iterator[None]:
-    """The model with `edits` at their hook points, for the length of the context."""
-    hooks = Hooks(model, edits)
-    hooks.install()
-    try:
+    """The model with `edits` at their hook points in this thread's passes, for the length of the context."""
+    wanted = [(hook_point(model, name), _as_forward_hook(edit), False) for name, edit in edits]
+    with hooks.attached(model, wanted):
         yield
-    finally:
-        hooks.remove()
 
 
 @contextmanager
 def bare(model: HookedModel) -> Iterator[None]:
-    """The model without anybody's hooks: what its weights alone compute."""
-    points = {id(point): point for point in hook_points(model).values()}.values()
-    kept = [(point, point._forward_hooks) for point in points]
-    try:
-        for point in points:
-            point._forward_hooks = OrderedDict()
+    """The model as its weights alone make it: nobody's hooks at hook points act in this thread's passes."""
+    with hooks.paused(model, hook_points(model).values()):
         yield
-    finally:
-        for point, hooks in kept:
-            point._forward_hooks = hooks
 
 
 @contextmanager
@@ -253,17 +240,19 @@ def frozen(model: HookedModel) -> Iterator[None]:
     """
     asking = [p for p in model.parameters() if p.requires_grad]
     training = [m for m in model.modules() if m.training]
-    try:
+
+    def thaw() -> None:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+        for module in training:
+            module.training = True
+
+    with turns.turn(model, thaw):
         for parameter in asking:
             parameter.requires_grad_(False)
         for module in training:
             module.training = False
         yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(True)
-        for module in training:
-            module.training = True
 
 
 def replace_with(values: Float[Tensor, "batch pos d_model"]) -> Edit:
@@ -384,20 +373,16 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
     """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
 
-    def narrow(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (inputs[0][:, positions], *inputs[1:])
+    def narrow(module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return (inputs[0][:, positions], *inputs[1:]), kwargs
 
     modules = [model.get_output_embeddings() if is_plain(model) else model.unembed]
     if positions == slice(-1, None) and _unwatched(model):
         # What the last block's MLP writes at earlier positions, nothing reads. Its output at the last one is
         # broadcast over them when the block adds it to the stream, and they are dropped.
         modules.append(model.blocks[-1].mlp)
-    handles = [module.register_forward_pre_hook(narrow) for module in modules]
-    try:
+    with hooks.attached(model, [(module, narrow, True) for module in modules]):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _unwatched(model: HookedModel) -> bool:

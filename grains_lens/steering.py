@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from . import seam, turns
+from . import hooks, seam, turns
 from .fingerprint import check_belongs
 from .gates import Gate
 from .positions import Positions, Scope, check_positions
@@ -59,11 +59,13 @@ def steering(
     such as `ProjectionGate`; strength is multiplied by it.
 
     Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
-    outer at the same layer; or over several notebook cells with `.install()` and `.remove()`.
+    outer at the same layer; or over several notebook cells with `.install()` and `.remove()`. Installing anew
+    replaces what was installed before, and `clear(model)` takes off all, handles lost or not.
 
-    A plain transformers model can be steered, too. One thread at a time steers a model; several may run it.
+    A plain transformers model can be steered, too. One thread or asyncio task at a time steers a model or runs
+    verbs on it; other threads may run the steered model, and are steered.
 
-    Raises RuntimeError when it is switched on while another thread steers the model,
+    Raises RuntimeError while another thread or task steers the model or runs a verb on it,
     ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
     not finite, and VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
     """
@@ -77,32 +79,27 @@ class Steering:
 
     def __init__(self, model: HookedModel, edits: Sequence[tuple[str, seam.Edit]], scope: Scope) -> None:
         self._model = model
-        self._hooks = seam.Hooks(model, edits, scope.begin)
+        self._hooks = seam.Hooks(model, edits, scope.begin, holder=self)
         self._scope = scope
+        self._stays = False
 
     def install(self) -> Steering:
-        """Switch steering on until `remove()`; a second call while it is on changes nothing."""
-        if not self._hooks.installed:
-            turns.claim(self._model, self)
-            self._scope.forget()
-            try:
-                self._hooks.install()
-            except BaseException:
-                self.remove()
-                raise
-        return self
+        """Switch steering on until `remove()`, in the place of what was installed on the model before.
+
+        Contexts around it go on steering. A second call while it is on changes nothing.
+        """
+        if self.is_on:
+            return self
+        return self._switched_on(stays=True)
 
     def remove(self) -> None:
         """Switch steering off."""
-        self._hooks.remove()
-        self._scope.forget()
-        turns.release(self._model, self)
+        turns.surely(self._switch_off)
 
     def __enter__(self) -> HookedModel:
-        if self._hooks.installed:
+        if self.is_on:
             raise RuntimeError("this steering is already on: call steering(...) anew to steer twice over.")
-        self.install()
-        return self._model
+        return self._switched_on(stays=False)._model
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
@@ -114,6 +111,27 @@ class Steering:
 
     def __repr__(self) -> str:
         return f"Steering({'on' if self.is_on else 'off'})"
+
+    def _switched_on(self, *, stays: bool) -> Steering:
+        try:
+            turns.claim(self._model, self)
+            if stays:
+                for other in hooks.on(self._model):
+                    if isinstance(other, Steering) and other._stays:
+                        other.remove()
+            self._stays = stays
+            self._scope.forget()
+            self._hooks.install()
+            return self
+        except BaseException:
+            self.remove()
+            raise
+
+    def _switch_off(self) -> None:
+        self._hooks.remove()
+        self._scope.forget()
+        self._stays = False
+        turns.release(self)
 
 
 def steering_hooks(

@@ -22,6 +22,7 @@ from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
 from .steering import Steering, Unit, steering
 from .sweep import score_cells
+from .turns import takes_a_turn
 from .vectors import SteeringVectors
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
@@ -97,6 +98,7 @@ class Tuning:
         )
 
 
+@takes_a_turn
 def tune(
     model: HookedModel,
     vectors: SteeringVectors,

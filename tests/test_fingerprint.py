@@ -1,6 +1,7 @@
 """Whose vectors are these: other models are refused, the same one in other clothes is not."""
 
 import copy
+import dataclasses
 import warnings
 
 import pytest
@@ -133,3 +134,55 @@ def test_hooks_do_not_change_the_fingerprint(hooked):
     plain = fingerprint.residual_fingerprint(hooked)
     with gl.steering(hooked, vectors_of(hooked), strength=1.0):
         assert torch.equal(fingerprint.residual_fingerprint(hooked), plain)
+
+
+def test_a_nan_fingerprint_matches_nothing(llama):
+    """Nor does an infinite one: a comparison with NaN is false, whichever way one asks."""
+    vectors = vectors_of(llama)
+    model = vectors.provenance.model
+    for value in (float("nan"), float("inf")):
+        spoiled = model.fingerprint.clone()
+        spoiled[1, 3] = value
+        provenance = dataclasses.replace(
+            vectors.provenance, model=dataclasses.replace(model, fingerprint=spoiled)
+        )
+        with pytest.raises(gl.VectorMismatchError, match="NaN or infinite"):
+            gl.steering(llama, dataclasses.replace(vectors, provenance=provenance), strength=1.0)
+
+
+def test_a_model_whose_residual_stream_is_nan_is_told_so(llama, case_of_llama, tmp_path):
+    vectors = vectors_of(llama)
+    other = models.build(case_of_llama, tmp_path)
+    for name, parameter in other.named_parameters():
+        if "1" in name and ("down_proj" in name or "W_out" in name):
+            parameter.data.fill_(float("nan"))
+    for asks in (
+        lambda: gl.steering(other, vectors, strength=1.0),
+        lambda: gl.baselines.random_direction(other, PAIRS[:1]),
+    ):
+        with pytest.raises(ValueError, match="after layer 1 is NaN or infinite"):
+            asks()
+
+
+def test_a_users_hook_inside_a_block_is_named_and_not_other_weights_blamed(hooked):
+    vectors = vectors_of(hooked)
+    inside = hooked.blocks[1].mlp
+    handle = inside.register_forward_hook(lambda module, inputs, output: -5 * output)
+    try:
+        with pytest.raises(gl.VectorMismatchError, match=r"hooks are on inside it, at .*mlp.*take them off"):
+            gl.steering(hooked, vectors, strength=1.0)
+    finally:
+        handle.remove()
+    assert isinstance(gl.steering(hooked, vectors, strength=1.0), gl.Steering)
+
+
+def test_hooks_that_do_not_matter_are_not_blamed(hooked, case, tmp_path):
+    """A bridge puts on hooks of its own."""
+    vectors = vectors_of(hooked)
+    other = models.build(case, tmp_path)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(0.5 * parameter.std() * torch.randn_like(parameter))
+    with pytest.raises(gl.VectorMismatchError) as caught:
+        gl.steering(other, vectors, strength=1.0)
+    assert "hooks are on" not in str(caught.value)

@@ -15,7 +15,19 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
     **dict.fromkeys(
-        ["branches", "classes", "errors", "multimodal", "passes", "seam", "tokens", "turns", "writing"], 0
+        [
+            "branches",
+            "classes",
+            "errors",
+            "hooks",
+            "multimodal",
+            "passes",
+            "seam",
+            "tokens",
+            "turns",
+            "writing",
+        ],
+        0,
     ),
     **dict.fromkeys(
         [

@@ -13,10 +13,12 @@ from ..extraction import provenance_of
 from ..objective import BATCH_TOKENS, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 from .ends import residual_norm
 
 
+@takes_a_turn
 def random_direction(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

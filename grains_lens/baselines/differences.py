@@ -15,10 +15,12 @@ from ..extraction import per_layer, provenance_of
 from ..objective import BATCH_TOKENS
 from ..pairs import PreferencePair
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 from .ends import AnswerEnds, read_ends
 
 
+@takes_a_turn
 def mean_difference(
     model: HookedModel,
     pairs: Sequence[PreferencePair],
@@ -44,6 +46,7 @@ def mean_difference(
     )
 
 
+@takes_a_turn
 def pca_difference(
     model: HookedModel,
     pairs: Sequence[PreferencePair],
@@ -71,6 +74,7 @@ def pca_difference(
     return _vectors(model, "pca_difference", per_layer(pca_direction, ends.differences), ends, prompt_format)
 
 
+@takes_a_turn
 def in_context_vector(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

@@ -20,6 +20,7 @@ from ..objective import BATCH_TOKENS, buckets, collate, encode_for
 from ..pairs import PreferencePair
 from ..residuals import read_writing
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ else:
     FeatureDictionary = Any
 
 
+@takes_a_turn
 def correlated_features(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

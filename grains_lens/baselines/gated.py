@@ -24,6 +24,7 @@ from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..steering import unit_vectors
 from ..tensorfiles import FileKind, damaged, parse_json, read_tensors, write_tensors
+from ..turns import takes_a_turn
 from ..units import Unit
 from ..vectors import SteeringVectors
 from .gradient import steering_edits
@@ -126,6 +127,7 @@ class TrainedGate:
             raise VectorFileError(damaged(path, f"{type(error).__name__}: {error}")) from error
 
 
+@takes_a_turn
 def trained_gate(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

@@ -26,10 +26,12 @@ from ..objective import (
 from ..pairs import PreferencePair
 from ..rules import SteeringRule, add
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 from .ends import residual_norm
 
 
+@takes_a_turn
 def gradient_direction(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

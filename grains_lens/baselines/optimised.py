@@ -19,12 +19,14 @@ from ..pairs import PreferencePair
 from ..rules import SteeringRule, add_keeping_norm
 from ..seam import HookedModel
 from ..steering import unit_vectors
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 from .ends import residual_norm
 from .gradient import steering_edits
 from .training import Schedule, Training
 
 
+@takes_a_turn
 def optimised_direction(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

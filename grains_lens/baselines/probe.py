@@ -14,10 +14,12 @@ from ..extraction import provenance_of
 from ..objective import BATCH_TOKENS
 from ..pairs import PreferencePair
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 from .ends import read_ends
 
 
+@takes_a_turn
 def probe_direction(
     model: HookedModel,
     pairs: Sequence[PreferencePair],

@@ -11,9 +11,11 @@ from ..extraction import content_norms, provenance_of, typical_norm
 from ..objective import collate, encode_prompts_for
 from ..residuals import read_residuals
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from ..vectors import SteeringVectors
 
 
+@takes_a_turn
 def activation_addition(
     model: HookedModel,
     positive: str,

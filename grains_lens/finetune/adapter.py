@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import seam, turns
+from .. import hooks, seam, turns
 from ..classes import decoder_blocks, is_hooked_transformer, is_plain
 from ..errors import unknown_name
 from ..seam import HookedModel
@@ -39,8 +39,8 @@ class LoraAdapter:
     `.install()` and `.remove()`. Outside, the model is bit for bit what it was: its own layers hang where they
     hung. `losses` has each training step's loss in nats, `settings` how it was made.
 
-    Raises RuntimeError when it is switched on while another adapter is on the same layers, or while another
-    thread steers the model.
+    Raises RuntimeError when it is switched on while another adapter is on the same layers (`clear(model)` takes
+    off one whose handle is lost), or while another thread or asyncio task uses the model.
     """
 
     def __init__(
@@ -72,27 +72,32 @@ class LoraAdapter:
                     f"{layer.name} is not the layer this adapter was trained on: take the other adapter off "
                     "first, or train this one on the model as it is now."
                 )
-        turns.claim(self._model, self)
         try:
+            turns.claim(self._model, self)
             for layer in self._layers:
+                # So that it is found where the handle is lost.
+                layer.adapted.__dict__[hooks.MARK] = self
                 layer.put(layer.adapted)
+            return self
         except BaseException:
             self.remove()
             raise
-        return self
 
     def remove(self) -> None:
         """Switch the adapter off."""
+        turns.surely(self._switch_off)
+
+    def _switch_off(self) -> None:
         for layer in self._layers:
             if layer.parent._modules[layer.child] is layer.adapted:
                 layer.put(layer.original)
-        turns.release(self._model, self)
+            layer.adapted.__dict__.pop(hooks.MARK, None)
+        turns.release(self)
 
     def __enter__(self) -> HookedModel:
         if self.installed:
             raise RuntimeError("this adapter is already on.")
-        self.install()
-        return self._model
+        return self.install()._model
 
     def __exit__(self, *exception: object) -> None:
         self.remove()
@@ -134,7 +139,15 @@ def adapted(
     places = [(name, modules[name.rpartition(".")[0]], name.rpartition(".")[2]) for name in linear]
     had_config = host.__dict__.get("peft_config")
     config = peft.LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(linear), lora_dropout=0.0)
-    try:
+
+    def put_back() -> None:
+        for name, parent, child in places:
+            parent._modules[child] = linear[name]
+        host.__dict__.pop("peft_config", None)
+        if had_config is not None:
+            host.peft_config = had_config
+
+    with turns.turn(model, put_back):
         # peft draws A from torch's own random stream, which is the user's: put back, and A drawn anew below.
         with torch.random.fork_rng(), warnings.catch_warnings():
             # Of GPT-2's layers some are stored transposed and some are not; peft finds out, but says so.
@@ -146,12 +159,6 @@ def adapted(
         ]
         _draw(layers, seed)
         yield layers
-    finally:
-        for name, parent, child in places:
-            parent._modules[child] = linear[name]
-        host.__dict__.pop("peft_config", None)
-        if had_config is not None:
-            host.peft_config = had_config
 
 
 def linear_layers(model: HookedModel, host: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
@@ -164,13 +171,9 @@ def linear_layers(model: HookedModel, host: nn.Module, targets: Sequence[str] | 
     inside = {id(module) for block in blocks for module in block.modules()}
     found = {name: m for name, m in host.named_modules() if id(m) in inside and _is_linear(m)}
     run: set[int] = set()
-    handles = [module.register_forward_hook(_note(run)) for module in found.values()]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, 2, dtype=torch.long, device=seam.device_of(model)))
-    finally:
-        for handle in handles:
-            handle.remove()
+    noting = [(module, _note(run), False) for module in found.values()]
+    with hooks.attached(model, noting), torch.no_grad():
+        model(torch.zeros(1, 2, dtype=torch.long, device=seam.device_of(model)))
     found = {name: module for name, module in found.items() if id(module) in run}
     known = dict.fromkeys(_own_name(name) for name in found)
     for target in targets or ():

@@ -20,12 +20,14 @@ from ..evaluation import score_answers
 from ..objective import BATCH_TOKENS, answer_logprobs, buckets, collate, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
+from ..turns import takes_a_turn
 from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable
 
 Loss = Callable[[Float[Tensor, "pair answer"], Sequence[int]], Float[Tensor, ""]]
 """log p of these rows' answers in nats, and which pairs they are: the loss, summed over the rows."""
 
 
+@takes_a_turn
 def lora_sft(
     model: HookedModel,
     pairs: Sequence[PreferencePair],
@@ -68,6 +70,7 @@ def lora_sft(
     return _train(model, chosen, loss, lengths, settings, steps, start, batch_tokens, progress)
 
 
+@takes_a_turn
 def lora_dpo(
     model: HookedModel,
     pairs: Sequence[PreferencePair],
