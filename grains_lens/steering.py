@@ -22,7 +22,7 @@ from .units import Unit, in_unit
 from .vectors import SteeringVectors
 
 Strength = float | Sequence[float] | Tensor
-"""A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1].
+"""A number; one a layer, [layer], in the order of `layers`; or one a batch row, a tensor [row, layer] or [row, 1].
 
 Beam search and several sampled texts a prompt make n rows of each, one behind the other: give
 `strengths.repeat_interleave(n, dim=0)` then.
@@ -221,6 +221,8 @@ def _edits(
 ) -> list[tuple[str, seam.Edit]]:
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
+    if torch.as_tensor(strength).ndim and layers is not None:
+        per_layer = per_layer[..., seam.order_of(layers, vectors.layers)]
     added = unit_vectors(vectors, unit_for(rule, unit))
     edits = []
     at = getattr(gate, "layer", None)

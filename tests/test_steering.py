@@ -421,3 +421,33 @@ def test_unit_vectors_have_the_lengths_their_units_promise(vectors):
     torch.testing.assert_close(unit_vectors(vectors, "residual").norm(dim=-1), vectors.residual_norm)
     torch.testing.assert_close(unit_vectors(vectors, "absolute").norm(dim=-1), torch.ones(3))
     assert torch.equal(unit_vectors(vectors, "raw"), vectors.directions)
+
+
+# --- which layer gets which strength -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("strength", [[0.9, 0.3], torch.tensor([[0.9, 0.3], [0.0, 0.6]])], ids=["layer", "row"])
+def test_each_layer_gets_the_strength_that_stands_where_it_stands(hooked, vectors, strength):
+    turned = torch.as_tensor(strength).flip(-1)
+    with gl.steering(hooked, vectors, strength=turned, layers=[0, 2]):
+        expected = logits(hooked)
+    with gl.steering(hooked, vectors, strength=strength, layers=[2, 0]):
+        assert torch.equal(logits(hooked), expected)
+    hooks = gl.steering_hooks(hooked, vectors, strength=strength, layers=[2, 0])
+    with torch.no_grad():
+        assert torch.equal(hooked.run_with_hooks(TOKENS, fwd_hooks=hooks), expected)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([2, 0, 2], r"layers=\[2, 0, 2\] names layer 2 twice"),
+        ({2, 0}, r"layers=\{0, 2\} has no order"),
+        ([0.5], r"layers=\[0.5\]: 0.5 is no whole number"),
+    ],
+    ids=["twice", "set", "fraction"],
+)
+def test_layers_that_strengths_cannot_go_with_are_refused(llama, vectors, layers, message):
+    with pytest.raises(ValueError, match=message):
+        gl.steering(llama, vectors, strength=[0.9, 0.3], layers=layers)
