@@ -23,6 +23,7 @@ from .attribution import (
 from .embeddings import Filler, filler_embedding
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
+from .finite import naming
 from .methods import IntegratedGradients
 from .objective import BATCH_TOKENS, GapFunction, Objective, buckets, check_objective, encode_for
 from .pairs import PreferencePair
@@ -132,9 +133,10 @@ def layer_conductance(
             f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             # What a component carries need not add up, so there is nothing to refine it by.
             run = _Conductance(method, names)
-            parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
-            gaps, baseline_gaps = f.ends.double().cpu()
-            check_finite(chosen, parts, gaps, baseline_gaps)
+            with naming("pair", chosen):
+                parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+                gaps, baseline_gaps = f.ends.double().cpu()
+            check_finite(f, chosen, parts, gaps, baseline_gaps)
             for row, index in enumerate(chosen):
                 results[index] = _layer_conductance(
                     model, site, items[row], parts[row].cpu(), float(gaps[row]), float(baseline_gaps[row])

@@ -16,6 +16,15 @@ class VectorFileError(ValueError):
     """A file that does not hold steering vectors of this library."""
 
 
+class NotFiniteError(ValueError):
+    """A model gives NaN or infinity. `row` is which row of the batch it ran, `named` whether the message says which
+    item that is."""
+
+    def __init__(self, message: str, row: int | None = None, *, named: bool = False) -> None:
+        super().__init__(message)
+        self.row, self.named = row, named
+
+
 def check_writable(path: Path, argument: str) -> None:
     """OSError where a file cannot be written: better before an hour's work than after it."""
     there = path if path.exists() else next(parent for parent in path.absolute().parents if parent.exists())

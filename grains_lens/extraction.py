@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -24,6 +24,7 @@ from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embedd
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
 from .fingerprint import identify
+from .finite import check_rows, naming
 from .methods import AttributionMethod, IntegratedGradients
 from .objective import BATCH_TOKENS, AnswerBatch, Objective, buckets, collate, encode_for
 from .pairs import PreferencePair
@@ -190,7 +191,9 @@ def masked_contrasts(
         for bucket in buckets([item.longest for item in encoded], batch_tokens, rows=3):
             items = [encoded[index] for index in bucket]
             sides = [[side[index] for index in bucket] for side in masked.values()]
-            (whole, *without), lengths = _read_variants(model, items, sides, filler, chosen_layers, position)
+            (whole, *without), lengths = _read_variants(
+                model, items, bucket, sides, filler, chosen_layers, position
+            )
             for sign, h in zip(masked, without, strict=True):
                 deltas[sign][bucket] = whole - h
             norms += lengths
@@ -212,6 +215,7 @@ def masked_contrasts(
 def _read_variants(
     model: HookedModel,
     items: Sequence[Encoded],
+    rows: Sequence[int],
     sides: Sequence[Sequence[Tensor]],
     filler: FillerEmbedding,
     layers: Sequence[int],
@@ -224,15 +228,17 @@ def _read_variants(
     width = batch.prompts.tokens.shape[1]
     masked = [embeddings.replaced(filler, _marks(items, side, width)) for side in sides]
     copies = 1 + len(masked)
-    reading = read_residuals(
-        model,
-        batch.prompts.repeat(copies),
-        layers=layers,
-        embeddings=torch.cat([embeddings.stream, *masked]),
-        answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
-    )
-    norms = content_norms(items, batch, reading.norms[: len(items)])
-    return reading.at_end.unflatten(0, (copies, -1)), norms
+    with naming("pair", rows):
+        reading = read_residuals(
+            model,
+            batch.prompts.repeat(copies),
+            layers=layers,
+            embeddings=torch.cat([embeddings.stream, *masked]),
+            answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
+        )
+    at_end = reading.at_end.unflatten(0, (copies, -1))
+    norms = checked_norms(model, "pair", rows, items, batch, reading.norms[: len(items)], *at_end)
+    return at_end, norms
 
 
 def content_norms(
@@ -241,6 +247,23 @@ def content_norms(
     """‖h‖ at each prompt's own tokens: pads, BOS and templates are left out."""
     content = batch.prompts.mask.cpu() & ~special_positions(items, norms.shape[-1])
     return [row[:, where] for row, where in zip(norms, content, strict=True)]
+
+
+def checked_norms(
+    model: HookedModel,
+    name: str,
+    rows: Sequence[int],
+    items: Sequence[Encoded],
+    batch: AnswerBatch,
+    norms: Float[Tensor, "pair layer pos"],
+    *streams: Shaped[Tensor, "pair ..."],
+) -> list[Float[Tensor, "layer _"]]:
+    """`content_norms`; a NotFiniteError, which calls the item by `name` and number in `rows`, where they or what
+    else was read of an item, `streams`, are NaN or infinite."""
+    own = content_norms(items, batch, norms)
+    sums = [torch.stack([one.sum() for one in own]), *(one.flatten(1).sum(dim=1) for one in streams)]
+    check_rows(model, name, rows, torch.stack(sums, dim=1), batch.prompts, batch.answers, what="activations")
+    return own
 
 
 def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " layer"]:
@@ -276,6 +299,8 @@ def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenA
                 f"attributions[{index}] is of another prompt than pairs[{index}], or of another "
                 "prompt_format: attribute these pairs, in this order."
             )
+        if not torch.isfinite(one.scores).all():
+            raise ValueError(f"attributions[{index}] has scores that are NaN or infinite: attribute it anew.")
 
 
 # --- provenance ----------------------------------------------------------------------------------

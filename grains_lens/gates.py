@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import seam
 from .encoding import Encoded, PromptFormat
+from .finite import check_rows, naming
 from .objective import BATCH_TOKENS, buckets, collate, collate_prompts, encode_for, encode_prompts_for
 from .pairs import PreferencePair
 from .residuals import read_residuals
@@ -67,7 +68,8 @@ def fit_gate(
     at the prompts' last tokens. Without `layer` it takes the one that tells them apart best, the first of equals.
     Steering contexts around the call apply.
 
-    Raises ValueError for no pairs, a layer that is not there, or texts that no layer's stream differs on.
+    Raises ValueError for no pairs, a layer that is not there, a stream that is not finite, or texts that no layer's
+    stream differs on.
     """
     layers = seam.check_layers(None if layer is None else [layer], range(seam.n_layers(model)))
     encoded = encode_for(model, pairs, prompt_format)
@@ -76,7 +78,8 @@ def fit_gate(
         closed = _ends(model, encoded, layers, batch_tokens, answer=0)
     else:
         opens = _ends(model, encoded, layers, batch_tokens)
-        closed = _ends(model, _encode_prompts(model, against, prompt_format), layers, batch_tokens)
+        others = _encode_prompts(model, against, prompt_format)
+        closed = _ends(model, others, layers, batch_tokens, name="against: prompt")
     gates = [_separate(opens[:, row], closed[:, row], layer) for row, layer in enumerate(layers)]
     found = [gate for gate in gates if gate is not None]
     if not found:
@@ -100,8 +103,9 @@ def _ends(
     layers: Sequence[int],
     batch_tokens: int,
     answer: int | None = None,
+    name: str = "pair",
 ) -> Float[Tensor, "text layer d_model"]:
-    """The stream at the last token of each prompt, or of one of its answers."""
+    """The stream at the last token of each prompt, or of one of its answers; errors call an item by `name`."""
     ends = torch.zeros(len(encoded), len(layers), int(model.cfg.d_model))
     with seam.frozen(model):
         for rows in buckets([item.longest for item in encoded], batch_tokens):
@@ -111,7 +115,10 @@ def _ends(
             else:
                 batch = collate(items, device)
                 prompts, answers = batch.prompts, batch.answers[answer]
-            ends[rows] = read_residuals(model, prompts, layers=layers, answers=answers).at_end
+            with naming(name, rows):
+                ends[rows] = read_residuals(model, prompts, layers=layers, answers=answers).at_end
+            said = () if answers is None else (answers,)
+            check_rows(model, name, rows, ends[rows], prompts, said, what="activations")
     return ends
 
 

@@ -82,13 +82,13 @@ def hallucination(
     is one of them if it begins with its tokens (the longer one, should it begin with both); it may be neither.
     Steering contexts around the call apply.
 
-    Raises ValueError if there are no questions, or one does not fit the model's context.
+    Raises ValueError if there are no questions, one does not fit the model's context, or logits are NaN or infinite.
     """
     encoded = encode_for(model, questions, prompt_format)
     longest = max(len(answer) for one in encoded for answer in one.answers)
     said = greedy_ids(
-        model, [one.prompt for one in encoded], max_new_tokens=longest, batch_tokens=batch_tokens,
-        progress=progress,
+        model, [one.prompt for one in encoded], max_new_tokens=longest, name="question",
+        batch_tokens=batch_tokens, progress=progress,
     )  # fmt: skip
     found = [_which(ids, one.answers) for ids, one in zip(said, encoded, strict=True)]
     tokenizer = tokenizer_of(model)

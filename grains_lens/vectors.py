@@ -104,10 +104,18 @@ class SteeringVectors:
             raise ValueError(
                 f"layers={self.layers} must be different block numbers from 0 up, in order; sort them."
             )
-        if not (torch.isfinite(self.directions).all() and torch.isfinite(self.residual_norm).all()):
+        for name, values in (("directions", self.directions), ("residual_norm", self.residual_norm[:, None])):
+            finite = torch.isfinite(values).all(dim=-1).tolist()
+            if not all(finite):
+                at = [layer for layer, good in zip(self.layers, finite, strict=True) if not good]
+                raise ValueError(
+                    f"{name} at layers {at} hold NaN or infinite values; see that the model's residual stream is "
+                    "finite."
+                )
+        if (self.residual_norm < 0).any():
             raise ValueError(
-                "directions or residual_norm hold NaN or infinite values; "
-                "see that the model's residual stream is finite."
+                f"residual_norm={self.residual_norm.tolist()} is a length and cannot be negative: it would turn "
+                "directions round. Negate the vectors, or give a negative strength."
             )
 
     @classmethod

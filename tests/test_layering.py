@@ -52,6 +52,7 @@ LAYERS = {
             "evaluation",
             "extraction",
             "faithfulness",
+            "finite",
             "fingerprint",
             "finetune",
             "gates",

@@ -426,7 +426,9 @@ def test_unit_vectors_have_the_lengths_their_units_promise(vectors):
 # --- which layer gets which strength -------------------------------------------------------------
 
 
-@pytest.mark.parametrize("strength", [[0.9, 0.3], torch.tensor([[0.9, 0.3], [0.0, 0.6]])], ids=["layer", "row"])
+@pytest.mark.parametrize(
+    "strength", [[0.9, 0.3], torch.tensor([[0.9, 0.3], [0.0, 0.6]])], ids=["layer", "row"]
+)
 def test_each_layer_gets_the_strength_that_stands_where_it_stands(hooked, vectors, strength):
     turned = torch.as_tensor(strength).flip(-1)
     with gl.steering(hooked, vectors, strength=turned, layers=[0, 2]):
