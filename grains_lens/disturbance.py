@@ -173,8 +173,10 @@ def _batches(
     batch_tokens: int,
 ) -> list[_Batch]:
     device = seam.device_of(model)
-    if len(items) and not isinstance(items[0], str):
-        encoded: list[Encoded] = encode_for(model, items, prompt_format)  # type: ignore[arg-type]
+    if isinstance(items, str):
+        raise ValueError(f"items={items!r} is one text: put it into a list.")
+    if isinstance(items, PreferencePair) or (len(items) and not isinstance(items[0], str)):
+        encoded: list[Encoded] = encode_for(model, items, prompt_format, argument="items")  # type: ignore[arg-type]
         groups = list(buckets([item.longest for item in encoded], batch_tokens))
         collated = [collate([encoded[row] for row in rows], device) for rows in groups]
         return [
@@ -191,6 +193,11 @@ def _batches(
 def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[int, ...]]:
     if not texts:
         raise ValueError("there are no texts or pairs to measure on.")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"item {index} is a {type(text).__name__} among texts: give texts or pairs, not both."
+            )
     n_ctx = int(model.cfg.n_ctx)
     encoded = encode_prompts_for(model, texts, prompt_format)
     for index, one in enumerate(encoded):

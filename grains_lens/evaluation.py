@@ -122,7 +122,7 @@ def multiple_choice(
     log-probability is NaN or infinite, naming the question and the layer where that begins.
     """
     check_objective(objective)
-    encoded = encode_for(model, questions, prompt_format)
+    encoded = encode_for(model, questions, prompt_format, kind=MultipleChoice, argument="questions")
     logprobs = score_answers(
         model,
         encoded,

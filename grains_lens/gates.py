@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -17,6 +18,7 @@ from .objective import BATCH_TOKENS, buckets, collate, collate_prompts, encode_f
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel
+from .units import lengths, of_length_one
 
 Gate = Callable[[Tensor], Tensor]
 """h [batch, pos, d_model] to how far to steer [batch, pos], from 0 (h stays, bit for bit) to 1 (full strength).
@@ -45,10 +47,14 @@ class ProjectionGate:
         direction = self.direction.detach().to("cpu", torch.float32, copy=True)
         if not (torch.isfinite(direction).all() and direction.any()):
             raise ValueError("direction must be finite and not all zeros: it says what the gate looks for.")
-        object.__setattr__(self, "direction", direction / torch.linalg.vector_norm(direction))
+        if math.isnan(self.threshold):
+            raise ValueError("threshold is NaN, which no projection is above: give a number.")
+        object.__setattr__(self, "direction", of_length_one(direction))
 
     def __call__(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
-        return (h.float() @ self.direction.to(h.device) > self.threshold).float()
+        along = h.float() @ self.direction.to(h.device)
+        # NaN is not below the threshold either: steering refuses a gate that gives it.
+        return torch.where(along.isnan(), along, (along > self.threshold).float())
 
 
 def fit_gate(
@@ -126,10 +132,10 @@ def _separate(
     opens: Float[Tensor, "open d_model"], closed: Float[Tensor, "closed d_model"], layer: int
 ) -> ProjectionGate | None:
     direction = opens.mean(dim=0) - closed.mean(dim=0)
-    length = torch.linalg.vector_norm(direction)
-    if length == 0:
+    if not lengths(direction).any():
         return None
-    threshold, accuracy = best_threshold(opens @ (direction / length), closed @ (direction / length))
+    axis = of_length_one(direction)
+    threshold, accuracy = best_threshold(opens @ axis, closed @ axis)
     return ProjectionGate(direction, threshold, layer, accuracy)
 
 

@@ -17,7 +17,16 @@ from .errors import NotFiniteError, unknown_name
 from .fingerprint import check_belongs
 from .finite import check_rows, naming
 from .gates import Gate
-from .objective import BATCH_TOKENS, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from .objective import (
+    BATCH_TOKENS,
+    Objective,
+    answer_logprobs,
+    buckets,
+    check_items,
+    check_objective,
+    collate,
+    encode_for,
+)
 from .pairs import MultipleChoice, PreferencePair
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm
@@ -165,8 +174,7 @@ def tune(
         cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
 
     everything = [question for group in groups.values() for question in group]
-    encoded = encode_for(model, everything, prompt_format)
-
+    encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
     logprobs = score_cells(
         model, vectors, encoded, table, rule=rule, positions=positions, gate=gate, unit=unit, objective=objective,
         batch_tokens=batch_tokens, progress="tune" if progress else None,
@@ -267,12 +275,15 @@ def _groups(
     keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice],
 ) -> dict[str, Sequence[MultipleChoice]]:
     kept = keep if isinstance(keep, Mapping) else {"keep": keep} if len(keep) else {}
+    if "questions" in kept:
+        raise ValueError("keep has a group called 'questions', as the target is: give it another name.")
     groups = {"questions": questions, **kept}
     for name, group in groups.items():
         if not len(group):
             raise ValueError(
                 f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on."
             )
+        check_items(group, MultipleChoice, name if name == "questions" else f"keep[{name!r}]")
     return groups
 
 

@@ -18,7 +18,7 @@ from .errors import VectorFileError, check_writable
 from .rules import SteeringRule, add
 from .seam import check_layers
 from .tensorfiles import read_tensors
-from .units import Unit, in_unit
+from .units import Unit, in_unit, lengths, of_length_one
 
 FORMAT = "grains_lens.steering_vectors"
 FORMAT_VERSION = 1
@@ -134,7 +134,7 @@ class SteeringVectors:
         """
         layers = tuple(sorted(directions))
         stacked = torch.stack([_own(directions[layer]) for layer in layers])
-        norms = torch.linalg.vector_norm(stacked, dim=-1)
+        norms = lengths(stacked)[:, 0].float()
         if residual_norm is not None:
             norms = torch.tensor([residual_norm[layer] for layer in layers])
         return cls(stacked, layers, norms, Provenance(method, settings or {}))
@@ -165,11 +165,11 @@ class SteeringVectors:
 
     def unit(self) -> SteeringVectors:
         """The same directions with length 1 (a zero vector stays zero)."""
-        return replace(self, directions=torch.nn.functional.normalize(self.directions, dim=-1))
+        return replace(self, directions=of_length_one(self.directions))
 
     def norms(self) -> Float[Tensor, " layer"]:
         """The length of each direction, in residual-stream units."""
-        return torch.linalg.vector_norm(self.directions, dim=-1)
+        return lengths(self.directions)[:, 0].float()
 
     def cosine(self, other: SteeringVectors) -> Float[Tensor, " layer"]:
         """Cosine similarity to `other`, layer by layer, in −1 to 1. Raises ValueError unless the layers are the
@@ -208,19 +208,19 @@ class SteeringVectors:
         return self * -1.0
 
     def __repr__(self) -> str:
-        lengths = ", ".join(f"{norm:.3g}" for norm in self.norms().tolist())
+        shown = ", ".join(f"{norm:.3g}" for norm in self.norms().tolist())
         return (
             f"SteeringVectors({self.provenance.method}, {self.provenance.n_pairs} pairs, "
-            f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{lengths}])"
+            f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{shown}])"
         )
 
     def _repr_html_(self) -> str:
         made, model = self.provenance, self.provenance.model
-        lengths, norms = self.norms().tolist(), self.residual_norm.tolist()
-        longest = max(lengths) or 1.0
+        sizes, norms = self.norms().tolist(), self.residual_norm.tolist()
+        longest = max(sizes) or 1.0
         rows = [
             (layer, markup.bar(length / longest), f"{length:.3g}", f"{norm:.3g}")
-            for layer, length, norm in zip(self.layers, lengths, norms, strict=True)
+            for layer, length, norm in zip(self.layers, sizes, norms, strict=True)
         ]
         belongs = f"{model.name} ({model.architecture}, {model.dtype})" if model else "not recorded"
         versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())

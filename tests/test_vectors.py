@@ -271,7 +271,7 @@ def test_a_layer_that_is_not_there_is_refused(layer):
             {"directions": torch.full((3, D_MODEL), torch.nan)},
             r"directions at layers \[.*\] hold NaN or infinite",
         ),
-        ({"residual_norm": torch.full((3,), torch.inf)}, r"residual_norm at layers \[0, 1, 2\] hold NaN"),
+        ({"residual_norm": torch.full((3,), torch.inf)}, r"residual_norm at layers \[0, 2, 3\] hold NaN"),
         ({"residual_norm": torch.tensor([1.0, -1.0, 1.0])}, "residual_norm=.* cannot be negative"),
     ],
 )
