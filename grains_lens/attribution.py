@@ -65,6 +65,11 @@ def attribute(
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
+    if isinstance(method, type) or not isinstance(method, AttributionMethod):
+        raise ValueError(
+            f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
+        )
+    check_tolerance(tolerance)
     encoded = encode_for(model, pairs, prompt_format)
     warn_if_images_go_deeper(model, encoded)
     results: list[TokenAttribution | None] = [None] * len(encoded)
@@ -169,10 +174,16 @@ def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> 
         )
 
 
+def check_tolerance(tolerance: float) -> None:
+    """Raise ValueError for one that nothing would ever exceed, or everything."""
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
+
+
 def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:
     """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat."""
     excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
-    bad = [index for index, ratio in enumerate(excess) if ratio > tolerance]
+    bad = [index for index, ratio in enumerate(excess) if not ratio <= tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from . import markup, seam
 from .attribution import (
     check_finite,
+    check_tolerance,
     gap_function,
     readable,
     warn_if_images_go_deeper,
@@ -120,6 +121,11 @@ def layer_conductance(
     check_objective(objective)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
+    if not isinstance(method, IntegratedGradients):
+        raise ValueError(
+            f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
+        )
+    check_tolerance(tolerance)
     encoded = encode_for(model, pairs, prompt_format)
     warn_if_images_go_deeper(model, encoded)
     names = [f"blocks.{layer}.hook_{site}" for layer in range(seam.n_layers(model))]

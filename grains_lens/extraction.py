@@ -73,10 +73,16 @@ def extract_vectors(
     the paper's: k = 3, PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose
     length means something (residual-stream units) where PCA's components have length 1.
 
-    Raises ValueError if k exceeds a prompt's tokens, attributions do not fit the pairs, or nothing at all
-    would be masked.
+    Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
+    anything is attributed), attributions do not fit the pairs, or nothing at all would be masked.
     """
+    # All that can be wrong without a score being known, before hours go into scores.
+    if contrast not in get_args(Contrast):
+        raise unknown_name("contrast", contrast, get_args(Contrast))
+    if not callable(aggregate):
+        raise ValueError(f"aggregate={aggregate!r} must be a function of differences, as pca_direction.")
     if attributions is None:
+        _check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
         attributions = attribute(
             model, pairs, method=method, baseline=baseline, objective=objective, include_special=include_special,
             prompt_format=prompt_format, batch_tokens=batch_tokens, progress=progress,
@@ -99,6 +105,31 @@ def extract_vectors(
         residual_norm=contrasts.residual_norm,
         provenance=provenance_of(model, "grains", settings, len(pairs)),
     )
+
+
+def _check_masking(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    k: int,
+    modality: Modality,
+    mask: Filler,
+    position: Position,
+    layers: Sequence[int] | None,
+    include_special: bool,
+    prompt_format: PromptFormat,
+) -> None:
+    """Raise ValueError for whatever `masked_contrasts` would refuse whatever the scores are."""
+    if position not in get_args(Position):
+        raise unknown_name("position", position, get_args(Position))
+    seam.check_layers(layers, range(seam.n_layers(model)))
+    for index, item in enumerate(encode_for(model, pairs, prompt_format)):
+        prompt = item.prompt
+        scores = torch.zeros(len(prompt))
+        kinds = torch.tensor(prompt.is_image), torch.tensor(prompt.is_special)
+        blank = TokenAttribution(torch.tensor(prompt.ids), (), scores, *kinds, 0.0, 0.0)
+        _masked(index, blank, k, "positive", modality, include_special)
+    with seam.frozen(model):
+        filler_embedding(model, mask, argument="mask")
 
 
 @dataclass(frozen=True, eq=False)

@@ -293,7 +293,8 @@ def _openness(gate: Gate, h: Tensor, where: Tensor | None, checked: bool) -> Flo
     if openness.shape != h.shape[:2] or not bool(((openness >= 0) & (openness <= 1)).all()):
         raise ValueError(
             f"gate must give numbers from 0 to 1 of shape [batch, pos] = {tuple(h.shape[:2])}; it gave shape "
-            f"{tuple(openness.shape)}, from {float(openness.detach().min()):g} to {float(openness.detach().max()):g}. (Of a stream that "
+            f"{tuple(openness.shape)}, from {float(openness.detach().min()):g} to "
+            f"{float(openness.detach().max()):g}. (Of a stream that "
             "is not finite it may give NaN: steer less before it, or load the model in bfloat16 or float32.)"
         )
     return openness

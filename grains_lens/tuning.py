@@ -28,10 +28,10 @@ from .objective import (
     encode_for,
 )
 from .pairs import MultipleChoice, PreferencePair
-from .positions import Positions
+from .positions import Positions, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
-from .steering import Steering, Unit, steering
+from .steering import Steering, Unit, steering, unit_for, unit_vectors
 from .sweep import score_cells
 from .vectors import SteeringVectors
 
@@ -156,6 +156,10 @@ def tune(
     if not math.isfinite(charge):
         raise ValueError(f"charge={charge} must be finite.")
     groups = _groups(questions, keep)
+    check_positions(positions)
+    unit_vectors(vectors, unit_for(rule, unit))
+    everything = [question for group in groups.values() for question in group]
+    encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
     cells = _cells(
         model,
         vectors,
@@ -172,9 +176,6 @@ def tune(
     table = torch.zeros(len(cells), len(vectors))
     for cell, (cell_layers, strength) in zip(table, cells, strict=True):
         cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
-
-    everything = [question for group in groups.values() for question in group]
-    encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
     logprobs = score_cells(
         model, vectors, encoded, table, rule=rule, positions=positions, gate=gate, unit=unit, objective=objective,
         batch_tokens=batch_tokens, progress="tune" if progress else None,

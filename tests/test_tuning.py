@@ -127,6 +127,29 @@ def test_steering_that_breaks_the_model_is_never_chosen(hooked, vectors):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
+        ({"positions": "end"}, "positions='end' is not known"),
+        ({"unit": "metre"}, "unit='metre' is not known"),
+        ({"questions": [gl.MultipleChoice("one " * 80, ("a", "the"), 0)]}, "context"),
+    ],
+    ids=["positions", "unit", "length"],
+)
+def test_bad_settings_are_refused_before_a_gain_is_measured(llama, vectors, monkeypatch, settings, message):
+    def ran(*args, **kwargs):
+        raise AssertionError("the gain was measured")
+
+    monkeypatch.setattr("grains_lens.tuning.first_order_gain", ran)
+    with pytest.raises(ValueError, match=message):
+        gl.tune(
+            llama,
+            vectors,
+            **{"questions": QUESTIONS, "layers": "first_order_gain", "pairs": PAIRS, **settings},
+        )
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
         ({"strengths": []}, r"strengths=\[\] leaves nothing to try"),
         ({"strengths": [0.5, float("nan")]}, r"strengths=.*: nan is not finite"),
         ({"charge": float("nan")}, r"charge=nan must be finite"),
