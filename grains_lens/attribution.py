@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 from . import multimodal, seam
 from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from .encoding import Encoded, PromptFormat
+from .finite import check_rows, naming
 from .methods import AttributionMethod, IntegratedGradients
 from .objective import BATCH_TOKENS, GapFunction, Objective, buckets, check_objective, collate, encode_for
 from .pairs import PreferencePair
@@ -64,6 +65,11 @@ def attribute(
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
+    if isinstance(method, type) or not isinstance(method, AttributionMethod):
+        raise ValueError(
+            f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
+        )
+    check_tolerance(tolerance)
     encoded = encode_for(model, pairs, prompt_format)
     warn_if_images_go_deeper(model, encoded)
     results: list[TokenAttribution | None] = [None] * len(encoded)
@@ -76,9 +82,10 @@ def attribute(
         for chosen in buckets(lengths, batch_tokens, rows):
             items = [encoded[index] for index in chosen]
             f = gap_function(model, items, filler, objective, batch_tokens, include_special)
-            scores = method(f).float().cpu()
-            gaps, baseline_gaps = f.ends.double().cpu()
-            check_finite(chosen, scores, gaps, baseline_gaps)
+            with naming("pair", chosen):
+                scores = method(f).float().cpu()
+                gaps, baseline_gaps = f.ends.double().cpu()
+            check_finite(f, chosen, scores, gaps, baseline_gaps)
             for row, index in enumerate(chosen):
                 results[index] = _token_attribution(
                     model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
@@ -142,16 +149,18 @@ def readable(tokenizer: Any, token: int) -> str:
     return piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token])
 
 
-def check_finite(pairs: Sequence[int], *numbers: Tensor) -> None:
-    """Raise ValueError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
+def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None:
+    """Raise NotFiniteError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
     for values in numbers:
-        good = torch.isfinite(values).reshape(len(pairs), -1).all(dim=-1)
-        if not good.all():
-            index = pairs[int((~good).nonzero()[0])]
-            raise ValueError(
-                f"pair {index} gives NaN or infinite log-probabilities or gradients: load the model in "
-                "float32 or bfloat16 (float16 overflows), and see that its weights are finite."
-            )
+        check_rows(
+            f.model,
+            "pair",
+            pairs,
+            values,
+            f.batch.prompts,
+            f.batch.answers,
+            what="log-probabilities or gradients",
+        )
 
 
 def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
@@ -165,10 +174,16 @@ def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> 
         )
 
 
+def check_tolerance(tolerance: float) -> None:
+    """Raise ValueError for one that nothing would ever exceed, or everything."""
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
+
+
 def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:
     """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat."""
     excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
-    bad = [index for index, ratio in enumerate(excess) if ratio > tolerance]
+    bad = [index for index, ratio in enumerate(excess) if not ratio <= tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])

@@ -107,6 +107,8 @@ def generate_text(
         raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
     if not temperature >= 0:
         raise ValueError(f"temperature={temperature} must be 0 (greedy) or more.")
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts={prompts!r} is one text: put it into a list.")
     if not len(prompts):
         raise ValueError("prompts is empty: give at least one text to continue.")
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}

@@ -15,6 +15,7 @@ from tqdm.auto import tqdm
 from . import markup, seam
 from .attribution import (
     check_finite,
+    check_tolerance,
     gap_function,
     readable,
     warn_if_images_go_deeper,
@@ -23,6 +24,7 @@ from .attribution import (
 from .embeddings import Filler, filler_embedding
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
+from .finite import naming
 from .methods import IntegratedGradients
 from .objective import BATCH_TOKENS, GapFunction, Objective, buckets, check_objective, encode_for
 from .pairs import PreferencePair
@@ -119,6 +121,11 @@ def layer_conductance(
     check_objective(objective)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
+    if not isinstance(method, IntegratedGradients):
+        raise ValueError(
+            f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
+        )
+    check_tolerance(tolerance)
     encoded = encode_for(model, pairs, prompt_format)
     warn_if_images_go_deeper(model, encoded)
     names = [f"blocks.{layer}.hook_{site}" for layer in range(seam.n_layers(model))]
@@ -132,9 +139,10 @@ def layer_conductance(
             f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             # What a component carries need not add up, so there is nothing to refine it by.
             run = _Conductance(method, names)
-            parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
-            gaps, baseline_gaps = f.ends.double().cpu()
-            check_finite(chosen, parts, gaps, baseline_gaps)
+            with naming("pair", chosen):
+                parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+                gaps, baseline_gaps = f.ends.double().cpu()
+            check_finite(f, chosen, parts, gaps, baseline_gaps)
             for row, index in enumerate(chosen):
                 results[index] = _layer_conductance(
                     model, site, items[row], parts[row].cpu(), float(gaps[row]), float(baseline_gaps[row])

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from . import seam
 from .encoding import Encoded, PromptFormat
+from .errors import NotFiniteError
+from .finite import check_rows, naming
 from .gates import Gate
 from .objective import buckets, collate, encode_for, encode_prompts_for
 from .pairs import PreferencePair
@@ -48,13 +50,16 @@ def kl_from_base(
     measure that on pairs. `steered` is a context that changes the model, as `steering(...)` gives it, not yet
     entered; contexts around the call belong to both sides. (This is the divergence that preference learning
     charges a policy with.)
+
+    Raises ValueError where the unsteered or the steered model gives NaN.
     """
     total, count = 0.0, 0
     for batch in _batches(model, items, prompt_format, batch_tokens):
-        base, real = _logprobs(model, batch)
+        base, real = _logprobs(model, batch, "unsteered, ")
         with steered:
-            moved, _ = _logprobs(model, batch)
-        divergence = (moved.exp() * (moved - base)).sum(dim=-1)
+            moved, _ = _logprobs(model, batch, "steered, ")
+        # What neither side can say (logits of −inf, on tokens that are none) is no difference.
+        divergence = torch.where(moved == -torch.inf, 0.0, moved.exp() * (moved - base)).sum(dim=-1)
         total += float(divergence[real].double().sum())
         count += int(real.sum())
     return total / count
@@ -83,7 +88,7 @@ def calibrate(
     it is within `tolerance`·target of it: the smallest such strength, where the divergence grows.
 
     Raises ValueError if no strength up to 64 reaches the target (steering that keeps lengths has a largest
-    divergence), or if the divergence jumps over it.
+    divergence), if the divergence jumps over it, or if the model gives NaN on the way there.
     """
     if not (math.isfinite(target_kl) and target_kl > 0):
         raise ValueError(f"target_kl={target_kl} must be a positive number of nats.")
@@ -99,7 +104,10 @@ def calibrate(
             gate=gate,
             unit=unit,
         )
-        return kl_from_base(model, items, steered, prompt_format=prompt_format, batch_tokens=batch_tokens)
+        try:
+            return kl_from_base(model, items, steered, prompt_format=prompt_format, batch_tokens=batch_tokens)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"at strength {strength:g}, {error}", named=True) from None
 
     low, high = 0.0, 2.0**-6
     tried = {high: divergence(high)}
@@ -138,7 +146,7 @@ def perplexity(
     With a BOS in front that is every token of the text. Steering contexts around the call apply; a text counts
     as a prompt.
 
-    Raises ValueError if there are no texts, or none has a token to predict.
+    Raises ValueError if there are no texts, none has a token to predict, or log-probabilities are NaN.
     """
     total, count = 0.0, 0
     for batch in _batches(model, texts, prompt_format, batch_tokens):
@@ -149,14 +157,17 @@ def perplexity(
         count += len(chosen)
     if not count:
         raise ValueError("texts hold one token each: there is nothing to predict.")
-    return math.exp(-total / count)
+    return float(torch.tensor(-total / count, dtype=torch.float64).exp())
 
 
 class _Batch:
-    """Left-padded prompts, with the answers that continue them or without."""
+    """Left-padded prompts, with the answers that continue them or without; which items they are, and of what kind."""
 
-    def __init__(self, prompts: seam.TokenBatch, answers: seam.TokenBatch | None) -> None:
-        self.prompts, self.answers = prompts, answers
+    def __init__(
+        self, prompts: seam.TokenBatch, answers: seam.TokenBatch | None, rows: Sequence[int]
+    ) -> None:
+        self.prompts, self.answers, self.rows = prompts, answers, rows
+        self.name = "text" if answers is None else "pair"
 
 
 def _batches(
@@ -166,14 +177,19 @@ def _batches(
     batch_tokens: int,
 ) -> list[_Batch]:
     device = seam.device_of(model)
-    if len(items) and not isinstance(items[0], str):
-        encoded: list[Encoded] = encode_for(model, items, prompt_format)  # type: ignore[arg-type]
-        groups = buckets([item.longest for item in encoded], batch_tokens)
-        collated = (collate([encoded[row] for row in rows], device) for rows in groups)
-        return [_Batch(batch.prompts, batch.answers[0]) for batch in collated]
+    if isinstance(items, str):
+        raise ValueError(f"items={items!r} is one text: put it into a list.")
+    if isinstance(items, PreferencePair) or (len(items) and not isinstance(items[0], str)):
+        encoded: list[Encoded] = encode_for(model, items, prompt_format, argument="items")  # type: ignore[arg-type]
+        groups = list(buckets([item.longest for item in encoded], batch_tokens))
+        collated = [collate([encoded[row] for row in rows], device) for rows in groups]
+        return [
+            _Batch(batch.prompts, batch.answers[0], rows)
+            for batch, rows in zip(collated, groups, strict=True)
+        ]
     ids = _text_ids(model, items, prompt_format)  # type: ignore[arg-type]
     return [
-        _Batch(seam.left_padded([ids[row] for row in rows], device), None)
+        _Batch(seam.left_padded([ids[row] for row in rows], device), None, rows)
         for rows in buckets([len(row) for row in ids], batch_tokens)
     ]
 
@@ -181,6 +197,11 @@ def _batches(
 def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[int, ...]]:
     if not texts:
         raise ValueError("there are no texts or pairs to measure on.")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"item {index} is a {type(text).__name__} among texts: give texts or pairs, not both."
+            )
     n_ctx = int(model.cfg.n_ctx)
     encoded = encode_prompts_for(model, texts, prompt_format)
     for index, one in enumerate(encoded):
@@ -192,10 +213,10 @@ def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFor
 
 
 def _logprobs(
-    model: HookedModel, batch: _Batch
+    model: HookedModel, batch: _Batch, how: str = ""
 ) -> tuple[Float[Tensor, "batch pos d_vocab"], Bool[Tensor, "batch pos"]]:
-    """log p of every next token, in nats, and which positions count."""
-    with torch.no_grad(), seam.frozen(model):
+    """log p of every next token, in nats, and which positions count; errors say `how` the model was run."""
+    with torch.no_grad(), seam.frozen(model), naming(how + batch.name, batch.rows):
         if batch.answers is None:
             logits, _ = seam.prefill(model, batch.prompts, logits_at=slice(None))
             real = batch.prompts.mask
@@ -205,4 +226,9 @@ def _logprobs(
             if real.shape[1] > 1:
                 after = seam.extend(model, prefix, batch.answers.tokens[:, :-1])
                 logits = torch.cat([logits, after], dim=1)
-    return logits.float().log_softmax(dim=-1), real.to(logits.device)
+    logprobs, real = logits.float().log_softmax(dim=-1), real.to(logits.device)
+    # One NaN or +inf among a position's logits makes NaN of all its log-probabilities.
+    wrong = torch.where(real & logprobs[..., 0].isnan(), torch.nan, 0.0)
+    answers = () if batch.answers is None else (batch.answers,)
+    check_rows(model, how + batch.name, batch.rows, wrong, batch.prompts, answers)
+    return logprobs, real

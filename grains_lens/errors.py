@@ -15,6 +15,15 @@ class VectorFileError(ValueError):
     """A file that does not hold steering vectors of this library."""
 
 
+class NotFiniteError(ValueError):
+    """A model gives NaN or infinity. `row` is which row of the batch it ran, `named` whether the message says which
+    item that is."""
+
+    def __init__(self, message: str, row: int | None = None, *, named: bool = False) -> None:
+        super().__init__(message)
+        self.row, self.named = row, named
+
+
 _UNSHOWN = re.compile(
     # C0, DEL and C1 (what steers a terminal), separators of lines, marks that reorder text, halves of surrogate
     # pairs (which no encoding writes), and what XML forbids.

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from . import markup, seam
 from .encoding import Encoded, PromptFormat
+from .finite import check_rows, naming
 from .intervals import bootstrap_interval
 from .objective import BATCH_TOKENS, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
 from .pairs import MultipleChoice, PreferencePair
@@ -21,10 +22,17 @@ from .seam import HookedModel
 @dataclass(frozen=True, eq=False)
 class ChoiceScores:
     """`logprobs` [question, choice] of each choice in nats (−inf where a question has fewer), `labels`
-    [question] the right ones."""
+    [question] the right ones. Raises ValueError for NaN."""
 
     logprobs: Float[Tensor, "question choice"]
     labels: Int[Tensor, " question"]
+
+    def __post_init__(self) -> None:
+        if self.logprobs.isnan().any():
+            bad = int(self.logprobs.isnan().any(dim=-1).nonzero()[0])
+            raise ValueError(
+                f"logprobs of question {bad} hold NaN, of which none is the largest: leave it out."
+            )
 
     @property
     def predictions(self) -> Int[Tensor, " question"]:
@@ -61,9 +69,14 @@ class ChoiceScores:
 
 @dataclass(frozen=True, eq=False)
 class PreferenceScores:
-    """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) of each pair, in nats."""
+    """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) of each pair, in nats. Raises ValueError for NaN."""
 
     gaps: Float[Tensor, " pair"]
+
+    def __post_init__(self) -> None:
+        if self.gaps.isnan().any():
+            bad = int(self.gaps.isnan().nonzero()[0])
+            raise ValueError(f"gaps[{bad}] is NaN, which is no preference: leave that pair out.")
 
     @property
     def win_rate(self) -> float:
@@ -105,13 +118,15 @@ def multiple_choice(
     The choices of a question share one run of its prompt. `objective` is `"sum"` over a choice's tokens,
     their `"mean"`, or the `"last"` token's. Steering contexts around the call apply.
 
-    Raises ValueError if there are no questions, one does not fit the model's context, or a name is unknown.
+    Raises ValueError if there are no questions, one does not fit the model's context, a name is unknown, or a
+    log-probability is NaN or infinite, naming the question and the layer where that begins.
     """
     check_objective(objective)
-    encoded = encode_for(model, questions, prompt_format)
+    encoded = encode_for(model, questions, prompt_format, kind=MultipleChoice, argument="questions")
     logprobs = score_answers(
         model,
         encoded,
+        name="question",
         objective=objective,
         batch_tokens=batch_tokens,
         progress="evaluate" if progress else None,
@@ -132,7 +147,8 @@ def preference(
 
     Steering contexts around the call apply.
 
-    Raises ValueError if there are no pairs, one does not fit the model's context, or a name is unknown.
+    Raises ValueError if there are no pairs, one does not fit the model's context, a name is unknown, or a
+    log-probability is NaN or infinite, naming the pair and the layer where that begins.
     """
     check_objective(objective)
     encoded = encode_for(model, pairs, prompt_format)
@@ -150,11 +166,15 @@ def score_answers(
     model: HookedModel,
     encoded: Sequence[Encoded],
     *,
+    name: str = "pair",
     objective: Objective = "sum",
     batch_tokens: int = BATCH_TOKENS,
     progress: str | None = None,
 ) -> Float[Tensor, "item answer"]:
-    """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers."""
+    """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
+
+    Raises NotFiniteError, a ValueError, for one that is NaN or infinite; it calls the item by `name` and number.
+    """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
     with torch.no_grad(), seam.frozen(model), tqdm(
@@ -162,8 +182,11 @@ def score_answers(
     ) as bar:  # fmt: skip
         for rows in buckets([item.longest for item in encoded], batch_tokens):
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
-            scores = answer_logprobs(model, batch, objective=objective)
-            scores = torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu()
+            with naming(name, rows):
+                scores = answer_logprobs(model, batch, objective=objective).cpu()
+            real = batch.real.cpu()
+            check_rows(model, name, rows, torch.where(real, scores, 0.0), batch.prompts, batch.answers)
+            scores = torch.where(real, scores, -torch.inf)
             logprobs[torch.tensor(rows)[:, None], torch.arange(scores.shape[1])] = scores
             bar.update(len(rows))
     return logprobs

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -24,6 +24,7 @@ from .embeddings import Filler, FillerEmbedding, filler_embedding, prompt_embedd
 from .encoding import Encoded, PromptFormat
 from .errors import unknown_name
 from .fingerprint import identify
+from .finite import check_rows, naming
 from .methods import AttributionMethod, IntegratedGradients
 from .objective import BATCH_TOKENS, AnswerBatch, Objective, buckets, collate, encode_for
 from .pairs import PreferencePair
@@ -74,10 +75,16 @@ def extract_vectors(
     the paper's: k = 3, PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose
     length means something (residual-stream units) where PCA's components have length 1.
 
-    Raises ValueError if k exceeds a prompt's tokens, attributions do not fit the pairs, or nothing at all
-    would be masked.
+    Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
+    anything is attributed), attributions do not fit the pairs, or nothing at all would be masked.
     """
+    # All that can be wrong without a score being known, before hours go into scores.
+    if contrast not in get_args(Contrast):
+        raise unknown_name("contrast", contrast, get_args(Contrast))
+    if not callable(aggregate):
+        raise ValueError(f"aggregate={aggregate!r} must be a function of differences, as pca_direction.")
     if attributions is None:
+        _check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
         attributions = attribute(
             model, pairs, method=method, baseline=baseline, objective=objective, include_special=include_special,
             prompt_format=prompt_format, batch_tokens=batch_tokens, progress=progress,
@@ -100,6 +107,31 @@ def extract_vectors(
         residual_norm=contrasts.residual_norm,
         provenance=provenance_of(model, "grains", settings, len(pairs)),
     )
+
+
+def _check_masking(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    k: int,
+    modality: Modality,
+    mask: Filler,
+    position: Position,
+    layers: Sequence[int] | None,
+    include_special: bool,
+    prompt_format: PromptFormat,
+) -> None:
+    """Raise ValueError for whatever `masked_contrasts` would refuse whatever the scores are."""
+    if position not in get_args(Position):
+        raise unknown_name("position", position, get_args(Position))
+    seam.check_layers(layers, range(seam.n_layers(model)))
+    for index, item in enumerate(encode_for(model, pairs, prompt_format)):
+        prompt = item.prompt
+        scores = torch.zeros(len(prompt))
+        kinds = torch.tensor(prompt.is_image), torch.tensor(prompt.is_special)
+        blank = TokenAttribution(torch.tensor(prompt.ids), (), scores, *kinds, 0.0, 0.0)
+        _masked(index, blank, k, "positive", modality, include_special)
+    with seam.frozen(model):
+        filler_embedding(model, mask, argument="mask")
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,7 +224,9 @@ def masked_contrasts(
         for bucket in buckets([item.longest for item in encoded], batch_tokens, rows=3):
             items = [encoded[index] for index in bucket]
             sides = [[side[index] for index in bucket] for side in masked.values()]
-            (whole, *without), lengths = _read_variants(model, items, sides, filler, chosen_layers, position)
+            (whole, *without), lengths = _read_variants(
+                model, items, bucket, sides, filler, chosen_layers, position
+            )
             for sign, h in zip(masked, without, strict=True):
                 deltas[sign][bucket] = whole - h
             norms += lengths
@@ -214,6 +248,7 @@ def masked_contrasts(
 def _read_variants(
     model: HookedModel,
     items: Sequence[Encoded],
+    rows: Sequence[int],
     sides: Sequence[Sequence[Tensor]],
     filler: FillerEmbedding,
     layers: Sequence[int],
@@ -226,15 +261,17 @@ def _read_variants(
     width = batch.prompts.tokens.shape[1]
     masked = [embeddings.replaced(filler, _marks(items, side, width)) for side in sides]
     copies = 1 + len(masked)
-    reading = read_residuals(
-        model,
-        batch.prompts.repeat(copies),
-        layers=layers,
-        embeddings=torch.cat([embeddings.stream, *masked]),
-        answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
-    )
-    norms = content_norms(items, batch, reading.norms[: len(items)])
-    return reading.at_end.unflatten(0, (copies, -1)), norms
+    with naming("pair", rows):
+        reading = read_residuals(
+            model,
+            batch.prompts.repeat(copies),
+            layers=layers,
+            embeddings=torch.cat([embeddings.stream, *masked]),
+            answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
+        )
+    at_end = reading.at_end.unflatten(0, (copies, -1))
+    norms = checked_norms(model, "pair", rows, items, batch, reading.norms[: len(items)], *at_end)
+    return at_end, norms
 
 
 def content_norms(
@@ -243,6 +280,23 @@ def content_norms(
     """‖h‖ at each prompt's own tokens: pads, BOS and templates are left out."""
     content = batch.prompts.mask.cpu() & ~special_positions(items, norms.shape[-1])
     return [row[:, where] for row, where in zip(norms, content, strict=True)]
+
+
+def checked_norms(
+    model: HookedModel,
+    name: str,
+    rows: Sequence[int],
+    items: Sequence[Encoded],
+    batch: AnswerBatch,
+    norms: Float[Tensor, "pair layer pos"],
+    *streams: Shaped[Tensor, "pair ..."],
+) -> list[Float[Tensor, "layer _"]]:
+    """`content_norms`; a NotFiniteError, which calls the item by `name` and number in `rows`, where they or what
+    else was read of an item, `streams`, are NaN or infinite."""
+    own = content_norms(items, batch, norms)
+    sums = [torch.stack([one.sum() for one in own]), *(one.flatten(1).sum(dim=1) for one in streams)]
+    check_rows(model, name, rows, torch.stack(sums, dim=1), batch.prompts, batch.answers, what="activations")
+    return own
 
 
 def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " layer"]:
@@ -278,6 +332,8 @@ def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenA
                 f"attributions[{index}] is of another prompt than pairs[{index}], or of another "
                 "prompt_format: attribute these pairs, in this order."
             )
+        if not torch.isfinite(one.scores).all():
+            raise ValueError(f"attributions[{index}] has scores that are NaN or infinite: attribute it anew.")
 
 
 # --- provenance ----------------------------------------------------------------------------------

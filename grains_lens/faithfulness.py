@@ -11,10 +11,11 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from . import markup, seam
-from .attribution import gap_function
+from .attribution import check_finite, gap_function
 from .embeddings import Filler, filler_embedding
 from .encoding import PromptFormat
 from .extraction import check_attributions
+from .finite import naming
 from .objective import BATCH_TOKENS, Objective, check_objective, encode_for
 from .pairs import PreferencePair
 from .seam import HookedModel
@@ -104,7 +105,7 @@ def faithfulness(
     Petsiuk et al. 2018 (RISE), section 3.3, with the preference gap for the class probability. No gradient
     is taken, so any attribution can be judged, and none is judged by its own completeness.
 
-    Raises ValueError if the attributions do not fit the pairs, or `random_orders` is below 1.
+    Raises ValueError if the attributions do not fit the pairs, `random_orders` is below 1, or f is NaN or infinite.
     """
     check_objective(objective)
     if random_orders < 1:
@@ -117,8 +118,8 @@ def faithfulness(
     curves = []
     with seam.frozen(model):
         filler = filler_embedding(model, mask, argument="mask")
-        for item, one in zip(tqdm(encoded, desc="faithfulness", unit="pair", disable=not progress, leave=False,
-                                  delay=1.0), attributions, strict=True):  # fmt: skip
+        bar = tqdm(encoded, desc="faithfulness", unit="pair", disable=not progress, leave=False, delay=1.0)
+        for index, (item, one) in enumerate(zip(bar, attributions, strict=True)):
             f = gap_function(model, [item], filler, objective, batch_tokens, include_special=False)
             content = (~one.is_special).nonzero()[:, 0]
             orders = [content[one.scores[content].argsort(descending=True, stable=True)]]
@@ -128,7 +129,9 @@ def faithfulness(
             gone = torch.stack([_prefixes(order, len(one.tokens)) for order in orders])
             masked = torch.stack([gone, gone.logical_xor(~one.is_special)])  # deletion, insertion
             points = torch.where(masked.flatten(0, 2).to(f.x.device)[:, None, :, None], f.baseline, f.x)
-            values = f.values(points)[:, 0].float().cpu().reshape(masked.shape[:3])
+            with naming("pair", [index]):
+                values = f.values(points)[:, 0].float().cpu().reshape(masked.shape[:3])
+            check_finite(f, [index], values[None])
             curves.append(FaithfulnessCurves(values[0, 0], values[1, 0], values[0, 1:], values[1, 1:]))
     return curves
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -12,11 +13,13 @@ from torch import Tensor
 
 from . import seam
 from .encoding import Encoded, PromptFormat
+from .finite import check_rows, naming
 from .objective import BATCH_TOKENS, buckets, collate, collate_prompts, encode_for, encode_prompts_for
 from .pairs import PreferencePair
 from .residuals import read_residuals
 from .seam import HookedModel
 from .turns import takes_a_turn
+from .units import lengths, of_length_one
 
 Gate = Callable[[Tensor], Tensor]
 """h [batch, pos, d_model] to how far to steer [batch, pos], from 0 (h stays, bit for bit) to 1 (full strength).
@@ -45,10 +48,14 @@ class ProjectionGate:
         direction = self.direction.detach().to("cpu", torch.float32, copy=True)
         if not (torch.isfinite(direction).all() and direction.any()):
             raise ValueError("direction must be finite and not all zeros: it says what the gate looks for.")
-        object.__setattr__(self, "direction", direction / torch.linalg.vector_norm(direction))
+        if math.isnan(self.threshold):
+            raise ValueError("threshold is NaN, which no projection is above: give a number.")
+        object.__setattr__(self, "direction", of_length_one(direction))
 
     def __call__(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
-        return (h.float() @ self.direction.to(h.device) > self.threshold).float()
+        along = h.float() @ self.direction.to(h.device)
+        # NaN is not below the threshold either: steering refuses a gate that gives it.
+        return torch.where(along.isnan(), along, (along > self.threshold).float())
 
 
 @takes_a_turn
@@ -69,7 +76,8 @@ def fit_gate(
     at the prompts' last tokens. Without `layer` it takes the one that tells them apart best, the first of equals.
     Steering contexts around the call apply.
 
-    Raises ValueError for no pairs, a layer that is not there, or texts that no layer's stream differs on.
+    Raises ValueError for no pairs, a layer that is not there, a stream that is not finite, or texts that no layer's
+    stream differs on.
     """
     layers = seam.check_layers(None if layer is None else [layer], range(seam.n_layers(model)))
     encoded = encode_for(model, pairs, prompt_format)
@@ -78,7 +86,8 @@ def fit_gate(
         closed = _ends(model, encoded, layers, batch_tokens, answer=0)
     else:
         opens = _ends(model, encoded, layers, batch_tokens)
-        closed = _ends(model, _encode_prompts(model, against, prompt_format), layers, batch_tokens)
+        others = _encode_prompts(model, against, prompt_format)
+        closed = _ends(model, others, layers, batch_tokens, name="against: prompt")
     gates = [_separate(opens[:, row], closed[:, row], layer) for row, layer in enumerate(layers)]
     found = [gate for gate in gates if gate is not None]
     if not found:
@@ -102,8 +111,9 @@ def _ends(
     layers: Sequence[int],
     batch_tokens: int,
     answer: int | None = None,
+    name: str = "pair",
 ) -> Float[Tensor, "text layer d_model"]:
-    """The stream at the last token of each prompt, or of one of its answers."""
+    """The stream at the last token of each prompt, or of one of its answers; errors call an item by `name`."""
     ends = torch.zeros(len(encoded), len(layers), int(model.cfg.d_model))
     with seam.frozen(model):
         for rows in buckets([item.longest for item in encoded], batch_tokens):
@@ -113,7 +123,10 @@ def _ends(
             else:
                 batch = collate(items, device)
                 prompts, answers = batch.prompts, batch.answers[answer]
-            ends[rows] = read_residuals(model, prompts, layers=layers, answers=answers).at_end
+            with naming(name, rows):
+                ends[rows] = read_residuals(model, prompts, layers=layers, answers=answers).at_end
+            said = () if answers is None else (answers,)
+            check_rows(model, name, rows, ends[rows], prompts, said, what="activations")
     return ends
 
 
@@ -121,10 +134,10 @@ def _separate(
     opens: Float[Tensor, "open d_model"], closed: Float[Tensor, "closed d_model"], layer: int
 ) -> ProjectionGate | None:
     direction = opens.mean(dim=0) - closed.mean(dim=0)
-    length = torch.linalg.vector_norm(direction)
-    if length == 0:
+    if not lengths(direction).any():
         return None
-    threshold, accuracy = best_threshold(opens @ (direction / length), closed @ (direction / length))
+    axis = of_length_one(direction)
+    threshold, accuracy = best_threshold(opens @ axis, closed @ axis)
     return ProjectionGate(direction, threshold, layer, accuracy)
 
 

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from . import seam
 from .encoding import EncodedPrompt, PromptFormat
+from .finite import check_rows, naming
 from .objective import BATCH_TOKENS, buckets, collate_prompts, encode_prompts_for, tokenizer_of
 from .pairs import Prompted
 from .seam import HookedModel
@@ -29,7 +30,8 @@ def greedy_answers(
     An answer ends before the model's end token (its generation config's, else the tokenizer's EOS), or
     after `max_new_tokens`. Steering contexts around the call apply.
 
-    Raises ValueError if there are no prompts, or one leaves no room for an answer in the model's context.
+    Raises ValueError if there are no prompts, one leaves no room for an answer in the model's context, or logits
+    are NaN or infinite.
     """
     encoded = encode_prompts_for(model, prompts, prompt_format)
     answers = greedy_ids(
@@ -44,10 +46,11 @@ def greedy_ids(
     prompts: Sequence[EncodedPrompt],
     *,
     max_new_tokens: int,
+    name: str = "prompt",
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> list[list[int]]:
-    """The same as token ids, the end token left out."""
+    """The same as token ids, the end token left out; errors call a prompt by `name` and number."""
     _check_room(prompts, max_new_tokens, int(model.cfg.n_ctx))
     ends = end_ids(model)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -55,9 +58,9 @@ def greedy_ids(
         total=len(prompts), desc="answer", unit="prompt", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         for rows in buckets([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
-            for row, ids in zip(
-                rows, _decode(model, [prompts[row] for row in rows], ends, max_new_tokens), strict=True
-            ):
+            with naming(name, rows):
+                found = _decode(model, [prompts[row] for row in rows], rows, name, ends, max_new_tokens)
+            for row, ids in zip(rows, found, strict=True):
                 answers[row] = ids
             bar.update(len(rows))
     return answers
@@ -72,13 +75,24 @@ def end_ids(model: HookedModel) -> frozenset[int]:
 
 
 def _decode(
-    model: HookedModel, prompts: Sequence[EncodedPrompt], ends: frozenset[int], max_new_tokens: int
+    model: HookedModel,
+    prompts: Sequence[EncodedPrompt],
+    rows: Sequence[int],
+    name: str,
+    ends: frozenset[int],
+    max_new_tokens: int,
 ) -> list[list[int]]:
-    logits, prefix = seam.prefill(model, collate_prompts(prompts, seam.device_of(model)))
+    batch = collate_prompts(prompts, seam.device_of(model))
+    logits, prefix = seam.prefill(model, batch)
     answers: list[list[int]] = [[] for _ in prompts]
     going = set(range(len(prompts)))
     for left in reversed(range(max_new_tokens)):
-        token = logits[:, -1].argmax(dim=-1)
+        highest, token = logits[:, -1].max(dim=-1)
+        if not torch.isfinite(highest).all():  # NaN is the largest of all to max
+            running = torch.tensor([row in going for row in range(len(prompts))])
+            said = [seam.right_padded([(*ids, 0) for ids in answers], seam.device_of(model))]
+            values = torch.where(running, highest.float().cpu(), 0.0)
+            check_rows(model, name, rows, values, batch, said, what="logits")
         for row, one in enumerate(token.tolist()):
             if row in going and one in ends:
                 going.discard(row)

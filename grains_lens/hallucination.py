@@ -14,7 +14,7 @@ from . import markup
 from .encoding import PromptFormat
 from .greedy import greedy_answers, greedy_ids
 from .intervals import bootstrap_interval
-from .objective import BATCH_TOKENS, encode_for, tokenizer_of
+from .objective import BATCH_TOKENS, check_items, encode_for, tokenizer_of
 from .pairs import OpenQuestion, PreferencePair
 from .seam import HookedModel
 from .turns import takes_a_turn
@@ -84,13 +84,13 @@ def hallucination(
     is one of them if it begins with its tokens (the longer one, should it begin with both); it may be neither.
     Steering contexts around the call apply.
 
-    Raises ValueError if there are no questions, or one does not fit the model's context.
+    Raises ValueError if there are no questions, one does not fit the model's context, or logits are NaN or infinite.
     """
-    encoded = encode_for(model, questions, prompt_format)
+    encoded = encode_for(model, questions, prompt_format, argument="questions")
     longest = max(len(answer) for one in encoded for answer in one.answers)
     said = greedy_ids(
-        model, [one.prompt for one in encoded], max_new_tokens=longest, batch_tokens=batch_tokens,
-        progress=progress,
+        model, [one.prompt for one in encoded], max_new_tokens=longest, name="question",
+        batch_tokens=batch_tokens, progress=progress,
     )  # fmt: skip
     found = [_which(ids, one.answers) for ids, one in zip(said, encoded, strict=True)]
     tokenizer = tokenizer_of(model)
@@ -176,8 +176,9 @@ def judged(
     `judge(prompt=..., images=..., answer=..., reference=...)` is called once a question: a language model with
     MMHal's rubric, a person, a rule. Steering contexts around the call apply.
 
-    Raises ValueError for a score that is no number from 0 to 6.
+    Raises ValueError for items that are no OpenQuestions, and for a score that is no number from 0 to 6.
     """
+    check_items(questions, OpenQuestion, "questions")
     answers = greedy_answers(
         model, questions, max_new_tokens=max_new_tokens, prompt_format=prompt_format,
         batch_tokens=batch_tokens, progress=progress,

@@ -19,14 +19,14 @@ def bootstrap_interval(
     with replacement and one set of questions for all of them: the questions are the same for every model.
     Pass differences between two methods on the same questions for a paired interval.
 
-    Raises ValueError if there are no values, one is NaN, or `level` is not between 0 and 1.
+    Raises ValueError if there are no values, one is NaN or infinite, or `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
         raise ValueError(f"level={level} must be between 0 and 1, as 0.95.")
     values = np.atleast_2d(np.asarray(values, dtype=float))
-    if not values.size or np.isnan(values).any():
+    if not values.size or not np.isfinite(values).all():
         raise ValueError(
-            f"values, of shape {values.shape}, are empty or hold NaN: leave out what was not measured."
+            f"values, of shape {values.shape}, are empty or hold NaN or infinity: leave out what was not measured."
         )
     models, questions = values.shape
     generator = np.random.default_rng(seed)

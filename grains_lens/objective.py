@@ -20,6 +20,7 @@ from . import seam
 from .embeddings import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding
 from .encoding import Encoded
 from .errors import unknown_name
+from .prompting import check_items as check_items
 from .prompting import collate_prompts as collate_prompts
 from .prompting import encode_for as encode_for
 from .prompting import encode_prompts_for as encode_prompts_for

@@ -9,7 +9,7 @@ import torch
 
 from . import multimodal, seam
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
-from .pairs import MultipleChoice, PreferencePair, Prompted
+from .pairs import MultipleChoice, OpenQuestion, PreferencePair, Prompted
 from .seam import HookedModel, TokenBatch
 from .vision import Vision
 
@@ -18,8 +18,13 @@ def encode_for(
     model: HookedModel,
     items: Sequence[PreferencePair] | Sequence[MultipleChoice],
     prompt_format: PromptFormat = PromptFormat(),
+    *,
+    kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
+    argument: str = "pairs",
 ) -> list[Encoded]:
-    """Token ids of pairs or questions, for this model's tokenizer, BOS convention and context length."""
+    """Token ids of pairs (or of another `kind` of items), for this model's tokenizer, BOS convention and context
+    length; errors call them by `argument`."""
+    check_items(items, kind, argument)
     return encode(
         tokenizer_of(model),
         items,
@@ -30,6 +35,26 @@ def encode_for(
     )
 
 
+_REMEDIES = {
+    PreferencePair: "PreferencePair(prompt, chosen, rejected); of a question, choices[label] is the chosen answer "
+    "and another choice the rejected",
+    MultipleChoice: "MultipleChoice(prompt, choices, label); of a pair, MultipleChoice(prompt, (chosen, rejected), 0)",
+    OpenQuestion: "OpenQuestion(prompt, reference)",
+}
+
+
+def check_items(items: Any, kind: type[Any], argument: str) -> None:
+    """Raise ValueError unless all items are of this kind: a question's choices would pass for a pair's answers."""
+    if isinstance(items, str | PreferencePair | MultipleChoice | OpenQuestion):
+        raise ValueError(f"{argument} is one {type(items).__name__}: put it into a list.")
+    for index, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise ValueError(
+                f"{argument}[{index}] is a {type(item).__name__}, where a {kind.__name__} is wanted: give "
+                f"{_REMEDIES[kind]}."
+            )
+
+
 def encode_prompts_for(
     model: HookedModel,
     prompts: Sequence[Prompted],
@@ -38,6 +63,10 @@ def encode_prompts_for(
     images: Sequence[Sequence[Any]] = (),
 ) -> list[EncodedPrompt]:
     """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
+    if isinstance(prompts, str):
+        raise ValueError(
+            f"prompts={prompts!r} is one text, whose letters are no prompts: put it into a list."
+        )
     return encode_prompts(
         tokenizer_of(model),
         prompts,

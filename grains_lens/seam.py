@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -108,10 +109,15 @@ def _dtype(dtype: Any) -> str:
 
 
 def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:
-    """`layers` as a sorted tuple, each of them among `available`; None is all of them."""
+    """`layers` as a sorted tuple, each of them among `available` and named once; None is all of them.
+
+    What stands beside layers one by one is put into their order by `order_of`.
+    """
     if layers is None:
         return tuple(available)
-    chosen = tuple(sorted(set(layers)))
+    chosen = tuple(sorted(_whole_numbers(layers)))
+    if not chosen:
+        raise ValueError("layers=[] names no layer; leave it out for all of them.")
     for layer in chosen:
         if layer not in available:
             gapless = len(available) == available[-1] - available[0] + 1
@@ -119,9 +125,29 @@ def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tupl
             raise ValueError(
                 f"layers={list(chosen)!r}: layer {layer} is not there; available are {there}, counted from 0."
             )
-    if not chosen:
-        raise ValueError("layers=[] names no layer; leave it out for all of them.")
+        if chosen.count(layer) > 1:
+            raise ValueError(f"layers={layers!r} names layer {layer} twice: name each layer once.")
     return chosen
+
+
+def order_of(layers: int | Iterable[int] | None, chosen: Sequence[int]) -> list[int]:
+    """Where in `layers`, as the user gave them, each of the sorted `chosen` stands."""
+    if layers is None or isinstance(layers, int):
+        return list(range(len(chosen)))
+    if isinstance(layers, Set | Mapping | Iterator):
+        raise ValueError(f"layers={layers!r} has no order for one strength a layer to go by: give a list.")
+    given = _whole_numbers(layers)
+    return [given.index(layer) for layer in chosen]
+
+
+def _whole_numbers(layers: Iterable[Any]) -> list[int]:
+    if not isinstance(layers, Iterable):
+        raise ValueError(f"layers={layers!r} must be a list of layers, as [{layers!r}].")
+    numbers = list(layers)
+    for layer in numbers:
+        if not hasattr(layer, "__index__"):
+            raise ValueError(f"layers={numbers!r}: {layer!r} is no whole number; layers are counted from 0.")
+    return [operator.index(layer) for layer in numbers]
 
 
 # --- hooks ---------------------------------------------------------------------------------------

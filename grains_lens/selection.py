@@ -32,6 +32,8 @@ def top_tokens(
     if eligible is None:
         eligible = torch.ones_like(scores, dtype=torch.bool)
     available = int(eligible.sum())
+    if not hasattr(k, "__index__"):
+        raise ValueError(f"k={k!r} must be a whole number of tokens.")
     if k < 1:
         raise ValueError(f"k={k} selects nothing: it must be at least 1.")
     if k > available:

@@ -13,16 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import hooks, seam, turns
+from .errors import NotFiniteError
 from .fingerprint import check_belongs
 from .gates import Gate
 from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
-from .units import Unit, in_unit
+from .units import Unit, in_unit, lengths
 from .vectors import SteeringVectors
 
 Strength = float | Sequence[float] | Tensor
-"""A number; one a layer, [layer]; or one a batch row, a tensor [row, layer] or [row, 1].
+"""A number; one a layer, [layer], in the order of `layers`; or one a batch row, a tensor [row, layer] or [row, 1].
 
 Beam search and several sampled texts a prompt make n rows of each, one behind the other: give
 `strengths.repeat_interleave(n, dim=0)` then.
@@ -66,8 +67,10 @@ def steering(
     verbs on it; other threads may run the steered model, and are steered.
 
     Raises RuntimeError while another thread or task steers the model or runs a verb on it,
-    ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape or
-    not finite, and VectorMismatchError if the vectors belong to another model (`strict=False` lets other weights pass).
+    ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape, not finite or
+    so large that they cannot be computed with (a stream that a finite strength makes infinite is a ValueError when
+    the model is run), and VectorMismatchError if the vectors belong to another model (`strict=False` lets other
+    weights pass).
     """
     check_belongs(vectors, model, strict=strict)
     scope = Scope(positions)
@@ -239,6 +242,8 @@ def _edits(
 ) -> list[tuple[str, seam.Edit]]:
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
+    if torch.as_tensor(strength).ndim and layers is not None:
+        per_layer = per_layer[..., seam.order_of(layers, vectors.layers)]
     added = unit_vectors(vectors, unit_for(rule, unit))
     edits = []
     at = getattr(gate, "layer", None)
@@ -249,28 +254,66 @@ def _edits(
                 f"gate reads the stream after layer {at}, when layer {vectors.layers[0]} has been run: give "
                 f"layers={at} and later, or a gate at an earlier layer."
             )
-        edits.append((seam.resid_post(at), _decide(gate, scope)))
+        edits.append((seam.resid_post(at), _decide(gate, scope, alive is None)))
     for row, layer in enumerate(vectors.layers):
         here = per_layer[..., row] if alive is None else per_layer[: alive[layer + 1], row]
         if here.any() or here.requires_grad:
-            steer = _steer(added[row], here, rule, gate if at is None else None, scope)
+            _check_length(added[row], here, layer, unit)
+            steer = _steer(added[row], here, rule, gate if at is None else None, scope, alive is None, layer)
             edits.append((seam.resid_post(layer), steer))
     return edits
 
 
-def _decide(gate: Gate, scope: Scope) -> seam.Edit:
+LONGEST = 1e18
+"""The longest vector that can be added: rules square lengths, in float32."""
+
+
+def _check_length(direction: Tensor, strength: Tensor, layer: int, unit: Unit) -> None:
+    """Raise ValueError for a vector so long that rules would compute 0 or NaN with it."""
+    largest = float(strength.detach().abs().max())
+    length = largest * float(lengths(direction))
+    if length > LONGEST:
+        raise ValueError(
+            f"strength={largest:g} at layer {layer} adds a vector of length {length:.3g} (unit={unit!r}), and more "
+            f"than {LONGEST:g} cannot be computed with: lower the strength, or take unit='residual'."
+        )
+
+
+def _check_finite(h: Tensor, steered: Tensor, strength: Tensor, layer: int) -> None:
+    """Raise NotFiniteError where steering, and not what came before it, makes the stream NaN or infinite."""
+    # A sum is NaN or infinite where a number is, and costs less than looking at each; it may also overflow.
+    if torch.isfinite(steered.detach().sum(dtype=torch.float32)):
+        return
+    broken = (torch.isfinite(h) & ~torch.isfinite(steered)).flatten(1).any(dim=1)
+    if broken.any():
+        row = int(broken.nonzero()[0])
+        raise NotFiniteError(
+            f"steering at layer {layer} makes the residual stream NaN or infinite in "
+            f"{str(h.dtype).removeprefix('torch.')}, at strengths up to {float(strength.detach().abs().max()):g}: "
+            "lower the strength, take add_keeping_norm as the rule, or load the model in bfloat16 or float32.",
+            row,
+        )
+
+
+def _decide(gate: Gate, scope: Scope, checked: bool) -> seam.Edit:
     def edit(h: Tensor) -> None:
-        scope.openness = _openness(gate, h)
+        scope.openness = _openness(gate, h, scope.here(h), checked)
 
     return edit
 
 
-def _openness(gate: Gate, h: Tensor) -> Float[Tensor, "batch pos"]:
+def _openness(gate: Gate, h: Tensor, where: Tensor | None, checked: bool) -> Float[Tensor, "batch pos"]:
     openness = gate(h).float()
+    if where is not None and openness.shape == where.shape:
+        openness = torch.where(where, openness, 0.0)
+    if not checked:
+        openness = torch.nan_to_num(openness, nan=0.0)  # of rows that are broken already, and known as such
     if openness.shape != h.shape[:2] or not bool(((openness >= 0) & (openness <= 1)).all()):
         raise ValueError(
             f"gate must give numbers from 0 to 1 of shape [batch, pos] = {tuple(h.shape[:2])}; it gave shape "
-            f"{tuple(openness.shape)}, from {float(openness.min()):g} to {float(openness.max()):g}."
+            f"{tuple(openness.shape)}, from {float(openness.detach().min()):g} to "
+            f"{float(openness.detach().max()):g}. (Of a stream that "
+            "is not finite it may give NaN: steer less before it, or load the model in bfloat16 or float32.)"
         )
     return openness
 
@@ -281,12 +324,15 @@ def _steer(
     rule: SteeringRule,
     gate: Gate | None,
     scope: Scope,
+    checked: bool,
+    layer: int,
 ) -> seam.Edit:
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
     # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
     # a gradient is steered by at 0 too: there its derivative is what is wanted.
     idle = None if strength.all() or strength.requires_grad else _kept((strength == 0)[:, None, None])
     added_on = _kept(added)
+    seen: list[bool] = []
 
     def edit(h: Tensor) -> Tensor | None:
         if added.ndim == 3 and len(added) != len(h):
@@ -298,7 +344,7 @@ def _steer(
         if scope.nowhere:
             return None
         v = added_on(h.device)
-        openness = scope.openness if gate is None else _openness(gate, h)
+        openness = scope.openness if gate is None else _openness(gate, h, where, checked)
         if openness is not None:
             openness = openness.to(h.device)
             where = openness > 0 if where is None else where & (openness > 0)
@@ -306,7 +352,12 @@ def _steer(
         steered = rule(h.float(), v).to(h.dtype)
         if where is not None:
             steered = torch.where(where[..., None], steered, h)
-        return steered if idle is None else torch.where(idle(h.device), h, steered)
+        steered = steered if idle is None else torch.where(idle(h.device), h, steered)
+        # Not at every token that is decoded: to look at a number is to wait for the device.
+        if checked and (steered.shape[1] > 1 or not seen):
+            seen.append(True)
+            _check_finite(h, steered, strength, layer)
+        return steered
 
     return edit
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,16 +12,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from . import markup, seam
-from .encoding import PromptFormat
-from .errors import unknown_name
+from .encoding import Encoded, PromptFormat
+from .errors import NotFiniteError, unknown_name
 from .fingerprint import check_belongs
+from .finite import check_rows, naming
 from .gates import Gate
-from .objective import BATCH_TOKENS, Objective, answer_logprobs, buckets, check_objective, collate, encode_for
+from .objective import (
+    BATCH_TOKENS,
+    Objective,
+    answer_logprobs,
+    buckets,
+    check_items,
+    check_objective,
+    collate,
+    encode_for,
+)
 from .pairs import MultipleChoice, PreferencePair
-from .positions import Positions
+from .positions import Positions, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .seam import HookedModel
-from .steering import Steering, Unit, steering
+from .steering import Steering, Unit, steering, unit_for, unit_vectors
 from .sweep import score_cells
 from .turns import takes_a_turn
 from .vectors import SteeringVectors
@@ -34,7 +45,11 @@ LayerChoice = Literal["each", "all", "first_order_gain"] | Sequence[int | Sequen
 @dataclass(frozen=True)
 class TuningRow:
     """One cell: these layers at this strength. `accuracy` on the target questions, `keep` the accuracy on
-    each group that must not suffer, `cost` the worst drop among them, `score` = accuracy − charge·cost."""
+    each group that must not suffer, `cost` the worst drop among them, `score` = accuracy − charge·cost.
+
+    Where steering breaks the model, so that a log-probability is NaN or infinite, accuracies and cost are NaN and the
+    score is −∞.
+    """
 
     layers: tuple[int, ...]
     strength: float
@@ -94,7 +109,7 @@ class Tuning:
                 best=self.rows.index(self.best),
             ),
             caption="The best is marked; strength 0 is the model unsteered. Cost: the worst loss of accuracy "
-            f"elsewhere. Unit of strength: {self.unit}.",
+            f"elsewhere; nan: steering broke the model. Unit of strength: {self.unit}.",
         )
 
 
@@ -127,15 +142,26 @@ def tune(
     or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
     neutral ones, and clear-cut ones of other behaviours, which are what steering really breaks. All cells
     share their batches, and what lies below the layers they begin to steer at; `gate` says when they steer, as
-    in `steering`. Of equal scores the weaker steering wins.
+    in `steering`. Of equal scores the weaker steering wins. A cell whose steering makes a log-probability NaN or
+    infinite is in the table with accuracy NaN and score −∞, and is never chosen.
 
-    Raises ValueError for an empty grid, layers out of range, and "first_order_gain" without pairs.
+    Raises ValueError for an empty grid, strengths or a charge that are not finite, layers out of range,
+    "first_order_gain" without pairs, and where the unsteered model's log-probabilities are NaN or infinite.
     """
     check_objective(objective)
     check_belongs(vectors, model)
     if not strengths:
         raise ValueError("strengths=[] leaves nothing to try.")
+    for strength in strengths:
+        if not math.isfinite(strength):
+            raise ValueError(f"strengths={list(strengths)!r}: {strength} is not finite; leave it out.")
+    if not math.isfinite(charge):
+        raise ValueError(f"charge={charge} must be finite.")
     groups = _groups(questions, keep)
+    check_positions(positions)
+    unit_vectors(vectors, unit_for(rule, unit))
+    everything = [question for group in groups.values() for question in group]
+    encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
     cells = _cells(
         model,
         vectors,
@@ -152,18 +178,11 @@ def tune(
     table = torch.zeros(len(cells), len(vectors))
     for cell, (cell_layers, strength) in zip(table, cells, strict=True):
         cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
-
-    everything = [question for group in groups.values() for question in group]
-    encoded = encode_for(model, everything, prompt_format)
-
     logprobs = score_cells(
         model, vectors, encoded, table, rule=rule, positions=positions, gate=gate, unit=unit, objective=objective,
         batch_tokens=batch_tokens, progress="tune" if progress else None,
     )  # fmt: skip
-    labels = torch.tensor([question.label for question in everything])
-    correct = logprobs.argmax(dim=-1) == labels
-    sizes = [len(group) for group in groups.values()]
-    accuracies = torch.stack([part.float().mean(dim=-1) for part in correct.split(sizes, dim=-1)], dim=-1)
+    accuracies = _accuracies(model, groups, encoded, logprobs)
     rows = tuple(
         _row(cell, accuracy.tolist(), accuracies[0].tolist(), list(groups)[1:], charge)
         for cell, accuracy in zip(cells, accuracies, strict=True)
@@ -189,8 +208,8 @@ def first_order_gain(
     g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at all `positions`, all layers
     in one backward pass. It picks a layer without a dev set.
 
-    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`): as functions of λv̂ they have
-    a kink at 0.
+    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which as functions of λv̂ have a
+    kink at 0, and for gaps or gradients that are NaN or infinite.
     """
     if getattr(rule, "of_direction", False):
         raise ValueError(
@@ -207,11 +226,51 @@ def first_order_gain(
             steered = steering(
                 model, vectors, strength=strengths, rule=rule, positions=positions, unit=unit, strict=False
             )
-            with torch.enable_grad(), steered:
+            with torch.enable_grad(), steered, naming("pair", rows):
                 logprobs = answer_logprobs(model, batch, objective=objective)
-                (gradient,) = torch.autograd.grad((logprobs[:, 0] - logprobs[:, 1]).sum(), strengths)
+                gaps = logprobs[:, 0] - logprobs[:, 1]
+                (gradient,) = torch.autograd.grad(gaps.sum(), strengths)
+            check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
+            if not torch.isfinite(gradient).all():
+                raise NotFiniteError(
+                    f"the gradient of pairs {rows} with respect to strength is NaN or infinite: load the model in "
+                    "float32 or bfloat16."
+                )
             total += gradient
     return total / len(encoded)
+
+
+def _accuracies(
+    model: HookedModel,
+    groups: Mapping[str, Sequence[MultipleChoice]],
+    encoded: Sequence[Encoded],
+    logprobs: Float[Tensor, "cell question choice"],
+) -> Float[Tensor, "cell group"]:
+    """Each cell's accuracy on each group; NaN throughout where one of its log-probabilities is not finite."""
+    names = [
+        ("" if group == "questions" else f"keep[{group!r}] ", n)
+        for group in groups
+        for n in range(len(groups[group]))
+    ]
+    real = torch.tensor([[n < len(item.answers) for n in range(logprobs.shape[-1])] for item in encoded])
+    finite = torch.where(real, logprobs, 0.0).isfinite().all(dim=-1)
+    if not finite[0].all():  # the unsteered model's, beside which all others are judged
+        bad = int((~finite[0]).nonzero()[0])
+        group, number = names[bad]
+        alone = collate([encoded[bad]], seam.device_of(model))
+        check_rows(
+            model,
+            f"{group}question",
+            [number],
+            logprobs[0, bad, real[bad]][None],
+            alone.prompts,
+            alone.answers,
+        )
+    labels = torch.tensor([question.label for group in groups.values() for question in group])
+    correct = (logprobs.argmax(dim=-1) == labels).float()
+    sizes = [len(group) for group in groups.values()]
+    accuracies = torch.stack([part.mean(dim=-1) for part in correct.split(sizes, dim=-1)], dim=-1)
+    return torch.where(finite.all(dim=-1, keepdim=True), accuracies, torch.nan)
 
 
 def _groups(
@@ -219,12 +278,15 @@ def _groups(
     keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice],
 ) -> dict[str, Sequence[MultipleChoice]]:
     kept = keep if isinstance(keep, Mapping) else {"keep": keep} if len(keep) else {}
+    if "questions" in kept:
+        raise ValueError("keep has a group called 'questions', as the target is: give it another name.")
     groups = {"questions": questions, **kept}
     for name, group in groups.items():
         if not len(group):
             raise ValueError(
                 f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on."
             )
+        check_items(group, MultipleChoice, name if name == "questions" else f"keep[{name!r}]")
     return groups
 
 
@@ -271,6 +333,8 @@ def _row(
     charge: float,
 ) -> TuningRow:
     accuracy, *kept = accuracies
-    cost = max([0.0, *(before - now for before, now in zip(base[1:], kept, strict=True))])
     keep = dict(zip(names, kept, strict=True))
+    if math.isnan(accuracy):
+        return TuningRow(*cell, accuracy, keep, math.nan, -math.inf)
+    cost = max([0.0, *(before - now for before, now in zip(base[1:], kept, strict=True))])
     return TuningRow(*cell, accuracy, keep, cost, accuracy - charge * cost)

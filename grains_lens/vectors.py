@@ -19,7 +19,7 @@ from .errors import VectorFileError, printable
 from .rules import SteeringRule, add
 from .seam import check_layers
 from .tensorfiles import FileKind, damaged, parse_json, read_tensors, write_tensors
-from .units import Unit, in_unit
+from .units import Unit, in_unit, lengths, of_length_one
 
 FORMAT = "grains_lens.steering_vectors"
 FORMAT_VERSION = 1
@@ -109,10 +109,18 @@ class SteeringVectors:
             raise ValueError(
                 f"layers={self.layers} must be different block numbers from 0 up, in order; sort them."
             )
-        if not (torch.isfinite(self.directions).all() and torch.isfinite(self.residual_norm).all()):
+        for name, values in (("directions", self.directions), ("residual_norm", self.residual_norm[:, None])):
+            finite = torch.isfinite(values).all(dim=-1).tolist()
+            if not all(finite):
+                at = [layer for layer, good in zip(self.layers, finite, strict=True) if not good]
+                raise ValueError(
+                    f"{name} at layers {at} hold NaN or infinite values; see that the model's residual stream is "
+                    "finite."
+                )
+        if (self.residual_norm < 0).any():
             raise ValueError(
-                "directions or residual_norm hold NaN or infinite values; "
-                "see that the model's residual stream is finite."
+                f"residual_norm={self.residual_norm.tolist()} is a length and cannot be negative: it would turn "
+                "directions round. Negate the vectors, or give a negative strength."
             )
 
     @classmethod
@@ -131,7 +139,7 @@ class SteeringVectors:
         """
         layers = tuple(sorted(directions))
         stacked = torch.stack([_own(directions[layer]) for layer in layers])
-        norms = torch.linalg.vector_norm(stacked, dim=-1)
+        norms = lengths(stacked)[:, 0].float()
         if residual_norm is not None:
             norms = torch.tensor([residual_norm[layer] for layer in layers])
         return cls(stacked, layers, norms, Provenance(method, settings or {}))
@@ -162,11 +170,11 @@ class SteeringVectors:
 
     def unit(self) -> SteeringVectors:
         """The same directions with length 1 (a zero vector stays zero)."""
-        return replace(self, directions=torch.nn.functional.normalize(self.directions, dim=-1))
+        return replace(self, directions=of_length_one(self.directions))
 
     def norms(self) -> Float[Tensor, " layer"]:
         """The length of each direction, in residual-stream units."""
-        return torch.linalg.vector_norm(self.directions, dim=-1)
+        return lengths(self.directions)[:, 0].float()
 
     def cosine(self, other: SteeringVectors) -> Float[Tensor, " layer"]:
         """Cosine similarity to `other`, layer by layer, in −1 to 1. Raises ValueError unless the layers are the
@@ -205,19 +213,19 @@ class SteeringVectors:
         return self * -1.0
 
     def __repr__(self) -> str:
-        lengths = ", ".join(f"{norm:.3g}" for norm in self.norms().tolist())
+        shown = ", ".join(f"{norm:.3g}" for norm in self.norms().tolist())
         return (
             f"SteeringVectors({printable(self.provenance.method, 80)}, {self.provenance.n_pairs} pairs, "
-            f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{lengths}])"
+            f"layers {list(self.layers)}, d_model {self.d_model}, lengths [{shown}])"
         )
 
     def _repr_html_(self) -> str:
         made, model = self.provenance, self.provenance.model
-        lengths, norms = self.norms().tolist(), self.residual_norm.tolist()
-        longest = max(lengths) or 1.0
+        sizes, norms = self.norms().tolist(), self.residual_norm.tolist()
+        longest = max(sizes) or 1.0
         rows = [
             (layer, markup.bar(length / longest), f"{length:.3g}", f"{norm:.3g}")
-            for layer, length, norm in zip(self.layers, lengths, norms, strict=True)
+            for layer, length, norm in zip(self.layers, sizes, norms, strict=True)
         ]
         belongs = f"{model.name} ({model.architecture}, {model.dtype})" if model else "not recorded"
         versions = ", ".join(f"{name} {version}" for name, version in made.versions.items())

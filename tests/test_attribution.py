@@ -457,3 +457,13 @@ def test_bfloat16_scores_agree_with_float32(case, tmp_path):
     for one, other in zip(single, half, strict=True):
         assert other.scores.dtype == torch.float32
         assert torch.nn.functional.cosine_similarity(one.scores, other.scores, dim=0) > 0.98
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_tolerance_that_nothing_exceeds_is_refused(llama):
+    with pytest.raises(ValueError, match="tolerance=nan must be 0 or more"):
+        gl.attribute(llama, PAIRS, tolerance=float("nan"), progress=False)
+    with pytest.raises(ValueError, match="tolerance=-1 must be 0 or more"):
+        gl.layer_conductance(llama, PAIRS, tolerance=-1, progress=False)
+    with pytest.raises(ValueError, match=r"method=Occlusion\(\) must be IntegratedGradients"):
+        gl.layer_conductance(llama, PAIRS, method=gl.Occlusion(), progress=False)

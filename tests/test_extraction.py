@@ -243,3 +243,34 @@ def test_scores_that_are_all_zero_are_refused(llama):
     nothing = [_only(attributions[0], torch.zeros_like(attributions[0].is_special))]
     with pytest.raises(ValueError, match="every score is zero, so no token would be masked"):
         extract(llama, PAIRS[:1], attributions=nothing)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"k": 0}, "k=0 selects nothing"),
+        ({"k": 2.5}, "k=2.5 must be a whole number"),
+        ({"k": 9}, r"pair 1: k=9 is more than the \d tokens"),
+        ({"layers": [5]}, r"layers=\[5\]: layer 5 is not there"),
+        ({"layers": 1}, r"layers=1 must be a list"),
+        ({"layers": [1, 1]}, r"names layer 1 twice"),
+        ({"position": "end"}, "position='end' is not known"),
+        ({"mask": "msk"}, "mask='msk' is not known"),
+        ({"mask": 10**6}, "mask=1000000 is no token id"),
+        ({"contrast": "both"}, "contrast='both' is not known"),
+        ({"modality": "vision"}, "pair 0: k=3 is more than the 0 tokens"),
+        ({"modality": "sound"}, "modality='sound' is not known"),
+        ({"aggregate": "pca"}, "aggregate='pca' must be a function"),
+        ({"method": gl.Occlusion}, "method=.*Occlusion.* must be an attribution method"),
+        ({"method": "occlusion"}, "method='occlusion' must be an attribution method"),
+    ],
+    ids=str,
+)
+def test_bad_settings_are_refused_before_anything_is_attributed(llama, monkeypatch, settings, message):
+    def ran(*args, **kwargs):
+        raise AssertionError("attribution ran")
+
+    monkeypatch.setattr("grains_lens.objective.GapFunction.evaluate", ran)
+    with pytest.raises(ValueError, match=message):
+        extract(llama, **settings)

@@ -9,7 +9,7 @@ import grains_lens as gl
 from grains_lens import seam
 from grains_lens.gates import best_threshold
 from tests import models
-from tests.oracles import PAIRS, same_state, state_of
+from tests.oracles import PAIRS, random_vectors, same_state, state_of
 
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
 
@@ -214,3 +214,24 @@ def test_bad_fits_get_one_clear_sentence(llama):
         gl.fit_gate(llama, PAIRS, against=[])
     with pytest.raises(ValueError, match="the same on both sets"):
         gl.fit_gate(llama, PAIRS, against=[pair.prompt for pair in PAIRS])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_gate_opens_by_its_directions_sense_whatever_its_length(dtype):
+    h = torch.randn(2, 5, 6, generator=torch.Generator().manual_seed(0))
+    direction = torch.randn(6, generator=torch.Generator().manual_seed(1)).to(dtype)
+    expected = gl.ProjectionGate(direction, 0.1, 0)(h)
+    assert 0 < expected.sum() < expected.numel()
+    for length in (1e30, 1e-30):
+        assert torch.equal(gl.ProjectionGate(direction.float() * length, 0.1, 0)(h), expected)
+
+
+def test_a_gate_that_cannot_tell_is_not_closed(llama):
+    """NaN is above no threshold, and below none."""
+    with pytest.raises(ValueError, match="threshold is NaN"):
+        gl.ProjectionGate(torch.ones(4), float("nan"), 0)
+    gate = gl.ProjectionGate(torch.ones(models.D_MODEL), 0.0, 1)
+    broken = seam.hooked(llama, [(seam.resid_post(0), lambda h: h * torch.nan)])
+    steered = gl.steering(llama, random_vectors(1), strength=1.0, layers=[2], gate=gate)
+    with broken, steered, pytest.raises(ValueError, match=r"gate must give numbers from 0 to 1.*nan"):
+        llama(torch.tensor([[2, 9, 30]]))

@@ -106,5 +106,7 @@ def test_bad_input_is_refused():
         with pytest.raises(ValueError, match=f"level={level} must be between 0 and 1, as 0.95"):
             bootstrap_interval(np.ones(3), level=level)
     for values in (np.zeros(0), np.zeros((2, 0)), np.array([1.0, np.nan])):
-        with pytest.raises(ValueError, match=r"values, of shape \(., .\), are empty or hold NaN: leave out"):
+        with pytest.raises(
+            ValueError, match=r"values, of shape \(., .\), are empty or hold NaN or infinity: leave out"
+        ):
             bootstrap_interval(values)

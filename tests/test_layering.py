@@ -69,6 +69,7 @@ LAYERS = {
             "evaluation",
             "extraction",
             "faithfulness",
+            "finite",
             "fingerprint",
             "finetune",
             "gates",

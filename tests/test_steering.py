@@ -421,3 +421,90 @@ def test_unit_vectors_have_the_lengths_their_units_promise(vectors):
     torch.testing.assert_close(unit_vectors(vectors, "residual").norm(dim=-1), vectors.residual_norm)
     torch.testing.assert_close(unit_vectors(vectors, "absolute").norm(dim=-1), torch.ones(3))
     assert torch.equal(unit_vectors(vectors, "raw"), vectors.directions)
+
+
+# --- which layer gets which strength -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "strength", [[0.9, 0.3], torch.tensor([[0.9, 0.3], [0.0, 0.6]])], ids=["layer", "row"]
+)
+def test_each_layer_gets_the_strength_that_stands_where_it_stands(hooked, vectors, strength):
+    turned = torch.as_tensor(strength).flip(-1)
+    with gl.steering(hooked, vectors, strength=turned, layers=[0, 2]):
+        expected = logits(hooked)
+    with gl.steering(hooked, vectors, strength=strength, layers=[2, 0]):
+        assert torch.equal(logits(hooked), expected)
+    hooks = gl.steering_hooks(hooked, vectors, strength=strength, layers=[2, 0])
+    with torch.no_grad():
+        assert torch.equal(hooked.run_with_hooks(TOKENS, fwd_hooks=hooks), expected)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([2, 0, 2], r"layers=\[2, 0, 2\] names layer 2 twice"),
+        ({2, 0}, r"layers=\{0, 2\} has no order"),
+        ([0.5], r"layers=\[0.5\]: 0.5 is no whole number"),
+    ],
+    ids=["twice", "set", "fraction"],
+)
+def test_layers_that_strengths_cannot_go_with_are_refused(llama, vectors, layers, message):
+    with pytest.raises(ValueError, match=message):
+        gl.steering(llama, vectors, strength=[0.9, 0.3], layers=layers)
+
+
+# --- numbers that are too large ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [1e30, 1e-30])
+@pytest.mark.parametrize("unit", ["residual", "absolute"])
+def test_a_directions_length_does_not_count(llama, vectors, unit, length):
+    """The squares of such numbers are infinite or 0 in float32."""
+    scaled = vectors * length
+    with gl.steering(llama, vectors, strength=0.7, unit=unit):
+        expected = logits(llama)
+    with gl.steering(llama, scaled, strength=0.7, unit=unit):
+        torch.testing.assert_close(logits(llama), expected, rtol=1e-4, atol=1e-4)
+    assert scaled.norms().tolist() == pytest.approx((vectors.norms() * length).tolist())
+    torch.testing.assert_close(scaled.cosine(vectors), torch.ones(models.N_LAYERS))
+    torch.testing.assert_close(scaled.unit().norms(), torch.ones(models.N_LAYERS))
+
+
+@pytest.mark.parametrize(
+    ("strength", "factor", "unit"), [(1.0, 1e30, "raw"), (1e20, 1.0, "residual"), ([0.0, -1e20, 1.0], 1.0, "absolute")]
+)  # fmt: skip
+def test_vectors_too_long_to_compute_with_are_refused(llama, vectors, strength, factor, unit):
+    with pytest.raises(ValueError, match=r"strength=.* at layer \d adds a vector of length .*e\+"):
+        gl.steering(llama, vectors * factor, strength=strength, unit=unit)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_steering_that_overflows_says_at_which_layer(case, tmp_path, vectors, dtype):
+    model = models.build(case, tmp_path).to(dtype)
+    long = vectors * 1e17
+    settings = {
+        "strength": 1.0,
+        "layers": [1],
+        "rule": lambda h, v: (h + v) * 1e30 * h.abs().max(),
+        "unit": "raw",
+    }
+    if dtype == torch.float16:
+        settings |= {"strength": 1e5, "unit": "residual", "rule": gl.add}
+    with gl.steering(model, long, **settings):
+        with pytest.raises(ValueError, match=rf"steering at layer 1 .* NaN or infinite in {str(dtype)[6:]}"):
+            model(TOKENS)
+        with pytest.raises(ValueError, match=r"pair \d: steering at layer 1"):
+            gl.preference(model, PAIRS, progress=False)
+        with pytest.raises(ValueError, match="steering at layer 1"):
+            model.generate(TOKENS[:1], max_new_tokens=2, verbose=False, return_type="tokens")
+
+
+def test_a_residual_norm_of_zero_is_no_unit(llama, vectors):
+    short = gl.SteeringVectors(
+        vectors.directions, vectors.layers, torch.tensor([1.0, 0.0, 1.0]), vectors.provenance
+    )
+    with pytest.raises(ValueError, match="residual_norm is 0 at row 1"):
+        gl.steering(llama, short, strength=1.0)
+    gl.steering(llama, short, strength=1.0, unit="raw")

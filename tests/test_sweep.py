@@ -26,7 +26,13 @@ def cells(model, vectors, **settings):
         "rule": gl.add_keeping_norm, "positions": "all", "gate": None, "unit": "residual", "objective": "sum",
         "batch_tokens": 2048,
     }  # fmt: skip
-    return sweep.score_cells(model, vectors, encode_for(model, QUESTIONS), STRENGTHS, **(defaults | settings))
+    return sweep.score_cells(
+        model,
+        vectors,
+        encode_for(model, QUESTIONS, kind=gl.MultipleChoice),
+        STRENGTHS,
+        **(defaults | settings),
+    )
 
 
 def one_by_one(model, vectors, **settings):

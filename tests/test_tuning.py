@@ -1,5 +1,7 @@
 """Tuning: every cell is what steering at it and asking gives, and the choice is the best of the table."""
 
+import math
+
 import pytest
 import torch
 
@@ -95,18 +97,69 @@ def test_the_table_shows_itself_with_its_best_row_marked(llama, vectors):
     assert sum(line.endswith("*") for line in shown) == 1
 
 
+def test_steering_that_breaks_the_model_is_never_chosen(hooked, vectors):
+    """argmax over NaN is 0, which all of these questions ask for."""
+    asked = [gl.MultipleChoice(one.prompt, one.choices, 0) for one in QUESTIONS]
+
+    def breaks_when_strong(h, v):
+        return h + torch.where(v.norm(dim=-1, keepdim=True) > 50, torch.nan, v)
+
+    table = gl.tune(
+        hooked, vectors, asked, keep=KEEP, strengths=[0.5, 1e3], layers=[1, (0, 2)], rule=breaks_when_strong,
+        progress=False,
+    )  # fmt: skip
+    for row in table.rows:
+        assert math.isnan(row.accuracy) == (row.strength == 1e3)
+        if row.strength == 1e3:
+            assert row.score == -math.inf
+            assert all(math.isnan(accuracy) for accuracy in row.keep.values())
+        elif row.layers:
+            with gl.steering(
+                hooked, vectors, strength=row.strength, layers=row.layers, rule=breaks_when_strong
+            ):
+                assert row.accuracy == gl.multiple_choice(hooked, asked, progress=False).accuracy
+    assert table.best.strength != 1e3
+    assert sum(line.endswith("*") for line in repr(table).splitlines()) == 1
+    assert "nan" in table._repr_html_()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"positions": "end"}, "positions='end' is not known"),
+        ({"unit": "metre"}, "unit='metre' is not known"),
+        ({"questions": [gl.MultipleChoice("one " * 80, ("a", "the"), 0)]}, "context"),
+    ],
+    ids=["positions", "unit", "length"],
+)
+def test_bad_settings_are_refused_before_a_gain_is_measured(llama, vectors, monkeypatch, settings, message):
+    def ran(*args, **kwargs):
+        raise AssertionError("the gain was measured")
+
+    monkeypatch.setattr("grains_lens.tuning.first_order_gain", ran)
+    with pytest.raises(ValueError, match=message):
+        gl.tune(
+            llama,
+            vectors,
+            **{"questions": QUESTIONS, "layers": "first_order_gain", "pairs": PAIRS, **settings},
+        )
+
+
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"strengths": []}, r"strengths=\[\] leaves nothing to try"),
+        ({"strengths": [0.5, float("nan")]}, r"strengths=.*: nan is not finite"),
+        ({"charge": float("nan")}, r"charge=nan must be finite"),
         ({"layers": "every"}, r"layers='every' is not known; known are 'each', 'all', 'first_order_gain'"),
         ({"layers": [5]}, r"layers=\[5\]: layer 5 is not there"),
         ({"layers": "first_order_gain"}, r'layers="first_order_gain" needs pairs='),
         ({"keep": {"other": []}}, r"keep\['other'\] holds no questions"),
         ({"questions": []}, r"questions holds no questions"),
     ],
-    ids=["strengths", "name", "range", "pairs", "keep", "questions"],
+    ids=["strengths", "nan", "charge", "name", "range", "pairs", "keep", "questions"],
 )
 def test_bad_settings_get_one_clear_sentence(llama, vectors, settings, message):
     with pytest.raises(ValueError, match=message):

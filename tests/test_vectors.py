@@ -271,9 +271,10 @@ def test_a_layer_that_is_not_there_is_refused(layer):
         ({"layers": (-1, 0, 1)}, r"layers=\(-1, 0, 1\) must be"),
         (
             {"directions": torch.full((3, D_MODEL), torch.nan)},
-            "directions or residual_norm hold NaN or infinite",
+            r"directions at layers \[.*\] hold NaN or infinite",
         ),
-        ({"residual_norm": torch.full((3,), torch.inf)}, "directions or residual_norm hold NaN or infinite"),
+        ({"residual_norm": torch.full((3,), torch.inf)}, r"residual_norm at layers \[0, 2, 3\] hold NaN"),
+        ({"residual_norm": torch.tensor([1.0, -1.0, 1.0])}, "residual_norm=.* cannot be negative"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(unchecked, wrong, sentence):

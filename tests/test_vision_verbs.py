@@ -145,7 +145,7 @@ def test_cells_of_a_sweep_are_what_steering_gives_and_a_picture_is_looked_at_onc
     strengths = torch.zeros(5, len(vectors))
     strengths[1:, 0] = torch.tensor([0.0, 0.5, 1.0, 0.0])
     strengths[3:, 1] = 0.7
-    encoded, tower = encode_for(seeing.hooked, asked), vision_tower(seeing.hooked)
+    encoded, tower = encode_for(seeing.hooked, asked, kind=gl.MultipleChoice), vision_tower(seeing.hooked)
     with seen_by(tower) as pixels:
         found = sweep.score_cells(
             seeing.hooked, vectors, encoded, strengths, rule=gl.add_keeping_norm, positions="all", gate=None,
@@ -200,7 +200,9 @@ def test_faithfulness_masks_image_tokens(llava, pairs):
 
 def test_questions_and_pairs_encode_alike(llava, pairs):
     prompts = [one.prompt.ids for one in encode_for(llava.hooked, pairs)]
-    assert [one.prompt.ids for one in encode_for(llava.hooked, questions_of(pairs))] == prompts
+    assert [
+        one.prompt.ids for one in encode_for(llava.hooked, questions_of(pairs), kind=gl.MultipleChoice)
+    ] == prompts
 
 
 def test_bfloat16_scores_point_the_same_way(seeing):

@@ -12,7 +12,8 @@ from tqdm.auto import tqdm
 
 from .. import seam
 from ..encoding import Encoded, PromptFormat
-from ..extraction import content_norms, typical_norm
+from ..extraction import checked_norms, typical_norm
+from ..finite import naming
 from ..objective import buckets, collate, encode_for
 from ..pairs import PreferencePair
 from ..residuals import read_residuals
@@ -55,12 +56,13 @@ def read_ends(
         for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
             items = [encoded[row] for row in rows]
             batch = collate(items, seam.device_of(model))
-            readings = [
-                read_residuals(model, batch.prompts, layers=chosen_layers, answers=answer)
-                for answer in batch.answers
-            ]
+            with naming("pair", rows):
+                readings = [
+                    read_residuals(model, batch.prompts, layers=chosen_layers, answers=answer)
+                    for answer in batch.answers
+                ]
             ends[:, rows] = torch.stack([reading.at_end for reading in readings])
-            norms += content_norms(items, batch, readings[0].norms)
+            norms += checked_norms(model, "pair", rows, items, batch, readings[0].norms, *ends[:, rows])
             bar.update(len(rows))
     return AnswerEnds(ends[0], ends[1], chosen_layers, typical_norm(norms))
 
@@ -74,5 +76,7 @@ def residual_norm(
         for rows in buckets([len(item.prompt) for item in encoded], batch_tokens):
             items = [encoded[row] for row in rows]
             batch = collate(items, seam.device_of(model))
-            norms += content_norms(items, batch, read_residuals(model, batch.prompts, layers=layers).norms)
+            with naming("pair", rows):
+                reading = read_residuals(model, batch.prompts, layers=layers)
+            norms += checked_norms(model, "pair", rows, items, batch, reading.norms)
     return typical_norm(norms)

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from .. import seam
 from ..encoding import Encoded, PromptFormat
 from ..evaluation import score_answers
-from ..extraction import content_norms, provenance_of, typical_norm
+from ..extraction import checked_norms, provenance_of, typical_norm
 from ..objective import BATCH_TOKENS, buckets, collate, encode_for
 from ..pairs import PreferencePair
 from ..residuals import read_writing
@@ -75,13 +75,14 @@ def correlated_features(
     says so.
 
     Raises ValueError for bad pairs, layers out of range, dictionaries that do not fit the model, n_features
-    below 1 or above a dictionary's, and outcomes that are not one finite number a pair.
+    below 1 or above a dictionary's, outcomes that are not one finite number a pair, and activations that are NaN or
+    infinite.
     """
     layers = _checked(model, dictionaries, n_features)
     encoded = encode_for(model, pairs, prompt_format)
+    given = None if outcomes is None else _given(outcomes, len(encoded))
     own, y = _own_answers(model, encoded, batch_tokens, progress)
-    if outcomes is not None:
-        y = _given(outcomes, len(encoded))
+    y = y if given is None else given
     tallies = {layer: Tally(dictionaries[layer].W_dec.shape[0], y) for layer in layers}
     norms: list[Tensor] = []
     with torch.no_grad(), seam.frozen(model), tqdm(
@@ -92,11 +93,15 @@ def correlated_features(
             batch = collate(items, seam.device_of(model))
             (answers,) = batch.answers
             stream, reading = read_writing(model, batch.prompts, answers, layers=layers)
+            written = torch.where(answers.mask.cpu()[:, None, :, None], stream, 0.0)
+            norms += checked_norms(model, "pair", rows, items, batch, reading.norms, written)
             for at, layer in enumerate(layers):
-                tallies[layer].add(
-                    max_activations(dictionaries[layer], stream[:, at], answers.mask.cpu()), rows
-                )
-            norms += content_norms(items, batch, reading.norms)
+                active = max_activations(dictionaries[layer], stream[:, at], answers.mask.cpu())
+                if not torch.isfinite(active).all():
+                    raise ValueError(
+                        f"dictionaries[{layer}].encode gives NaN or infinity; see that its weights are finite."
+                    )
+                tallies[layer].add(active, rows)
             bar.update(len(rows))
     chosen = {layer: tallies[layer].top(n_features) for layer in layers}
     _warn_of_zeros(chosen, y, outcomes is not None)

@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from .. import seam
 from ..encoding import PromptFormat
 from ..extraction import provenance_of
+from ..finite import check_rows, naming
 from ..objective import (
     BATCH_TOKENS,
     AnswerBatch,
@@ -62,9 +63,10 @@ def gradient_direction(
         for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
             vectors = torch.zeros_like(total, requires_grad=True)
-            with torch.enable_grad():
+            with torch.enable_grad(), naming("pair", rows):
                 gaps = steered_gaps(model, batch, steering_edits(vectors, chosen_layers, add), objective)
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
+            check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
             total += gradient
             bar.update(len(rows))
     settings = {"objective": objective, "prompt_format": asdict(prompt_format)}

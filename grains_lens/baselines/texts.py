@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 from .. import seam
 from ..encoding import Encoded, PromptFormat
-from ..extraction import content_norms, provenance_of, typical_norm
+from ..extraction import checked_norms, provenance_of, typical_norm
 from ..objective import collate, encode_prompts_for
 from ..residuals import read_residuals
 from ..seam import HookedModel
@@ -46,11 +46,12 @@ def activation_addition(
     batch = collate(items, seam.device_of(model))
     with seam.frozen(model):
         reading = read_residuals(model, batch.prompts, layers=chosen_layers)
+    norms = checked_norms(model, "text", (0, 1), items, batch, reading.norms, reading.at_end)
     settings = {"positive": positive, "negative": negative, "prompt_format": asdict(prompt_format)}
     return SteeringVectors(
         directions=reading.at_end[0] - reading.at_end[1],
         layers=chosen_layers,
-        residual_norm=typical_norm(content_norms(items, batch, reading.norms)),
+        residual_norm=typical_norm(norms),
         provenance=provenance_of(model, "activation_addition", settings, 1),
     )
 

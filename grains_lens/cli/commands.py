@@ -81,6 +81,8 @@ def attribute(
     """
     import grains_lens as gl
 
+    if top < 0:
+        raise ValueError(f"top={top} must be 0 or more.")
     for argument, path in {"out": out, "png": png}.items():
         if path:
             check_writable(path, argument)

@@ -68,6 +68,7 @@ def generated(
 
 
 def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:
+    k = min(k, int((~one.is_special).sum()))
     chosen = one.top(k, "positive" if sign > 0 else "negative").tolist() if k else []
     return (
         ", ".join(f"{printable(one.strings[at].strip())} {float(one.scores[at]):+.2f}" for at in chosen)

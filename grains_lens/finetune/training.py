@@ -17,7 +17,7 @@ from .. import seam
 from ..classes import is_plain
 from ..encoding import Encoded, PromptFormat, encode
 from ..evaluation import score_answers
-from ..objective import BATCH_TOKENS, answer_logprobs, buckets, collate, encode_for
+from ..objective import BATCH_TOKENS, answer_logprobs, buckets, check_items, collate, encode_for
 from ..pairs import PreferencePair
 from ..seam import HookedModel
 from ..turns import takes_a_turn
@@ -237,6 +237,7 @@ def _encoded(
     model: HookedModel, pairs: Sequence[PreferencePair], tokenizer: Any, prompt_format: PromptFormat
 ) -> list[Encoded]:
     check_adaptable(model)
+    check_items(pairs, PreferencePair, "pairs")
     if not is_plain(model):
         if tokenizer is not None:
             raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
