@@ -17,6 +17,7 @@ LAYERS = {
     **dict.fromkeys(["branches", "classes", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0),
     **dict.fromkeys(
         [
+            "bos",
             "chats",
             "controlvector",
             "directions",
