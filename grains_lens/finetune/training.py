@@ -242,4 +242,6 @@ def _encoded(
     if tokenizer is None:
         raise ValueError("a plain transformers model has no tokenizer with it: pass tokenizer=....")
     n_ctx = int(model.config.get_text_config().max_position_embeddings)
-    return encode(tokenizer, pairs, prompt_format=prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx)
+    return encode(
+        tokenizer, pairs, prompt_format=prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
+    )
