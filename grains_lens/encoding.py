@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import chats
+from .chats import Chat, Turn, chat_of, inside
 from .pairs import MultipleChoice, PreferencePair, Prompted
 from .vision import PromptImages, Vision
 
@@ -17,8 +17,13 @@ class PromptFormat:
 
     `join` goes between them where neither side has whitespace at the joint, so that a BPE vocabulary sees
     the first word of the answer as it would in running text. With `chat=True` the prompt is a user's turn
-    in the tokenizer's own chat template, `system` the turn before it, and nothing goes between.
-    `bos=None` follows the model: one BOS where transformer-lens prepends one by default, never two.
+    in the tokenizer's own chat template, `system` the turn before it, the answer the assistant's, and between
+    them stands what the template puts there.
+
+    `bos=None` follows the tokenizer, as its files have it: one BOS where it begins a text with one by itself,
+    never two, on every model class. Where one token both begins and ends a text and the tokenizer puts it nowhere
+    (GPT-2), transformer-lens's default for the architecture holds. A chat has the BOS that its template writes; a
+    vision-language model's processor adds the tokenizer's own where the template writes none.
     """
 
     join: str = " "
@@ -68,7 +73,7 @@ def encode(
     n_ctx: int | None = None,
     vision: Vision | None = None,
 ) -> list[Encoded]:
-    """Tokenise prompts and answers apart and keep them as ids, so that no merge crosses the joint.
+    """Tokenise prompts and answers as one running text, and apart where a merge would cross the joint.
 
     `vision` is what reads the items' images, None if the model takes text alone.
 
@@ -81,8 +86,8 @@ def encode(
     encoded = []
     for index, item in enumerate(items):
         texts = (item.chosen, item.rejected) if isinstance(item, PreferencePair) else item.choices
-        prompt, shown = encoder.prompt(item.prompt, item.images, f"item {index}")
-        answers = tuple(_encode_answer(tokenizer, shown, text, prompt_format) for text in texts)
+        prompt, follow = encoder.prompt(item.prompt, item.images, f"item {index}")
+        answers = tuple(tuple(follow(text)) for text in texts)
         one = Encoded(prompt, answers)
         if not len(prompt):
             raise ValueError(f"item {index}: the prompt {item.prompt!r} has no tokens.")
@@ -122,6 +127,10 @@ def encode_prompts(
     return [encoder.prompt(text, images, f"prompt {n}")[0] for n, (text, images) in enumerate(texts)]
 
 
+Follow = Callable[[str], list[int]]
+"""An answer's token ids, behind one prompt."""
+
+
 class _Encoder:
     """Prompts to ids, by one tokenizer and format."""
 
@@ -129,32 +138,61 @@ class _Encoder:
         self, tokenizer: Any, prompt_format: PromptFormat, prepend_bos: bool, vision: Vision | None
     ) -> None:
         self.tokenizer, self.format, self.vision = tokenizer, prompt_format, vision
-        bos = prepend_bos if prompt_format.bos is None else prompt_format.bos
+        self.chat = chat_of(self._template_owner, prompt_format.system) if prompt_format.chat else None
+        # A tokenizer adds nothing to a chat that it renders itself; a processor reads it as any other text.
+        own = prepend_bos and (self.chat is None or vision is not None)
+        bos = own if prompt_format.bos is None else prompt_format.bos
         self.bos = tokenizer.bos_token_id if bos else None
         self.special_ids = _special_ids(tokenizer)
         if vision is not None:
             self.special_ids.discard(vision.token_id)
 
-    def prompt(self, text: str, pictures: Sequence[Any], where: str) -> tuple[EncodedPrompt, str]:
-        """A prompt's tokens, and the text that answers follow."""
-        shown = self._shown(text, len(pictures))
+    def prompt(self, text: str, pictures: Sequence[Any], where: str) -> tuple[EncodedPrompt, Follow]:
+        """A prompt's tokens, and what makes an answer's."""
+        turn = None if self.chat is None else self._turn(self.chat, text, len(pictures))
+        shown = text if turn is None else _settled(self.tokenizer, turn.prompt)
         self._check_pictures(shown, len(pictures), where)
         images = None
+        plain, spans = _tokenize(self.tokenizer, shown)
+        ids, grown = plain, 0
         if self.vision is not None and pictures:
+            end = spans[-1][1] if spans else 0
             ids, spans, images = self.vision.tokenize(shown, pictures)
-        else:
-            ids, spans = _tokenize(self.tokenizer, shown)
+            grown = spans[-1][1] - end if spans else 0
         special = [token in self.special_ids for token in ids]
-        if self.format.chat and spans:
-            inside = self._in_content(shown, spans)
+        if turn is not None and spans:
+            within = inside(turn.own, spans, self._pictures_in(shown), grown)
             image = None if images is None else images.token_id
             special = [
-                one or not (within or token == image)
-                for one, within, token in zip(special, inside, ids, strict=True)
+                one or not (own or token == image)
+                for one, own, token in zip(special, within, ids, strict=True)
             ]
         if self.bos is not None and ids[:1] != [self.bos]:
             ids, special = [self.bos, *ids], [True, *special]
-        return EncodedPrompt(tuple(ids), tuple(special), images), shown
+
+        def follow(answer: str) -> list[int]:
+            return _behind(self.tokenizer, shown, plain, self._whole(shown, turn, answer))
+
+        return EncodedPrompt(tuple(ids), tuple(special), images), follow
+
+    def _turn(self, chat: Chat, text: str, n_pictures: int) -> Turn:
+        if self.vision is None or not n_pictures:
+            return chat.turn(text)
+        return chat.turn(text, self.vision.placeholder, n_pictures)
+
+    def _whole(self, shown: str, turn: Turn | None, answer: str) -> str:
+        """The running text of prompt and answer."""
+        if self.chat is not None and turn is not None:
+            return self.chat.answered(turn, answer)
+        apart = shown[-1:].isspace() or answer[:1].isspace()
+        return shown + answer if apart else shown + self.format.join + answer
+
+    def _pictures_in(self, shown: str) -> tuple[int, int]:
+        """Where the first placeholder begins and the last one ends."""
+        if self.vision is None or self.vision.placeholder not in shown:
+            return (0, 0)
+        placeholder = self.vision.placeholder
+        return shown.find(placeholder), shown.rfind(placeholder) + len(placeholder)
 
     def _check_pictures(self, shown: str, n_pictures: int, where: str) -> None:
         if self.vision is None:
@@ -180,25 +218,10 @@ class _Encoder:
             )
 
     @property
-    def template_owner(self) -> Any:
+    def _template_owner(self) -> Any:
         """Whose chat template is taken: the processor's, which knows of images, before the tokenizer's."""
         processor = None if self.vision is None else self.vision.processor
         return processor if getattr(processor, "chat_template", None) else self.tokenizer
-
-    def _shown(self, text: str, n_pictures: int) -> str:
-        if not self.format.chat:
-            return text
-        if self.vision is None or not n_pictures:
-            return chats.render(self.template_owner, text, self.format.system)
-        return chats.render_with_images(
-            self.template_owner, text, self.vision.placeholder, n_pictures, self.format.system
-        )
-
-    def _in_content(self, shown: str, spans: Sequence[tuple[int, int]]) -> list[bool]:
-        # Expanded placeholders make the text longer; its end stays as far behind the last token.
-        _, plain = _tokenize(self.tokenizer, shown)
-        grown = spans[-1][1] - plain[-1][1] if plain else 0
-        return chats.in_content(self.template_owner, shown, spans, grown, self.format.system)
 
 
 def _tokenize(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
@@ -219,25 +242,42 @@ def _special_ids(tokenizer: Any) -> set[int]:
     return ids
 
 
-def _encode_answer(tokenizer: Any, shown: str, answer: str, prompt_format: PromptFormat) -> tuple[int, ...]:
-    at_joint = shown[-1:].isspace() or answer[:1].isspace() or prompt_format.chat
-    text = answer if at_joint else prompt_format.join + answer
-    return tuple(_continuation_ids(tokenizer, text))
+def _settled(tokenizer: Any, prompt: str) -> str:
+    """A prompt without what at its end is one token with the word behind it: a space, as a rule no newline."""
+    prompt = prompt.rstrip(" ")
+    if not prompt[-1:].isspace():
+        return prompt
+    ids, behind = _tokenize(tokenizer, prompt)[0], _tokenize(tokenizer, prompt + "a")[0]
+    return prompt if behind[: len(ids)] == ids else prompt.rstrip()
 
 
-_ANCHOR = "\n"
+def _behind(tokenizer: Any, prompt: str, prompt_ids: list[int], whole: str) -> list[int]:
+    """The ids of what stands behind the prompt in the whole text: those that the whole text has there, where the
+    prompt keeps its own in it."""
+    text, ids = whole[len(prompt) :], _tokenize(tokenizer, whole)[0]
+    n = len(prompt_ids)
+    if ids[:n] == prompt_ids and (len(ids) > n or not text.strip()):
+        return ids[n:]
+    return _continuation_ids(tokenizer, text)
 
 
 def _continuation_ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of `text` in the middle of a text.
+    """The ids of `text` in the middle of a text, whatever comes before.
 
     SentencePiece vocabularies put a space before whatever they are given, so an answer encoded alone
     would begin with a word boundary it does not have, or with two. Encoded behind an anchor, whose ids
     are then dropped, it does not.
     """
-    anchor = tokenizer(_ANCHOR, add_special_tokens=False)["input_ids"]
-    behind = tokenizer(_ANCHOR + text, add_special_tokens=False)["input_ids"]
-    if anchor and behind[: len(anchor)] == anchor:
-        return behind[len(anchor) :]
-    # The vocabulary drops the anchor (a word-level one splits on whitespace) or merges it into the text.
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
+    alone = _tokenize(tokenizer, text)[0]
+    for anchor in _anchors(tokenizer):
+        ids, behind = _tokenize(tokenizer, anchor)[0], _tokenize(tokenizer, anchor + text)[0]
+        if ids and behind[: len(ids)] == ids and (len(behind) > len(ids) or not alone):
+            return behind[len(ids) :]
+    return alone  # the vocabulary merges every anchor into the text
+
+
+def _anchors(tokenizer: Any) -> tuple[str, ...]:
+    # A normaliser that makes a newline a space, or drops it, would give or take a word boundary by it.
+    a, space, newline = (_tokenize(tokenizer, f"a{between}a")[0] for between in ("", " ", "\n"))
+    others = (".", ",", "a", "0")
+    return others if newline in (a, space) else ("\n", *others)

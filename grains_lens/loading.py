@@ -207,7 +207,7 @@ def hooked_transformer_of(
     recipes = {
         "GPT2LMHeadModel": (_gpt2_settings, weight_conversions.convert_gpt2_weights),
         "LlamaForCausalLM": (_llama_settings, weight_conversions.convert_llama_weights),
-        "Qwen2ForCausalLM": (_llama_settings, weight_conversions.convert_qwen2_weights),
+        "Qwen2ForCausalLM": (_qwen2_settings, weight_conversions.convert_qwen2_weights),
         "Gemma3ForCausalLM": (_gemma3_settings, weight_conversions.convert_gemma_weights),
     }
     if architecture not in recipes:
@@ -258,6 +258,11 @@ def _llama_settings(config: Any) -> dict[str, Any]:
             'to HookedTransformer here: take backend="bridge".'
         )
     return _rotary_settings(config) | {"rotary_base": int(rope["rope_theta"])}
+
+
+def _qwen2_settings(config: Any) -> dict[str, Any]:
+    # As transformer-lens has it where it makes the model itself, and on the bridge.
+    return _llama_settings(config) | {"default_prepend_bos": False}
 
 
 def _gemma3_settings(config: Any) -> dict[str, Any]:

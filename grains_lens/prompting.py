@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from . import multimodal, seam
+from .bos import prepends_bos
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
 from .pairs import MultipleChoice, OpenQuestion, PreferencePair, Prompted
 from .seam import HookedModel, TokenBatch
@@ -29,7 +30,7 @@ def encode_for(
         tokenizer_of(model),
         items,
         prompt_format=prompt_format,
-        prepend_bos=bool(model.cfg.default_prepend_bos),
+        prepend_bos=_prepends_bos(model),
         n_ctx=int(model.cfg.n_ctx),
         vision=vision_of(model),
     )
@@ -72,7 +73,7 @@ def encode_prompts_for(
         prompts,
         images=images,
         prompt_format=prompt_format,
-        prepend_bos=bool(model.cfg.default_prepend_bos),
+        prepend_bos=_prepends_bos(model),
         vision=vision_of(model),
     )
 
@@ -91,6 +92,10 @@ def tokenizer_of(model: HookedModel) -> Any:
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
     return model.tokenizer
+
+
+def _prepends_bos(model: HookedModel) -> bool:
+    return prepends_bos(tokenizer_of(model), default=bool(model.cfg.default_prepend_bos))
 
 
 def collate_prompts(prompts: Sequence[EncodedPrompt], device: torch.device) -> TokenBatch:

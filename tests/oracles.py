@@ -41,6 +41,11 @@ def full_ids(tokenizer: Any, prompt: str, answer: str, bos: bool) -> tuple[list[
     return prompt_ids + tokenizer(answer, add_special_tokens=False)["input_ids"], len(prompt_ids)
 
 
+def own_bos(model: Any) -> bool:
+    """Whether the model's tokenizer puts BOS first by itself, as the zoo's does on every class."""
+    return model.tokenizer("a")["input_ids"][:1] == [model.tokenizer.bos_token_id]
+
+
 def hf_token_logprobs(hf_model: Any, ids: list[int], n_prompt: int) -> Tensor:
     """log p of each token behind the prompt, from one plain unpadded forward pass."""
     with torch.no_grad():
@@ -56,7 +61,7 @@ def hf_answer_logprob(hf_model: Any, tokenizer: Any, prompt: str, answer: str, b
 def uncached_gap(model: Any, pair: PreferencePair) -> Any:
     """f as captum wants it: embeddings [batch, pos, d_model] of the prompt to the gap [batch], no cache, full
     logits, hooks by transformer-lens itself."""
-    bos = bool(model.cfg.default_prepend_bos)
+    bos = own_bos(model)
     sequences = [
         full_ids(model.tokenizer, pair.prompt, answer, bos) for answer in (pair.chosen, pair.rejected)
     ]
@@ -80,7 +85,7 @@ def uncached_gap(model: Any, pair: PreferencePair) -> Any:
 
 def block_input(model: Any, pair: PreferencePair, *, masked: Tensor | None = None, token: int = 1) -> Tensor:
     """What enters block 0 for the prompt [1, pos, d_model], with some positions' tokens exchanged for `token`."""
-    ids, n_prompt = full_ids(model.tokenizer, pair.prompt, "", bool(model.cfg.default_prepend_bos))
+    ids, n_prompt = full_ids(model.tokenizer, pair.prompt, "", own_bos(model))
     tokens = torch.tensor([ids[:n_prompt]])
     if masked is not None:
         tokens[0, masked] = token

@@ -11,7 +11,7 @@ from grains_lens.baselines.probe import logistic_direction
 from grains_lens.baselines.training import next_token_logprobs
 from grains_lens.seam import right_padded
 from tests import models
-from tests.oracles import PAIRS, full_ids, same_state, state_of
+from tests.oracles import PAIRS, full_ids, own_bos, same_state, state_of
 
 QUIET = {"progress": False, "batch_tokens": 120}
 FROM_PAIRS = {
@@ -33,7 +33,7 @@ def naive_end(model, text_ids):
 
 def naive_ends(model):
     """Chosen and rejected ends [pair, layer, d_model] of PAIRS."""
-    bos = bool(model.cfg.default_prepend_bos)
+    bos = own_bos(model)
     return tuple(
         torch.stack([
             naive_end(model, full_ids(model.tokenizer, pair.prompt, getattr(pair, side), bos)[0])
@@ -127,10 +127,10 @@ def test_a_probe_turns_round_when_the_classes_are_exchanged_and_scales_with_the_
 
 @pytest.mark.parametrize("texts", [("the old fox likes milk", "no"), ("yes", "")], ids=["lengths", "empty"])
 def test_activation_addition_equals_a_naive_loop_over_the_two_texts(hooked, texts):
-    if not hooked.cfg.default_prepend_bos and "" in texts:
+    if not own_bos(hooked) and "" in texts:
         pytest.skip("an empty text has no token without a BOS")
     vectors = gl.baselines.activation_addition(hooked, *texts)
-    bos = bool(hooked.cfg.default_prepend_bos)
+    bos = own_bos(hooked)
     positive, negative = (naive_end(hooked, full_ids(hooked.tokenizer, text, "", bos)[0]) for text in texts)
     torch.testing.assert_close(vectors.directions, positive - negative, rtol=1e-3, atol=1e-4)
 
@@ -147,7 +147,7 @@ def test_activation_addition_turns_round_with_its_texts(llama):
 
 def test_gradient_direction_equals_autograd_on_uncached_full_texts(hooked):
     vectors = gl.baselines.gradient_direction(hooked, PAIRS, **QUIET)
-    bos = bool(hooked.cfg.default_prepend_bos)
+    bos = own_bos(hooked)
     added = torch.zeros(models.N_LAYERS, models.D_MODEL, requires_grad=True)
 
     def add(layer):
@@ -219,7 +219,7 @@ def prompt_kl(model, vectors):
     """Mean KL(p_0 ‖ p_v) over the prompts' positions but the last, one prompt at a time."""
     total, count = 0.0, 0
     for pair in PAIRS:
-        ids, n_prompt = full_ids(model.tokenizer, pair.prompt, "", bool(model.cfg.default_prepend_bos))
+        ids, n_prompt = full_ids(model.tokenizer, pair.prompt, "", own_bos(model))
         tokens = torch.tensor([ids[: n_prompt - 1]])
         with torch.no_grad():
             base = model(tokens)[0].log_softmax(dim=-1)

@@ -10,7 +10,7 @@ import torch
 import grains_lens as gl
 from grains_lens import seam
 from tests.models import N_LAYERS
-from tests.oracles import PAIRS, block_input, full_ids, same_state, state_of
+from tests.oracles import PAIRS, block_input, full_ids, own_bos, same_state, state_of
 
 SITES = ("resid_post", "attn_out", "mlp_out")
 
@@ -38,9 +38,7 @@ class Branch(torch.nn.Module):
     def __init__(self, model, pair, answer):
         super().__init__()
         self.model = model
-        ids, self.n_prompt = full_ids(
-            model.tokenizer, pair.prompt, answer, bool(model.cfg.default_prepend_bos)
-        )
+        ids, self.n_prompt = full_ids(model.tokenizer, pair.prompt, answer, own_bos(model))
         self.ids = torch.tensor([ids])
 
     def forward(self, embeddings):

@@ -8,7 +8,7 @@ import torch
 
 import grains_lens as gl
 from tests import models
-from tests.oracles import PAIRS, full_ids, hf_token_logprobs, random_vectors, same_state, state_of
+from tests.oracles import PAIRS, full_ids, hf_token_logprobs, own_bos, random_vectors, same_state, state_of
 
 TEXTS = [pair.prompt for pair in PAIRS]
 SETTINGS = {"strength": 0.8, "layers": [1]}
@@ -30,7 +30,7 @@ def token_divergences(model, vectors, ids):
 
 
 def test_the_divergence_of_texts_is_that_of_every_token(hooked, vectors):
-    bos = bool(hooked.cfg.default_prepend_bos)
+    bos = own_bos(hooked)
     ids = [full_ids(hooked.tokenizer, text, "", bos)[0] for text in TEXTS]
     expected = torch.cat([token_divergences(hooked, vectors, row) for row in ids]).mean()
     for batch_tokens in (1, 40, 10_000):
@@ -41,7 +41,7 @@ def test_the_divergence_of_texts_is_that_of_every_token(hooked, vectors):
 
 
 def test_the_divergence_of_pairs_is_that_of_the_chosen_answers_tokens(hooked, vectors):
-    bos = bool(hooked.cfg.default_prepend_bos)
+    bos = own_bos(hooked)
     expected = []
     for pair in PAIRS:
         ids, n_prompt = full_ids(hooked.tokenizer, pair.prompt, pair.chosen, bos)
@@ -113,7 +113,7 @@ def test_a_target_is_a_positive_number(llama, vectors, target):
 
 def test_perplexity_is_hugging_faces(hooked, case):
     reference = models.build_hf(case.architecture)
-    bos = bool(hooked.cfg.default_prepend_bos)
+    bos = own_bos(hooked)
     logprobs = [
         hf_token_logprobs(reference, full_ids(hooked.tokenizer, text, "", bos)[0], 1) for text in TEXTS
     ]

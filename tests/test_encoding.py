@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
 from grains_lens.encoding import PromptFormat, encode, encode_prompts
@@ -149,6 +149,47 @@ def test_another_join_is_put_where_the_space_would_be(subword, join):
     assert read(subword, ids[0] + ids[1]) == "The capital Paris"
 
 
+def t5(*, keeps_space):
+    """SentencePiece's unigrams behind a normaliser that makes every kind of space a plain one, and one of many;
+    T5's splits at it, others keep a space at the end as a token."""
+    pieces = ["▁", *"▁Paris ▁is ▁The ▁capital ▁never Paris is never The capital".split()]
+    pieces += sorted({*"".join([*SENTENCES, "深いGröße()<>"])} - {" ", "\n"})
+    tokenizer = Tokenizer(
+        models.Unigram([("<unk>", 0.0)] + [(p, -1.0 - 9 * (len(p) == 1)) for p in pieces], 0)
+    )
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")]  # type: ignore[list-item]
+    )
+    splits = [] if keeps_space else [pre_tokenizers.WhitespaceSplit()]
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*splits, pre_tokenizers.Metaspace()])  # type: ignore[list-item]
+    tokenizer.decoder = decoders.Metaspace()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<unk>", unk_token="<unk>")
+
+
+@pytest.mark.parametrize("keeps_space", [True, False])
+@pytest.mark.parametrize("answer", ["Paris", "never, it is not safe.", "12", "no", "x"])
+def test_a_vocabulary_to_which_a_newline_is_a_space_keeps_the_answers_word_boundary(answer, keeps_space):
+    tokenizer = t5(keeps_space=keeps_space)
+    for prompt in ("The capital is", "The capital is:\n", "The capital is: ", "(The", "isn"):
+        prompt_ids, answer_ids = encode_one(tokenizer, prompt, answer)
+        joint = "" if prompt[-1:].isspace() else " "
+        running = tokenizer.convert_ids_to_tokens(ids_of(tokenizer, prompt + joint + answer))
+        apart = tokenizer.convert_ids_to_tokens([*prompt_ids, *answer_ids])
+        assert "".join(apart) == "".join(running)
+        if joint or not keeps_space:  # else the space is a token of the prompt's already
+            assert apart == running
+
+
+def test_a_vocabulary_to_which_a_newline_is_a_space_adds_no_word_boundary():
+    for tokenizer in (t5(keeps_space=True), t5(keeps_space=False)):
+        for prompt, answer in (("(", "Paris"), ("is", "never"), ("深", "い")):
+            prompt_ids, answer_ids = encode_one(
+                tokenizer, prompt, answer, prompt_format=PromptFormat(join="")
+            )
+            apart = tokenizer.convert_ids_to_tokens([*prompt_ids, *answer_ids])
+            assert "".join(apart) == "▁" + prompt + answer
+
+
 def test_words_are_words_for_a_word_level_vocabulary(tokenizer):
     prompt_ids, answer_ids = encode_one(tokenizer, "what does the old fox eats", "bread and salt .")
     running = "what does the old fox eats bread and salt ."
@@ -223,7 +264,8 @@ CHATS = {
     # Llama 2's: BOS in the template.
     "inst": (
         "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'system' %}<<SYS>> {{ m['content'] }} <</SYS>>"
-        "{% else %}[INST] {{ m['content'] }} [/INST]{% endif %}{% endfor %}"
+        "{% elif m['role'] == 'user' %}[INST] {{ m['content'] }} [/INST]{% else %} {{ m['content'] }}{% endif %}"
+        "{% endfor %}"
     ),
 }
 
@@ -251,22 +293,21 @@ def test_special_flags_mark_just_the_templates_tokens(chat, prompt, system):
     messages = [{"role": "system", "content": system}] * (system is not None)
     messages.append({"role": "user", "content": prompt})
     shown = chat.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    bos = chat.bos_token
-    assert encoded.ids.count(chat.bos_token_id) == 1
-    assert read(chat, encoded.ids).replace(" ", "") == (bos + shown.removeprefix(bos)).replace(" ", "")
+    assert encoded.ids.count(chat.bos_token_id) == shown.count(chat.bos_token)
+    assert read(chat, encoded.ids).replace(" ", "") == shown.replace(" ", "")
     content = [id for id, special in zip(encoded.ids, encoded.is_special, strict=True) if not special]
     assert read(chat, content).strip() == prompt.strip()
 
 
-def test_nothing_goes_between_a_template_and_the_answer(chat):
+def test_the_answer_is_joined_as_the_template_joins_it(chat):
     (one,) = encode(
         chat, [PreferencePair("Is it?", "Paris", "London")], prompt_format=PromptFormat(chat=True)
     )
     running = chat.apply_chat_template(
-        [{"role": "user", "content": "Is it?"}], add_generation_prompt=True, tokenize=False
+        [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Paris"}], tokenize=False
     )
     joined = read(chat, one.prompt.ids + one.answers[0])
-    assert joined.endswith(running[-4:] + "Paris")
+    assert joined == running[: running.index("Paris") + len("Paris")]
 
 
 def test_chat_text_rendered_beforehand_has_its_special_tokens_marked(chat):

@@ -5,7 +5,7 @@ import torch
 
 import grains_lens as gl
 from tests import models
-from tests.oracles import PAIRS, full_ids, hf_answer_logprob, hf_token_logprobs, same_state, state_of
+from tests.oracles import PAIRS, full_ids, hf_answer_logprob, hf_token_logprobs, own_bos, same_state, state_of
 
 QUESTIONS = [
     gl.MultipleChoice(
@@ -19,7 +19,7 @@ QUESTIONS = [
 
 def expected_logprobs(model, case, question):
     reference = models.build_hf(case.architecture)
-    bos = bool(model.cfg.default_prepend_bos)
+    bos = own_bos(model)
     return [hf_answer_logprob(reference, model.tokenizer, question.prompt, c, bos) for c in question.choices]
 
 
@@ -40,7 +40,7 @@ def test_choices_have_hugging_faces_log_probabilities(hooked, case):
 @pytest.mark.parametrize("objective", ["sum", "mean", "last"])
 def test_objectives_are_what_they_say(hooked, case, objective):
     reference = models.build_hf(case.architecture)
-    bos = bool(hooked.cfg.default_prepend_bos)
+    bos = own_bos(hooked)
     reduce = {"sum": torch.sum, "mean": torch.mean, "last": lambda logprobs: logprobs[-1]}[objective]
     gaps = gl.preference(hooked, PAIRS, objective=objective, progress=False).gaps
     for pair, gap in zip(PAIRS, gaps.tolist(), strict=True):

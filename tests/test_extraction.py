@@ -8,7 +8,7 @@ import torch
 
 import grains_lens as gl
 from tests import models
-from tests.oracles import PAIRS, block_input, same_state, state_of
+from tests.oracles import PAIRS, block_input, own_bos, same_state, state_of
 
 UNK = 1
 
@@ -128,7 +128,7 @@ def test_residual_norm_is_the_median_over_content_tokens(hooked):
     lengths = [[] for _ in range(models.N_LAYERS)]
     for pair in PAIRS:
         ids = hooked.tokenizer(pair.prompt, add_special_tokens=False)["input_ids"]
-        bos = [hooked.tokenizer.bos_token_id] if hooked.cfg.default_prepend_bos else []
+        bos = [hooked.tokenizer.bos_token_id] if own_bos(hooked) else []
         with torch.no_grad():
             _, cache = hooked.run_with_cache(torch.tensor([bos + ids]))
         for layer, collected in enumerate(lengths):

@@ -12,7 +12,7 @@ from grains_lens import PreferencePair
 from grains_lens.baselines import correlated_features
 from grains_lens.baselines.features import Tally
 from tests import models
-from tests.oracles import PAIRS, full_ids, same_state, state_of
+from tests.oracles import PAIRS, full_ids, own_bos, same_state, state_of
 
 QUIET = {"progress": False, "batch_tokens": 120}
 MORE = [
@@ -44,7 +44,7 @@ def random_atoms(seed, n=20, d_model=models.D_MODEL):
 
 
 def naive_logprob(model, pair, answer):
-    ids, n_prompt = full_ids(model.tokenizer, pair.prompt, answer, bool(model.cfg.default_prepend_bos))
+    ids, n_prompt = full_ids(model.tokenizer, pair.prompt, answer, own_bos(model))
     with torch.no_grad():
         logprobs = model(torch.tensor([ids]))[0].double().log_softmax(dim=-1)
     return float(sum(logprobs[at - 1, ids[at]] for at in range(n_prompt, len(ids))))
@@ -71,9 +71,7 @@ def naive_writing(model, pairs):
     time, by transformer-lens alone."""
     streams = []
     for pair in pairs:
-        ids, n_prompt = full_ids(
-            model.tokenizer, pair.prompt, own_answer(model, pair), bool(model.cfg.default_prepend_bos)
-        )
+        ids, n_prompt = full_ids(model.tokenizer, pair.prompt, own_answer(model, pair), own_bos(model))
         with torch.no_grad():
             _, cache = model.run_with_cache(torch.tensor([ids]))
         streams.append(

@@ -13,7 +13,7 @@ from grains_lens.classes import is_hooked_transformer
 from grains_lens.finetune import training
 from grains_lens.finetune.adapter import adapted, trainable
 from tests import models
-from tests.oracles import PAIRS, full_ids, same_state, state_of
+from tests.oracles import PAIRS, full_ids, own_bos, same_state, state_of
 
 QUIET = {"progress": False, "batch_tokens": 120}
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
@@ -48,7 +48,7 @@ def tree(model):
 
 def naive_logprob(model, pair, answer):
     """log p(answer | prompt) from one unpadded pass over the whole text, with a graph."""
-    ids, n_prompt = full_ids(model.tokenizer, pair.prompt, answer, bool(model.cfg.default_prepend_bos))
+    ids, n_prompt = full_ids(model.tokenizer, pair.prompt, answer, own_bos(model))
     logprobs = model(torch.tensor([ids])).float().log_softmax(dim=-1)[0, n_prompt - 1 : -1]
     return logprobs.gather(-1, torch.tensor(ids[n_prompt:])[:, None]).sum()
 

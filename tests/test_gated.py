@@ -14,7 +14,7 @@ from grains_lens.baselines.gradient import steering_edits
 from grains_lens.baselines.training import Schedule, Training
 from grains_lens.objective import encode_for
 from tests import models
-from tests.oracles import PAIRS, full_ids, random_vectors, same_state, state_of
+from tests.oracles import PAIRS, full_ids, own_bos, random_vectors, same_state, state_of
 
 QUIET = {"progress": False}
 RANK = 3
@@ -127,7 +127,7 @@ def naive_loss(model, weights, added, beta, kl_weight):
         return hook_fn
 
     hooks = [(f"blocks.{layer}.hook_resid_post", gate(layer)) for layer in range(models.N_LAYERS)]
-    bos = bool(model.cfg.default_prepend_bos)
+    bos = own_bos(model)
 
     def logprobs(ids, fwd_hooks):
         return model.run_with_hooks(torch.tensor([ids]), fwd_hooks=fwd_hooks)[0].log_softmax(dim=-1)
@@ -226,7 +226,7 @@ def planted(directions):
 
 def openness_at_the_end(model, gate, prompt, layer):
     """γ [d_model] at a prompt's last token, as the model is without steering."""
-    ids, n_prompt = full_ids(model.tokenizer, prompt, "", bool(model.cfg.default_prepend_bos))
+    ids, n_prompt = full_ids(model.tokenizer, prompt, "", own_bos(model))
     with torch.no_grad():
         _, cache = model.run_with_cache(torch.tensor([ids[:n_prompt]]))
     return gate.openness(cache["resid_post", layer][0, -1])

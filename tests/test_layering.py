@@ -31,6 +31,7 @@ LAYERS = {
     ),
     **dict.fromkeys(
         [
+            "bos",
             "chats",
             "controlvector",
             "directions",

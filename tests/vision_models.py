@@ -266,7 +266,7 @@ def hf_inputs(model: VisionModel, pair: PreferencePair, answer: str) -> tuple[di
         for grid in made.get("image_grid_thw", []):
             text = text.replace("<|image_pad|>", "!" * (int(grid.prod()) // 4), 1)
         text = text.replace("!", "<|image_pad|>")
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
+        ids = tokenizer(text, return_tensors="pt")["input_ids"]
         if images is not None:
             made["mm_token_type_ids"] = (ids == model.plain.config.image_token_id).int()
         return {"input_ids": ids, **made}, ids.shape[1] - n_answer

@@ -14,6 +14,7 @@ from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
 from .. import seam
+from ..bos import puts_bos_first
 from ..classes import is_plain
 from ..encoding import Encoded, PromptFormat, encode
 from ..evaluation import score_answers
@@ -244,6 +245,7 @@ def _encoded(
         return encode_for(model, pairs, prompt_format)
     if tokenizer is None:
         raise ValueError("a plain transformers model has no tokenizer with it: pass tokenizer=....")
-    own_habit = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
     n_ctx = int(model.config.get_text_config().max_position_embeddings)
-    return encode(tokenizer, pairs, prompt_format=prompt_format, prepend_bos=own_habit, n_ctx=n_ctx)
+    return encode(
+        tokenizer, pairs, prompt_format=prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
+    )
