@@ -6,15 +6,17 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from . import runs, study
-from .tables import shown
+from . import lines, runs, study
+from .tables import printable, shown
 
 STYLE = """
 :root { color-scheme: light dark; --text: #1c1c1c; --faint: #5f5f5f; --ground: #ffffff;
@@ -37,33 +39,72 @@ summary { cursor: pointer; } pre { font-size: 0.8rem; white-space: pre-wrap; }
 """
 
 
-def write_report(directory: Path, out: Path) -> Path:
-    """Gather the runs in a directory. Raises ValueError if it holds none."""
-    found = {path.stem: runs.read(path) for path in sorted(directory.glob("*.jsonl"))}
-    if not found:
+_CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A page that was written, and the files that it could not show, each with the reason."""
+
+    page: Path
+    refused: Mapping[Path, str]
+
+
+def write_report(directory: Path, out: Path, studies: Sequence[str] = ()) -> Gathered:
+    """Gather the runs in a directory, and list those that cannot be read.
+
+    `studies` names the modules of studies of your own, which are imported; a run of any other is refused, since
+    what a file names is never imported. Raises ValueError if the directory holds no run.
+    """
+    known = {name: study.load(name) for name in (*study.names(), *studies)}
+    paths = sorted(directory.glob("*.jsonl"))
+    if not paths:
         raise ValueError(f"{directory} holds no runs (*.jsonl): run a study first, with --out {directory}.")
-    contents = " · ".join(f'<a href="#{html.escape(name)}">{html.escape(name)}</a>' for name in found)
-    sections = "\n".join(_section(name, run) for name, run in found.items())
-    date = datetime.now(timezone.utc).isoformat(timespec="minutes")
+    sections: dict[str, str] = {}
+    refused: dict[Path, str] = {}
+    for path in paths:
+        try:
+            sections[path.stem] = _section(path, runs.read(path), known)
+        except (ValueError, OSError) as error:
+            refused[path] = str(error)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(
-        f"""<!doctype html>
+    out.write_text(_page(sections, refused), encoding="utf-8")
+    return Gathered(out, refused)
+
+
+def _page(sections: Mapping[str, str], refused: Mapping[Path, str]) -> str:
+    contents = " · ".join(f'<a href="#{html.escape(name)}">{html.escape(name)}</a>' for name in sections)
+    listed = "".join(f"<li>{html.escape(printable(reason))}</li>" for reason in refused.values())
+    bad = f"<section><h2>Not shown</h2><ul>{listed}</ul></section>" if refused else ""
+    body = "\n".join([*sections.values(), bad])
+    date = datetime.now(timezone.utc).isoformat(timespec="minutes")
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>grains_lens: studies</title><style>{STYLE}</style></head><body>
 <h1>grains_lens: studies</h1>
 <p class="faint">Gathered {date}. Numbers in brackets are 95% bootstrap intervals over models and
 draws of pairs.</p>
 <nav>{contents}</nav>
-{sections}
+{body}
 </body></html>
-""",
-        encoding="utf-8",
-    )
-    return out
+"""
 
 
-def _section(name: str, run: runs.Run) -> str:
-    asked = study.load(run.study)
+def _section(path: Path, run: runs.Run, known: Mapping[str, study.Study]) -> str:
+    if run.study not in known:
+        raise ValueError(
+            f"{path} is a run of {run.study[:80]!r}, which is none of the studies here. If it is a module of your own, "
+            "name it: --studies MODULE."
+        )
+    try:
+        return _shown(path.stem, run, known[run.study])
+    except Exception as error:
+        # The rows come from a file: whatever they do to a study's table, the other runs are shown.
+        reason = f"{type(error).__name__}: {error}"[: lines.LONGEST_REASON]
+        raise ValueError(f"{path}: {run.study} makes no table of its rows ({reason}).") from error
+
+
+def _shown(name: str, run: runs.Run, asked: study.Study) -> str:
     cells = f"{len(run.finished)} of {run.wanted} cells" + (
         ", unfinished" if len(run.finished) < run.wanted else ""
     )
@@ -90,7 +131,9 @@ def _made_with(sessions: Sequence[Mapping[str, Any]]) -> str:
 def _figure(asked: study.Study, frame: pd.DataFrame, name: str) -> str:
     buffer = io.BytesIO()
     asked.figure(frame).savefig(buffer, format="svg")
-    data = base64.b64encode(buffer.getvalue()).decode()
+    # XML knows no control characters, not even escaped.
+    drawn = _CONTROL.sub("\ufffd", buffer.getvalue().decode())
+    data = base64.b64encode(drawn.encode()).decode()
     # As an image: the identifiers inside one SVG then cannot meet those of another.
     return f'<figure><img alt="{html.escape(name)}" src="data:image/svg+xml;base64,{data}"></figure>'
 

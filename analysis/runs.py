@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +23,11 @@ from typing import Any
 
 import pandas as pd
 
-FORMAT = 1
+from . import lines
+from .lines import FORMAT
+
+LARGEST = 2**30
+"""Bytes that are read of a file."""
 PACKAGES = ("grains-lens", "torch", "transformers", "transformer-lens", "numpy", "pandas", "joblib")
 
 
@@ -39,10 +44,13 @@ class Run:
 
     def frame(self) -> pd.DataFrame:
         """All rows, each with the fields of its cell; in the order of the cells, not of their finishing."""
-        done = sorted(
-            self.finished, key=lambda one: [(value is None, value) for value in one["cell"].values()]
-        )
+        done = sorted(self.finished, key=lambda one: [_rank(value) for value in one["cell"].values()])
         return pd.DataFrame([{**one["cell"], **row} for one in done for row in one["rows"]])
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    """Numbers before text before nothing: a damaged file may hold all three under one name."""
+    return value is None, isinstance(value, str), value
 
 
 def plain(value: Any) -> dict[str, Any]:
@@ -169,16 +177,17 @@ def _version(package: str) -> str:
 
 def _parse(path: Path) -> tuple[Run | None, int]:
     """The run, None if there is no complete header, and how many bytes of the file are complete lines."""
-    content = path.read_bytes()
+    content = _content(path)
     complete = content.rfind(b"\n") + 1
-    lines = [
-        _line(path, number, line) for number, line in enumerate(content[:complete].splitlines(), start=1)
-    ]
-    if not lines:
+    numbered = enumerate(content[:complete].splitlines(), start=1)
+    found = [(f"{path}, line {number}", line) for number, line in numbered]
+    if not found:
         return None, complete
-    header, *rest = lines
+    values = [(where, lines.parse(line, where)) for where, line in found]
+    header, *rest = (value for _, value in values)
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no run of a study (format {FORMAT}).")
+    lines.check(values)
     begun = {name: header[name] for name in ("revision", "versions", "date")}
     sessions = [begun, *(line["resumed"] for line in rest if "resumed" in line)]
     finished = [line for line in rest if "cell" in line]
@@ -186,16 +195,21 @@ def _parse(path: Path) -> tuple[Run | None, int]:
     return Run(header["study"], header["settings"], sessions, finished, wanted), complete
 
 
-def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _content(path: Path) -> bytes:
+    """What a regular file holds: a pipe would keep the reader waiting, a device would never end."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}, line {number}, is damaged: {error}. Restore the file, or remove it."
-        ) from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}, line {number}, is no line of a run.")
-    return value
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path} is no run of a study: it is no regular file.")
+        if status.st_size > LARGEST:
+            raise ValueError(
+                f"{path} has {status.st_size:,} bytes: no run of a study has more than {LARGEST:,}."
+            )
+        with open(opened, "rb", closefd=False) as file:
+            return file.read(LARGEST)
+    finally:
+        os.close(opened)
 
 
 def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,14 @@ def text(value: object) -> str:
     return f"{value:.2e}" if abs(value) < 5e-4 else f"{value:.3f}" if abs(value) < 100 else f"{value:.4g}"
 
 
+def printable(value: object) -> str:
+    """Text for a terminal: control characters, which would steer it, are written as escapes; lines stay lines."""
+    return "".join(
+        one if one.isprintable() or one == "\n" else one.encode("unicode_escape").decode()
+        for one in str(value)
+    )
+
+
 def _with_interval(value: float, low: float, high: float) -> str:
     if np.isnan(value):
         return ""

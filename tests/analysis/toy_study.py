@@ -46,4 +46,5 @@ def figure(frame):
     figure, (axes,) = plots.panels(1, width=plots.COLUMN)
     answer = table(frame)
     plots.bars(axes, answer, "gain", range(len(answer)))
+    axes.set_xticks(range(len(answer)), answer["part"])
     return figure
