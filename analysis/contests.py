@@ -17,6 +17,7 @@ import numpy as np
 
 import grains_lens as gl
 
+from .choosing import highest, worst
 from .subjects import Bench
 
 Questions = Sequence[gl.MultipleChoice]
@@ -78,7 +79,7 @@ class Trial:
 
 def best(trials: Sequence[Trial], charge: float) -> Trial:
     """The trial with the highest score, the gentlest of equals."""
-    return max(trials, key=lambda trial: (round(trial.score(charge), 9), -trial.effort))
+    return highest(trials, lambda trial: trial.score(charge), lambda trial: trial.effort)
 
 
 def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) ->
         "base": base[""],
         "accuracy": now[""],
         "gain": now[""] - base[""],
-        "cost": max([0.0, *drops.values()]),
+        "cost": worst(drops.values()),
         **{f"drop_{name}": drop for name, drop in drops.items()},
     }
 
@@ -183,7 +184,7 @@ def context_trials(
     for config, effort, context in contexts:
         with context():
             now = paper.accuracies(model)
-        cost = max([0.0, *(base[name] - now[name] for name in paper.keep)])
+        cost = worst(base[name] - now[name] for name in paper.keep)
         trials.append(Trial(config, now[""], cost, effort, context))
     return trials
 

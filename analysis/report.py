@@ -63,10 +63,11 @@ def write_report(directory: Path, out: Path, studies: Sequence[str] = ()) -> Gat
     sections: dict[str, str] = {}
     refused: dict[Path, str] = {}
     for path in paths:
-        try:
-            sections[path.stem] = _section(path, runs.read(path), known)
-        except (ValueError, OSError) as error:
-            refused[path] = str(error)
+        section, reason = _tried(path, known)
+        if reason:
+            refused[path] = reason
+        else:
+            sections[path.stem] = section
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(_page(sections, refused), encoding="utf-8")
     return Gathered(out, refused)
@@ -88,6 +89,14 @@ draws of pairs.</p>
 {body}
 </body></html>
 """
+
+
+def _tried(path: Path, known: Mapping[str, study.Study]) -> tuple[str, str]:
+    """A file's part of the page, or why there is none: one of the two is empty."""
+    try:
+        return _section(path, runs.read(path), known), ""
+    except (ValueError, OSError) as error:
+        return "", str(error)
 
 
 def _section(path: Path, run: runs.Run, known: Mapping[str, study.Study]) -> str:

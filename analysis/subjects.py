@@ -40,6 +40,8 @@ class Subject:
     """Model seeds of the world."""
     behaviours: tuple[str, ...] = ()
     """Behaviours to study; none means all."""
+    n_behaviours: int | None = None
+    """Where no behaviours are named: how many of them to study, the first ones."""
     model: str | None = None
     """A saved model's directory or a hub name, instead of a world; needs --pairs and --questions."""
     pairs: tuple[Path, ...] = ()
@@ -58,7 +60,9 @@ class Subject:
         for name in self.behaviours:
             if name not in known:
                 raise ValueError(f"behaviours={name!r} is not one of {', '.join(known)}.")
-        return list(self.behaviours) or known
+        if self.n_behaviours is not None and self.n_behaviours < 1:
+            raise ValueError(f"n_behaviours={self.n_behaviours} must be at least 1.")
+        return list(self.behaviours) or known[: self.n_behaviours]
 
     def model_seeds(self) -> tuple[int, ...]:
         """The seeds of the models there are; a local model counts as seed 0."""

@@ -57,7 +57,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     Exam(n_dev=8, n_test=12, n_keep=2, n_keep_test=2),
     Grid(budget=2, steps=(1, 2), vector_steps=1),
     n_pairs=4,

@@ -52,7 +52,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     steps=(2, 10),
     reference=30,
     n_pairs=3,
