@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def highest(items: Iterable[T], score: Callable[[T], float], effort: Callable[[T], float] = lambda _: 0.0) -> T:
+def highest(
+    items: Iterable[T], score: Callable[[T], float], effort: Callable[[T], float] = lambda _: 0.0
+) -> T:
     """The item with the highest score, of equal ones (to nine digits) that of least effort, of those the first.
 
     Raises ValueError for a score that is NaN, naming the item.
@@ -33,6 +35,7 @@ def worst(drops: Iterable[float]) -> float:
 def _number(score: float, item: Any) -> float:
     if math.isnan(score):
         raise ValueError(
-            f"nothing can be chosen by a score that is nan, that of {str(item)[:200]}: try smaller strengths, or float32."
+            f"nothing can be chosen by a score that is nan, that of {str(item)[:200]}: try smaller strengths, "
+            "or float32."
         )
     return score

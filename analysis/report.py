@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from . import lines, runs, study
+from .files import without_folders
 from .tables import printable, shown
 
 STYLE = """
@@ -122,13 +123,23 @@ def _shown(name: str, run: runs.Run, asked: study.Study) -> str:
         body = "<p>No cell is finished yet.</p>"
     else:
         body = f"{_figure(asked, frame, name)}\n{_table(asked.table(frame))}"
+    settings = json.dumps(_without_places(run.settings), indent=1)
     return f"""<section><h2 id="{html.escape(name)}">{html.escape(name)}</h2>
 <p><strong>{html.escape(asked.QUESTION)}</strong></p>
 <p class="faint">{html.escape(_made_with(run.sessions))} {cells}, {len(frame)} rows.</p>
 {body}
-<details><summary>Settings</summary><pre>{html.escape(json.dumps(run.settings, indent=1))}</pre></details>
+<details><summary>Settings</summary><pre>{html.escape(settings)}</pre></details>
 <details><summary>Versions</summary><pre>{html.escape(json.dumps(list(run.sessions), indent=1))}</pre></details>
 </section>"""
+
+
+def _without_places(value: Any) -> Any:
+    """Settings for others to read: of a path that is absolute (in files of before) the last name alone."""
+    if isinstance(value, Mapping):
+        return {name: _without_places(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    return without_folders(value) if isinstance(value, str) else value
 
 
 def _made_with(sessions: Sequence[Mapping[str, Any]]) -> str:

@@ -31,7 +31,7 @@ def row(score):
 def test_a_score_that_is_nan_is_refused_wherever_it_stands(scores):
     with pytest.raises(ValueError, match="gave nan"):
         best([trial(score) for score in scores], charge=1.0)
-    with pytest.raises(ValueError, match="score is nan|score that is nan"):
+    with pytest.raises(ValueError, match="score that is nan"):
         best_of([row(score) for score in scores])
     with pytest.raises(ValueError, match="first-order gain"):
         ranked(scores, "first-order gain")

@@ -22,6 +22,7 @@ MODULES = {
 STUDIES = sorted(name for name in MODULES if name.startswith("studies.") and not name.endswith("__init__"))
 # What moves cells and rows about knows no model, and no study.
 MACHINERY = (
+    "files",
     "lines",
     "runs",
     "running",

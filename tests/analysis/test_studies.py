@@ -82,7 +82,9 @@ def local(tmp_path_factory):
         for kind, lines in (("pairs", pairs), ("questions", asked)):
             (where / kind).mkdir(exist_ok=True)
             (where / kind / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    files = [[str(where / kind / f"{name}.jsonl") for name in ("one", "two")] for kind in ("pairs", "questions")]
+    files = [
+        [str(where / kind / f"{name}.jsonl") for name in ("one", "two")] for kind in ("pairs", "questions")
+    ]
     return ["--model", str(where / "tiny"), "--pairs", *files[0], "--questions", *files[1]]
 
 
