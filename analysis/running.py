@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,24 +58,12 @@ def measure(name: str, cell: Any, settings: Any) -> tuple[Any, list[Row]]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Workers share the machine's cores, one each. The last thread to leave gives back what the first one found."""
+    """Workers share the machine's cores, one each."""
     import torch
 
-    global _inside, _before
-    with _lock:
-        if not _inside:
-            _before = torch.get_num_threads()
-        _inside += 1
-        # Some builds keep the number for each thread.
-        torch.set_num_threads(1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         yield
     finally:
-        with _lock:
-            _inside -= 1
-            if not _inside:
-                torch.set_num_threads(_before)
-
-
-_lock = threading.Lock()
-_inside, _before = 0, 1
+        torch.set_num_threads(before)

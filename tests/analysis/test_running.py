@@ -7,17 +7,14 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
-from analysis import running, runs
+from analysis import runs
 from analysis.running import run
 from tests.analysis import toy_study
 
@@ -68,9 +65,7 @@ def start(command):
 def test_workers_of_a_killed_driver_end_within_seconds_in_the_middle_of_a_cell(tmp_path):
     """Those of loky: Dask's own workers see by themselves that their driver is gone."""
     flags = ["--out", str(tmp_path / "run"), "--jobs", "2"]
-    driver = start(
-        [sys.executable, "-m", "analysis", TOY, *flags, "--seconds", "300", "--traces", str(tmp_path)]
-    )
+    driver = start([sys.executable, "-m", "analysis", TOY, *flags, "--seconds", "300", "--traces", str(tmp_path)])
     try:
         wait_until(lambda: len(list(tmp_path.glob("*-*-*"))) == 2, seconds=120)
         workers = {int(path.name.split("-")[0]) for path in tmp_path.glob("*-*-*")}
@@ -146,26 +141,3 @@ def test_what_cannot_run_is_refused_before_a_file_is_made(settings, jobs, messag
     with pytest.raises(ValueError, match=message):
         run(TOY, settings, tmp_path / "toy.jsonl", jobs=jobs, progress=False)
     assert not list(tmp_path.iterdir())
-
-
-def test_threads_that_overlap_leave_torch_the_threads_it_had():
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    entered, left = threading.Barrier(2), threading.Event()
-
-    def second():
-        with running.one_thread():
-            entered.wait(timeout=30)
-            left.wait(timeout=30)
-            return torch.get_num_threads()
-
-    try:
-        with ThreadPoolExecutor(1) as pool:
-            with running.one_thread():
-                other = pool.submit(second)
-                entered.wait(timeout=30)
-            left.set()
-            assert other.result(timeout=30) == 1
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)

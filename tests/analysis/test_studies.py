@@ -75,7 +75,12 @@ def local(tmp_path_factory):
     build_hf("llama").save_pretrained(where / "tiny")
     load_tokenizer(where).save_pretrained(where / "tiny")
     for at, name in enumerate(("one", "two")):
-        pairs = [{"prompt": ask(40 * at + n), "chosen": "bread", "rejected": "moss"} for n in range(8)]
+        # In either order: of some pairs the model prefers the rejected answer.
+        sides = [
+            dict(zip(("chosen", "rejected"), ("bread", "moss")[:: 1 - 2 * (n % 2)], strict=True))
+            for n in range(8)
+        ]
+        pairs = [{"prompt": ask(40 * at + n), **side} for n, side in enumerate(sides)]
         asked = [
             {"prompt": ask(100 + 40 * at + n), "choices": ["milk", "salt"], "label": n % 2} for n in range(24)
         ]
