@@ -236,15 +236,21 @@ def test_what_one_thread_attributed_is_not_cleared_nor_used_by_another(monkeypat
     model = mine.bench.model
     assert mine.attributions == [model]
     assert on_thread(lambda: other.attributions) == [other.bench.model]
+    assert mine.attributions == [model]
+    assert calls == [model, other.bench.model]
     assert on_thread(lambda: mine.attributions) == [model]
-    assert mine.attributions == mine.attributions == [model]
     assert calls == [model, other.bench.model, model]
 
 
 def test_what_was_kept_for_a_model_that_is_gone_is_not_anothers(monkeypatch):
     """Python gives the number of an object that is gone to the next one."""
     monkeypatch.setattr(contests.gl, "attribute", lambda model, *_, **__: [weakref.ref(model)])
-    for _ in range(20):
+    before = set()
+    for _ in range(2000):
         lesson = a_lesson(Model(), 0)
         assert lesson.attributions[0]() is lesson.bench.model
+        if id(lesson.bench.model) in before:
+            return
+        before.add(id(lesson.bench.model))
         del lesson
+    pytest.skip("no number came twice")

@@ -65,7 +65,9 @@ def start(command):
 def test_workers_of_a_killed_driver_end_within_seconds_in_the_middle_of_a_cell(tmp_path):
     """Those of loky: Dask's own workers see by themselves that their driver is gone."""
     flags = ["--out", str(tmp_path / "run"), "--jobs", "2"]
-    driver = start([sys.executable, "-m", "analysis", TOY, *flags, "--seconds", "300", "--traces", str(tmp_path)])
+    driver = start(
+        [sys.executable, "-m", "analysis", TOY, *flags, "--seconds", "300", "--traces", str(tmp_path)]
+    )
     try:
         wait_until(lambda: len(list(tmp_path.glob("*-*-*"))) == 2, seconds=120)
         workers = {int(path.name.split("-")[0]) for path in tmp_path.glob("*-*-*")}
