@@ -10,6 +10,8 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
+from grains_lens.errors import printable
+
 from . import study
 from .backends import Backend
 from .files import write_figure, write_text
@@ -52,6 +54,9 @@ class Report:
     """Directory that runs were written to."""
     out: Path | None = None
     """The page to write; by default report.html beside the runs."""
+    studies: tuple[str, ...] = ()
+    """Modules of studies of your own that runs may be of; they are imported. A run of any other study is listed as
+    not shown."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -61,11 +66,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if name in ("-h", "--help"):
             print(listing())
         elif name == "report":
-            print(report(tyro.cli(Report, args=rest, prog="python -m analysis report")))
+            print(printable(report(tyro.cli(Report, args=rest, prog="python -m analysis report")), keep="\n"))
         else:
             run_study(name, parse(name, rest))
     except (ValueError, RuntimeError, ImportError, OSError) as error:
-        raise SystemExit(f"analysis: {error}") from error
+        raise SystemExit(printable(f"analysis: {error}", keep="\n")) from error
 
 
 def listing() -> str:
@@ -104,8 +109,12 @@ def run_study(name: str, command: Command[Any]) -> None:
 
 
 def report(command: Report) -> Path:
-    """Write the page, and say where."""
-    return write_report(command.runs, command.out or command.runs / "report.html")
+    """Write the page, and say where. Raises ValueError, once it is written, that lists the files it does not show."""
+    made = write_report(command.runs, command.out or command.runs / "report.html", command.studies)
+    if made.refused:
+        listed = "\n".join(f"  {reason}" for reason in made.refused.values())
+        raise ValueError(f"{made.page} is written, without {len(made.refused)} files:\n{listed}")
+    return made.page
 
 
 if __name__ == "__main__":

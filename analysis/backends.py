@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -27,12 +29,28 @@ def workers(backend: Backend, jobs: int, address: str | None = None) -> Iterator
         with _ray(jobs, address), joblib.parallel_config("ray", n_jobs=jobs):
             yield
     elif backend == "loky":
-        # Workers whose driver was killed find out by having nothing to do.
-        with joblib.parallel_config("loky", n_jobs=jobs, idle_worker_timeout=30):
+        with joblib.parallel_config(
+            "loky", n_jobs=jobs, idle_worker_timeout=30, initializer=follow, initargs=(os.getpid(),)
+        ):
             yield
     else:
         with joblib.parallel_config(backend, n_jobs=jobs):
             yield
+
+
+def follow(driver: int) -> None:
+    """End this worker within a second of its driver, the process that started it, however that one ends.
+
+    A killed driver cannot tell its workers, and one in the middle of a cell would measure on for nobody. Dask's
+    workers look for themselves.
+    """
+
+    def look() -> None:
+        while os.getppid() == driver:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=look, daemon=True, name="follow").start()
 
 
 def results(backend: Backend, jobs: int, calls: Sequence[tuple[Callable[..., Any], Any]]) -> Iterator[Any]:

@@ -8,6 +8,8 @@ model in. The best of them, or doing nothing, is then judged once on the test sp
 from __future__ import annotations
 
 import functools
+import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import numpy as np
 
 import grains_lens as gl
 
+from .choosing import highest, worst
 from .subjects import Bench
 
 Questions = Sequence[gl.MultipleChoice]
@@ -78,7 +81,7 @@ class Trial:
 
 def best(trials: Sequence[Trial], charge: float) -> Trial:
     """The trial with the highest score, the gentlest of equals."""
-    return max(trials, key=lambda trial: (round(trial.score(charge), 9), -trial.effort))
+    return highest(trials, lambda trial: trial.score(charge), lambda trial: trial.effort)
 
 
 def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) ->
         "base": base[""],
         "accuracy": now[""],
         "gain": now[""] - base[""],
-        "cost": max([0.0, *drops.values()]),
+        "cost": worst(drops.values()),
         **{f"drop_{name}": drop for name, drop in drops.items()},
     }
 
@@ -183,7 +186,7 @@ def context_trials(
     for config, effort, context in contexts:
         with context():
             now = paper.accuracies(model)
-        cost = max([0.0, *(base[name] - now[name] for name in paper.keep)])
+        cost = worst(base[name] - now[name] for name in paper.keep)
         trials.append(Trial(config, now[""], cost, effort, context))
     return trials
 
@@ -227,7 +230,7 @@ class Lesson:
     @property
     def attributions(self) -> Sequence[gl.TokenAttribution]:
         """Integrated gradients with steps enough for complete scores."""
-        return _attributions(id(self.bench.model), self)
+        return _attributions(self)
 
     def grains(self, aggregate: Any, *, k: int = 3) -> gl.SteeringVectors:
         """GrAInS from these attributions."""
@@ -236,20 +239,29 @@ class Lesson:
         )  # fmt: skip
 
 
-_kept: dict[tuple[int, Any], Sequence[gl.TokenAttribution]] = {}
+class _Kept(threading.local):
+    """What this thread attributed last: each thread has models, and cells, of its own."""
+
+    model: Callable[[], Any] = staticmethod(lambda: None)
+    """A weak reference: a number of a model that is gone could be that of another one."""
+    key: Any = None
+    attributions: Sequence[gl.TokenAttribution] = ()
 
 
-def _attributions(model: int, lesson: Lesson) -> Sequence[gl.TokenAttribution]:
+_kept = _Kept()
+
+
+def _attributions(lesson: Lesson) -> Sequence[gl.TokenAttribution]:
     # The methods of a cell come one after the other: what the last of them attributed is kept.
     # Pictures cannot be looked up; the draw and the texts say which pairs these are.
-    cell, texts = lesson.bench.cell, tuple((one.prompt, one.chosen, one.rejected) for one in lesson.pairs)
-    key = (model, (cell.behaviour, cell.draw, texts))
-    if key not in _kept:
-        _kept.clear()
-        _kept[key] = gl.attribute(
-            lesson.bench.model, lesson.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
+    model, cell = lesson.bench.model, lesson.bench.cell
+    key = cell.behaviour, cell.draw, tuple((one.prompt, one.chosen, one.rejected) for one in lesson.pairs)
+    if _kept.model() is not model or _kept.key != key:
+        attributions = gl.attribute(
+            model, lesson.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
         )  # fmt: skip
-    return _kept[key]
+        _kept.model, _kept.key, _kept.attributions = weakref.ref(model), key, attributions
+    return _kept.attributions
 
 
 def check_splits(bench: Bench, lesson: Lesson) -> None:

@@ -66,6 +66,8 @@ def fit_dictionary(
     activations, less their mean, and encoder as decoder, which leaves few features dead without an auxiliary loss; the
     learning rate falls to 0 over the last third. The same seed gives the same dictionary.
     """
+    if not bool(activations.isfinite().all()):
+        raise ValueError("activations are not all finite: no dictionary can be fitted to them.")
     generator = torch.Generator().manual_seed(seed)
     centre = activations.mean(dim=0)
     scale = (activations - centre).square().mean().sqrt().clamp(min=1e-12)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,8 @@ def resampled_means(
     sizes = np.array([len(group) for group in values])
     if len(values) == 0 or sizes.min() == 0:
         raise ValueError("values hold an empty group: leave out what was not measured.")
+    if not all(np.isfinite(group).all() for group in values):
+        raise ValueError("values hold NaN or infinities: leave out what was not measured.")
     padded = np.zeros((len(values), sizes.max()))
     for row, group in zip(padded, values, strict=True):
         row[: len(group)] = group
@@ -56,17 +59,26 @@ def estimates(
     """For each combination of `by`: the mean of each of `values`, with `_low` and `_high`, the ends of its interval.
 
     `within` names the columns of the models and of what is drawn anew for each; rows that share both are averaged
-    first. Combinations stand in the order in which they first come. NaN values are left out.
+    first. Combinations stand in the order in which they first come. NaN values are left out; where a combination has
+    some and others not, its mean is over fewer cells than its neighbours', and a warning says so.
     """
-    table = []
+    table, partly = [], []
     for combination, group in frame.groupby(list(by), sort=False):
         row = dict(zip(by, combination, strict=True))
         for value in values:
             nested = nest(group, value, within)
+            missing = int(group[value].isna().sum())
+            if 0 < missing < len(group):
+                partly.append(
+                    f"{value} in {missing} of {len(group)} rows of {', '.join(map(str, combination))}"
+                )
             low, high = hierarchical_interval(nested) if nested else (float("nan"), float("nan"))
             middle = float(np.mean([np.mean(one) for one in nested])) if nested else float("nan")
             row |= {value: middle, f"{value}_low": low, f"{value}_high": high}
         table.append(row)
+    if partly:
+        more = f" and {len(partly) - 3} more" if len(partly) > 3 else ""
+        warnings.warn(f"missing: {'; '.join(partly[:3])}{more}. Means are over the other rows.", stacklevel=2)
     return pd.DataFrame(table)
 
 

@@ -6,15 +6,20 @@ import base64
 import html
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from . import runs, study
+from grains_lens.errors import printable
+
+from . import lines, runs, study
 from .files import write_text
+from .paths import without_folders
 from .tables import shown
 
 STYLE = """
@@ -38,33 +43,80 @@ summary { cursor: pointer; } pre { font-size: 0.8rem; white-space: pre-wrap; }
 """
 
 
-def write_report(directory: Path, out: Path) -> Path:
-    """Gather the runs in a directory. Raises ValueError if it holds none."""
-    found = {path.stem: runs.read(path) for path in sorted(directory.glob("*.jsonl"))}
-    if not found:
+_CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """A page that was written, and the files that it could not show, each with the reason."""
+
+    page: Path
+    refused: Mapping[Path, str]
+
+
+def write_report(directory: Path, out: Path, studies: Sequence[str] = ()) -> Gathered:
+    """Gather the runs in a directory, and list those that cannot be read.
+
+    `studies` names the modules of studies of your own, which are imported; a run of any other is refused, since
+    what a file names is never imported. Raises ValueError if the directory holds no run.
+    """
+    known = {name: study.load(name) for name in (*study.names(), *studies)}
+    paths = sorted(directory.glob("*.jsonl"))
+    if not paths:
         raise ValueError(f"{directory} holds no runs (*.jsonl): run a study first, with --out {directory}.")
-    contents = " · ".join(f'<a href="#{html.escape(name)}">{html.escape(name)}</a>' for name in found)
-    sections = "\n".join(_section(name, run) for name, run in found.items())
+    sections: dict[str, str] = {}
+    refused: dict[Path, str] = {}
+    for path in paths:
+        section, reason = _tried(path, known)
+        if reason:
+            refused[path] = reason
+        else:
+            sections[path.stem] = section
+    write_text(out, _page(sections, refused), argument="--out")
+    return Gathered(out, refused)
+
+
+def _page(sections: Mapping[str, str], refused: Mapping[Path, str]) -> str:
+    contents = " · ".join(f'<a href="#{html.escape(name)}">{html.escape(name)}</a>' for name in sections)
+    listed = "".join(f"<li>{html.escape(printable(reason))}</li>" for reason in refused.values())
+    bad = f"<section><h2>Not shown</h2><ul>{listed}</ul></section>" if refused else ""
+    body = "\n".join([*sections.values(), bad])
     date = datetime.now(timezone.utc).isoformat(timespec="minutes")
-    write_text(
-        out,
-        f"""<!doctype html>
+    return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>grains_lens: studies</title><style>{STYLE}</style></head><body>
 <h1>grains_lens: studies</h1>
 <p class="faint">Gathered {date}. Numbers in brackets are 95% bootstrap intervals over models and
 draws of pairs.</p>
 <nav>{contents}</nav>
-{sections}
+{body}
 </body></html>
-""",
-        argument="--out",
-    )
-    return out
+"""
 
 
-def _section(name: str, run: runs.Run) -> str:
-    asked = study.load(run.study)
+def _tried(path: Path, known: Mapping[str, study.Study]) -> tuple[str, str]:
+    """A file's part of the page, or why there is none: one of the two is empty."""
+    try:
+        return _section(path, runs.read(path), known), ""
+    except (ValueError, OSError) as error:
+        return "", str(error)
+
+
+def _section(path: Path, run: runs.Run, known: Mapping[str, study.Study]) -> str:
+    if run.study not in known:
+        raise ValueError(
+            f"{path} is a run of {run.study[:80]!r}, which is none of the studies here. If it is a module of your own, "
+            "name it: --studies MODULE."
+        )
+    try:
+        return _shown(path.stem, run, known[run.study])
+    except Exception as error:
+        # The rows come from a file: whatever they do to a study's table, the other runs are shown.
+        reason = f"{type(error).__name__}: {error}"[: lines.LONGEST_REASON]
+        raise ValueError(f"{path}: {run.study} makes no table of its rows ({reason}).") from error
+
+
+def _shown(name: str, run: runs.Run, asked: study.Study) -> str:
     cells = f"{len(run.finished)} of {run.wanted} cells" + (
         ", unfinished" if len(run.finished) < run.wanted else ""
     )
@@ -73,13 +125,23 @@ def _section(name: str, run: runs.Run) -> str:
         body = "<p>No cell is finished yet.</p>"
     else:
         body = f"{_figure(asked, frame, name)}\n{_table(asked.table(frame))}"
+    settings = json.dumps(_without_places(run.settings), indent=1)
     return f"""<section><h2 id="{html.escape(name)}">{html.escape(name)}</h2>
 <p><strong>{html.escape(asked.QUESTION)}</strong></p>
 <p class="faint">{html.escape(_made_with(run.sessions))} {cells}, {len(frame)} rows.</p>
 {body}
-<details><summary>Settings</summary><pre>{html.escape(json.dumps(run.settings, indent=1))}</pre></details>
+<details><summary>Settings</summary><pre>{html.escape(settings)}</pre></details>
 <details><summary>Versions</summary><pre>{html.escape(json.dumps(list(run.sessions), indent=1))}</pre></details>
 </section>"""
+
+
+def _without_places(value: Any) -> Any:
+    """Settings for others to read: of a path that is absolute (in files of before) the last name alone."""
+    if isinstance(value, Mapping):
+        return {name: _without_places(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_without_places(one) for one in value]
+    return without_folders(value) if isinstance(value, str) else value
 
 
 def _made_with(sessions: Sequence[Mapping[str, Any]]) -> str:
@@ -91,7 +153,9 @@ def _made_with(sessions: Sequence[Mapping[str, Any]]) -> str:
 def _figure(asked: study.Study, frame: pd.DataFrame, name: str) -> str:
     buffer = io.BytesIO()
     asked.figure(frame).savefig(buffer, format="svg")
-    data = base64.b64encode(buffer.getvalue()).decode()
+    # XML knows no control characters, not even escaped.
+    drawn = _CONTROL.sub("\ufffd", buffer.getvalue().decode())
+    data = base64.b64encode(drawn.encode()).decode()
     # As an image: the identifiers inside one SVG then cannot meet those of another.
     return f'<figure><img alt="{html.escape(name)}" src="data:image/svg+xml;base64,{data}"></figure>'
 

@@ -6,6 +6,7 @@ at any moment loses no finished cell; what was half-written is cut off when it r
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import fcntl
 import functools
@@ -14,15 +15,21 @@ import json
 import math
 import os
 import platform
+import stat
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-FORMAT = 1
+from . import lines
+from .lines import FORMAT
+from .paths import named
+
+LARGEST = 2**30
+"""Bytes that are read of a file."""
 PACKAGES = ("grains-lens", "torch", "transformers", "transformer-lens", "numpy", "pandas", "joblib")
 
 
@@ -39,15 +46,30 @@ class Run:
 
     def frame(self) -> pd.DataFrame:
         """All rows, each with the fields of its cell; in the order of the cells, not of their finishing."""
-        done = sorted(
-            self.finished, key=lambda one: [(value is None, value) for value in one["cell"].values()]
-        )
+        done = sorted(self.finished, key=lambda one: [_rank(value) for value in one["cell"].values()])
         return pd.DataFrame([{**one["cell"], **row} for one in done for row in one["rows"]])
 
 
+def _rank(value: Any) -> tuple[Any, ...]:
+    """Numbers before text before nothing: a damaged file may hold all three under one name."""
+    return value is None, isinstance(value, str), value
+
+
 def plain(value: Any) -> dict[str, Any]:
-    """A frozen dataclass as JSON gives it back."""
-    return json.loads(json.dumps(asdict(value), default=str))
+    """A frozen dataclass as JSON gives it back. Paths are named by `files.named`; a dataclass in it that has a method
+    `recorded` is held as that says."""
+    return json.loads(json.dumps(_recorded(value), default=str))
+
+
+def _recorded(value: Any) -> Any:
+    if isinstance(value, Path):
+        return named(value)
+    if is_dataclass(value):
+        shown: Any = value.recorded() if hasattr(value, "recorded") else value
+        return {field.name: _recorded(getattr(shown, field.name)) for field in fields(shown)}
+    if isinstance(value, Mapping):
+        return {name: _recorded(one) for name, one in value.items()}
+    return [_recorded(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def key(cell: Any) -> str:
@@ -71,16 +93,19 @@ class RunFile:
 
     def __init__(self, path: Path, study: str, settings: Any, wanted: int) -> None:
         self.path, self.study, self.settings, self.wanted = path, study, plain(settings), wanted
+        # As older files hold them: with paths as they were given.
+        self._with_paths = json.loads(json.dumps(asdict(settings), default=str))
         self.done: set[str] = set()
         self._resumed = False
 
     def __enter__(self) -> RunFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
         try:
             self._claim()
             run, complete = _parse(self.path)
             os.ftruncate(self._file, complete)
+            self._complete = complete
             if run is None:
                 header = {
                     "format": FORMAT,
@@ -89,6 +114,7 @@ class RunFile:
                     "cells": self.wanted,
                 }
                 self._write({**header, **session()})
+                _flush(self.path.parent)
             else:
                 self._check(run)
                 self.done = {json.dumps(one["cell"], sort_keys=True) for one in run.finished}
@@ -106,14 +132,25 @@ class RunFile:
         if self._resumed:
             self._write({"resumed": session()})
             self._resumed = False
-        self._write({"cell": plain(cell), "rows": [_without_nan(row) for row in rows]})
+        named = plain(cell)
+        self._write({"cell": named, "rows": [_checked(row, named) for row in rows]})
         self.done.add(key(cell))
 
     def _write(self, value: Mapping[str, Any]) -> None:
-        line = memoryview((json.dumps(value, default=_number, allow_nan=False) + "\n").encode())
-        while line:
-            line = line[os.write(self._file, line) :]
-        os.fsync(self._file)
+        line = (json.dumps(value, allow_nan=False, default=str) + "\n").encode()
+        rest = memoryview(line)
+        try:
+            while rest:
+                rest = rest[os.write(self._file, rest) :]
+            os.fsync(self._file)
+        except OSError as error:
+            # What is half written must not stand before the next line.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file, self._complete)
+            raise OSError(
+                error.errno, f"{error.strerror}: the last cell is not written", str(self.path)
+            ) from error
+        self._complete += len(line)
 
     def _claim(self) -> None:
         try:
@@ -122,12 +159,16 @@ class RunFile:
             raise RuntimeError(
                 f"{self.path} is being written by another run: wait for it, or give another --out."
             ) from error
+        except OSError as error:
+            raise OSError(
+                error.errno, f"{error.strerror}: the file cannot be locked", str(self.path)
+            ) from error
 
     def _check(self, run: Run) -> None:
         if run.study != self.study:
             raise ValueError(f"{self.path} is a run of {run.study}, not of {self.study}: give another --out.")
-        if run.settings != self.settings:
-            differing = ", ".join(_differences(run.settings, self.settings))
+        differing = ", ".join(_differences(run.settings, self.settings))
+        if differing and _differences(run.settings, self._with_paths):
             raise ValueError(
                 f"{self.path} was begun with other settings ({differing}): give another --out, or remove the file."
             )
@@ -169,16 +210,17 @@ def _version(package: str) -> str:
 
 def _parse(path: Path) -> tuple[Run | None, int]:
     """The run, None if there is no complete header, and how many bytes of the file are complete lines."""
-    content = path.read_bytes()
+    content = _content(path)
     complete = content.rfind(b"\n") + 1
-    lines = [
-        _line(path, number, line) for number, line in enumerate(content[:complete].splitlines(), start=1)
-    ]
-    if not lines:
+    numbered = enumerate(content[:complete].splitlines(), start=1)
+    found = [(f"{path}, line {number}", line) for number, line in numbered]
+    if not found:
         return None, complete
-    header, *rest = lines
+    values = [(where, lines.parse(line, where)) for where, line in found]
+    header, *rest = (value for _, value in values)
     if header.get("format") != FORMAT:
         raise ValueError(f"{path} is no run of a study (format {FORMAT}).")
+    lines.check(values)
     begun = {name: header[name] for name in ("revision", "versions", "date")}
     sessions = [begun, *(line["resumed"] for line in rest if "resumed" in line)]
     finished = [line for line in rest if "cell" in line]
@@ -186,28 +228,49 @@ def _parse(path: Path) -> tuple[Run | None, int]:
     return Run(header["study"], header["settings"], sessions, finished, wanted), complete
 
 
-def _line(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _content(path: Path) -> bytes:
+    """What a regular file holds: a pipe would keep the reader waiting, a device would never end."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise ValueError(
-            f"{path}, line {number}, is damaged: {error}. Restore the file, or remove it."
-        ) from error
-    if not isinstance(value, dict):
-        raise ValueError(f"{path}, line {number}, is no line of a run.")
-    return value
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError(f"{path} is no run of a study: it is no regular file.")
+        if status.st_size > LARGEST:
+            raise ValueError(
+                f"{path} has {status.st_size:,} bytes: no run of a study has more than {LARGEST:,}."
+            )
+        with open(opened, "rb", closefd=False) as file:
+            return file.read(LARGEST)
+    finally:
+        os.close(opened)
 
 
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    """What was not measured is null: JSON knows no NaN."""
+def _flush(folder: Path) -> None:
+    """That there is a new file in it is on the disk, too."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _checked(row: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of plain values; what was not measured is null: JSON knows no NaN. Raises ValueError for an infinity, and
+    for a name that its cell has too."""
+    plain_row = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
+    for name, value in plain_row.items():
+        if name in cell:
+            raise ValueError(
+                f"{name!r} is a field of the cell {dict(cell)}: its rows must name theirs otherwise."
+            )
+        if isinstance(value, float) and math.isinf(value):
+            raise ValueError(
+                f"{name} is {value} in a row of the cell {dict(cell)}: try smaller strengths, or float32."
+            )
     return {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+        name: None if isinstance(value, float) and math.isnan(value) else value
+        for name, value in plain_row.items()
     }
-
-
-def _number(value: Any) -> Any:
-    """Numbers of numpy and torch as plain ones."""
-    return value.item() if hasattr(value, "item") else str(value)
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> list[str]:

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 Row = Mapping[str, str | int | float | bool | None]
 
 
+NAMES = ("QUESTION", "Settings", "QUICK", "cells", "measure", "table", "figure")
+
+
 class Study(Protocol):
     """The names that a study's module defines."""
 
@@ -49,9 +52,14 @@ def names() -> list[str]:
 def load(name: str) -> Study:
     """The study of that name, or, with a dot in it, the module of that name: a study of your own.
 
-    Raises ValueError for an unknown one.
+    This imports the module: the name comes from a command line or from code, never out of a file. Raises ValueError
+    for an unknown one, and for a module that is no study.
     """
     if "." not in name and name not in names():
         raise ValueError(f"there is no study {name!r}; there are: {', '.join(names())}.")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ValueError(f"{name!r} is no module's name.")
     study: Any = importlib.import_module(name if "." in name else f"{__package__}.studies.{name}")
+    if missing := [one for one in NAMES if not hasattr(study, one)]:
+        raise ValueError(f"{name} is no study: it defines no {', '.join(missing)}; see analysis/study.py.")
     return study

@@ -11,6 +11,8 @@ from typing import Any
 
 import grains_lens as gl
 
+from .paths import named
+
 KINDS = ("clear", "neutral")
 """Questions of other behaviours that must not suffer: with good cues only, and with none."""
 
@@ -40,6 +42,8 @@ class Subject:
     """Model seeds of the world."""
     behaviours: tuple[str, ...] = ()
     """Behaviours to study; none means all."""
+    n_behaviours: int | None = None
+    """Where no behaviours are named: how many of them to study, the first ones."""
     model: str | None = None
     """A saved model's directory or a hub name, instead of a world; needs --pairs and --questions."""
     pairs: tuple[Path, ...] = ()
@@ -58,18 +62,24 @@ class Subject:
         for name in self.behaviours:
             if name not in known:
                 raise ValueError(f"behaviours={name!r} is not one of {', '.join(known)}.")
-        return list(self.behaviours) or known
+        if self.n_behaviours is not None and self.n_behaviours < 1:
+            raise ValueError(f"n_behaviours={self.n_behaviours} must be at least 1.")
+        return list(self.behaviours) or known[: self.n_behaviours]
 
     def model_seeds(self) -> tuple[int, ...]:
         """The seeds of the models there are; a local model counts as seed 0."""
         return self.seeds if self.model is None else (0,)
+
+    def recorded(self) -> Subject:
+        """Itself as a run's file holds it: a local model by its folder's name and content, not by its place."""
+        return self if self.model is None else replace(self, model=named(self.model))
 
     def each(self) -> dict[str, Subject]:
         """Subjects by the name of their world or model: this one, or for `EVERY_WORLD` each that has the behaviours.
 
         Raises ValueError where no world has them all."""
         if self.model is not None or self.world != EVERY_WORLD:
-            return {self.world if self.model is None else Path(self.model).name: self}
+            return {self.world if self.model is None else Path(self.model).resolve().name: self}
         ships = [one.name for one in gl.worlds.available() if one.variant == self.variant]
         known = {name: _of_world(name, self.variant, self.model_seeds()[0]) for name in ships}
         chosen = {
@@ -91,7 +101,7 @@ class Subject:
         world = gl.worlds.load(self.world, seed=cell.seed, variant=self.variant) if not self.model else None
         source = str(world.path) if world else str(self.model)
         kept = _halves(_read(gl.load_questions, self.keep)) if self.model else {}
-        return Bench(_model(source, threading.get_ident()), behaviours, cell, world, kept)
+        return Bench(_model(source, stamp(source), threading.get_ident()), behaviours, cell, world, kept)
 
 
 @dataclass(frozen=True)
@@ -149,8 +159,19 @@ def _spread(questions: Sequence[gl.MultipleChoice], n: int) -> Sequence[gl.Multi
     return questions[:: max(1, len(questions) // n)][:n]
 
 
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+def stamp(*paths: str | Path) -> Stamp:
+    """Name, size and time of files, and of those in folders: what is kept of files that have changed is not used."""
+    places = [Path(path) for path in paths]
+    files = [one for place in places for one in (sorted(place.iterdir()) if place.is_dir() else [place])]
+    found = [(one, one.stat()) for one in files if one.exists()]
+    return tuple((str(one), status.st_size, status.st_mtime_ns) for one, status in found)
+
+
 @functools.lru_cache(maxsize=4)
-def _model(source: str, thread: int) -> Any:
+def _model(source: str, stamp: Stamp, thread: int) -> Any:
     # Steering changes a model while it lasts, so no two threads may share one.
     from transformers.utils import logging
 
@@ -161,7 +182,7 @@ def _model(source: str, thread: int) -> Any:
 def _behaviours(subject: Subject, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
     if subject.model is None:
         return _of_world(subject.world, subject.variant, seed)
-    return _of_files(subject.pairs, subject.questions)
+    return _of_files(subject.pairs, subject.questions, stamp(*subject.pairs, *subject.questions))
 
 
 @functools.lru_cache(maxsize=8)
@@ -170,12 +191,17 @@ def _of_world(world: str, variant: str, seed: int) -> Mapping[str, gl.worlds.Beh
 
 
 @functools.lru_cache(maxsize=8)
-def _of_files(pairs: tuple[Path, ...], questions: tuple[Path, ...]) -> Mapping[str, gl.worlds.Behaviour]:
+def _of_files(
+    pairs: tuple[Path, ...], questions: tuple[Path, ...], stamp: Stamp
+) -> Mapping[str, gl.worlds.Behaviour]:
     if not pairs or len(pairs) != len(questions):
         raise ValueError(
             f"with model=..., pairs names {len(pairs)} files and questions {len(questions)}: give one of each for "
             "every behaviour."
         )
+    names = [path.stem for path in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"pairs holds two files that name the behaviour {twice[0]!r}: rename one.")
     return {path.stem: _behaviour(path, asked) for path, asked in zip(pairs, questions, strict=True)}
 
 
@@ -183,7 +209,7 @@ def _behaviour(pairs: Path, questions: Path) -> gl.worlds.Behaviour:
     halves = _halves(_read(gl.load_questions, (questions,)))
     known: dict[str, Any] = {
         "name": pairs.stem,
-        "description": f"{pairs} and {questions}",
+        "description": f"{pairs.name} and {questions.name}",
         "pairs": tuple(gl.load_pairs(pairs)),
         **halves,
     }

@@ -46,7 +46,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)), Attributing(steps=4),
+    Subject(seeds=(0,), n_behaviours=1), Attributing(steps=4),
     methods=("occlusion", "random"), n_pairs=2, draws=1, random_orders=1,
 )  # fmt: skip
 

@@ -36,7 +36,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
     n_pairs=5,
     draws=1,

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
+from ..choosing import highest, ranked
 from ..estimates import estimates, with_average
 from ..judging import Judging, best_of
 from ..recipes import Recipe
@@ -43,7 +44,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
     n_pairs=5,
     draws=1,
@@ -60,20 +61,17 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     attributions = settings.recipe.attributing.of(bench.model, pairs)
     vectors = settings.recipe.make(bench.model, pairs, attributions)
     scores = layer_scores(bench, settings.recipe, vectors, pairs, attributions)
-    ranked = {
-        name: [int(at) for at in np.argsort(-np.array(values), kind="stable")]
-        for name, values in scores.items()
-    }
+    orders = {name: ranked(values, name) for name, values in scores.items()}
     sets = {
         (name, size): tuple(sorted(order[:size]))
-        for name, order in ranked.items()
+        for name, order in orders.items()
         for size in range(1, min(settings.most, len(bench.layers)) + 1)
     }
     single = [(layer,) for layer in bench.layers]
     tried = list(dict.fromkeys([*single, *sets.values(), bench.layers]))
     tuning = judging.choose(bench, vectors, layers=tried)
     best = {layers: best_of([row for row in tuning.rows if row.layers in (layers, ())]) for layers in tried}
-    by_dev = max(single, key=lambda layers: best[layers].score)
+    by_dev = highest(single, lambda layers: best[layers].score)
     tested = dict(
         zip(tried, judging.test_each(bench, vectors, [best[layers] for layers in tried]), strict=True)
     )

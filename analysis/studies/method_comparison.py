@@ -57,7 +57,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     Exam(n_dev=8, n_test=12, n_keep=2, n_keep_test=2),
     Grid(budget=2, steps=(1, 2), vector_steps=1),
     n_pairs=4,
@@ -97,16 +97,21 @@ def measure(cell: Contest, settings: Settings) -> list[Row]:
     check_splits(bench, lesson)
     dev, test = (settings.exam.paper(bench, split) for split in ("dev", "test"))
     trials = METHODS[cell.method].trials(lesson, dev, settings.grid)
-    base = unsteered(subject, settings.exam, Cell(cell.seed, cell.behaviour, 0))
+    base = unsteered(bench.model, test, (settings.exam, cell.behaviour))
     row = judged(bench.model, test, base, best(trials, settings.exam.charge))
     return [{**row, "tried": len(trials) - 1}]
 
 
-@functools.lru_cache(maxsize=4)
-def unsteered(subject: Subject, exam: Exam, cell: Cell) -> dict[str, float]:
-    """The model's accuracies as it is, asked for once for all methods and draws."""
-    bench = subject.bench(cell)
-    return exam.paper(bench, "test").accuracies(bench.model)
+def unsteered(model: Any, paper: Paper, asked: tuple[Exam, str]) -> Mapping[str, float]:
+    """The model's accuracies as it is, asked for once for all methods and draws. `asked`, the exam and the behaviour,
+    tells papers apart."""
+    known = _unsteered.setdefault(model, {})
+    if asked not in known:
+        known[asked] = paper.accuracies(model)
+    return known[asked]
+
+
+_unsteered: WeakKeyDictionary[Any, dict[tuple[Exam, str], Mapping[str, float]]] = WeakKeyDictionary()
 
 
 # --- the methods ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Which tokens should be masked where prompts hold images: image tokens, text tokens, or whichever score highest?
 
 Attributed once; the k strongest tokens of either sign are then taken among all tokens, among image tokens and among the
-others, and once at random. On a text model the three are one.
+others, and once at random. On a text model the three are one, and measured once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(world="hints", seeds=(0,), behaviours=("hallucination",)), Attributing("gradient_times_input"),
+    Subject(world="hints", seeds=(0,), n_behaviours=1), Attributing("gradient_times_input"),
     judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)), n_pairs=3,
 )  # fmt: skip
 
@@ -59,7 +59,9 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     scored = settings.attributing.of(bench.model, pairs)
     chance = Attributing("random").of(bench.model, pairs)
     rows: list[Row] = []
-    for name, attributions in (dict.fromkeys(MODALITIES, scored) | {"random": chance}).items():
+    # Without images there is no image token to mask, and all tokens are text.
+    modalities = MODALITIES if any(pair.images for pair in pairs) else MODALITIES[:1]
+    for name, attributions in (dict.fromkeys(modalities, scored) | {"random": chance}).items():
         modality: Any = "joint" if name == "random" else name
         vectors = gl.extract_vectors(
             bench.model, pairs, attributions=attributions, k=settings.k, modality=modality,

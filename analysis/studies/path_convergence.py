@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import statistics
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +53,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     steps=(2, 10),
     reference=30,
     n_pairs=3,
@@ -66,7 +67,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     if cell.behaviour == RANDOM:
-        model, bench = _random_llama(), None
+        model, bench = _random_llama(threading.get_ident()), None
         pairs: Sequence[gl.PreferencePair] = random_pairs(settings.n_pairs, SHAPE, prompt=20, answer=4)
     else:
         bench = settings.subject.bench(cell)
@@ -95,7 +96,8 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 
 
 @functools.lru_cache(maxsize=1)
-def _random_llama() -> Any:
+def _random_llama(thread: int) -> Any:
+    # No two threads may share a model.
     return random_llama(SHAPE)
 
 

@@ -50,7 +50,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     Recipe(Attributing("gradient_times_input")),
     Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
     sizes=(1, 5, 10),

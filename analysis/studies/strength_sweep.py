@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
+from ..choosing import highest
 from ..estimates import estimates, with_average
 from ..judging import Judging
 from ..recipes import Recipe
@@ -39,7 +40,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
     sweep=(0.5, 2.0),
     n_pairs=5,
@@ -58,7 +59,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     texts = bench.texts(settings.n_texts)
     tuning = judging.choose(bench, vectors, layers=list(bench.layers))
     # The best that steers at all: where none was worth its cost, the curve shows why.
-    one = max((row for row in tuning.rows if row.strength), key=lambda row: row.score).layers
+    one = highest((row for row in tuning.rows if row.strength), lambda row: row.score).layers
     rows: list[Row] = []
     for where, layers in (("one layer", one), ("all layers", bench.layers)):
         swept = judging.test_grid(bench, vectors, [layers], settings.sweep)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
+from ..choosing import highest
 from ..estimates import estimates
 from ..judging import Judging
 from ..recipes import Recipe
@@ -47,7 +48,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness", "stereotypes")),
+    Subject(seeds=(0,), n_behaviours=2),
     judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
     n_pairs=5,
     draws=1,
@@ -99,7 +100,7 @@ def _sum(
     layers = list(benches[one].layers)
     tunings = [judging.choose(benches[name], both, layers=layers).rows for name in (one, two)]
     scored = list(zip(*tunings, strict=True))
-    best = max(scored, key=lambda rows: (round(rows[0].score + rows[1].score, 9), -rows[0].strength))[0]
+    best = highest(scored, lambda rows: rows[0].score + rows[1].score, lambda rows: rows[0].strength)[0]
     rows: list[Row] = []
     for name in (one, two):
         gain = judging.test_best(benches[name], both, best)["gain"]

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
+from ..choosing import ranked
 from ..contests import Grid, Lesson, Paper, Questions, Trial, best, context_trials, judged, vector_trials
 from ..estimates import estimates
 from ..study import Row
@@ -98,7 +99,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), behaviours=("truthfulness",)),
+    Subject(seeds=(0,), n_behaviours=1),
     Grid(budget=2),
     variants=("mean, one layer", "from the last token", "gated"),
     n_keep=2,
@@ -198,12 +199,14 @@ def placed(
         return [every], weighted(vectors, shares), "raw"
     gains = gl.first_order_gain(model, vectors, lesson.pairs, **how)
     if variant.layers == "gain":
-        return [(every[int(gains.argmax())],)], vectors, "residual"
+        return [(every[ranked(gains.tolist(), "first-order gain")[0]],)], vectors, "residual"
     return [every], weighted(vectors, gains.clamp(min=0)), "raw"
 
 
 def weighted(vectors: gl.SteeringVectors, shares: torch.Tensor) -> gl.SteeringVectors:
     """Vectors whose raw length is the residual stream's, times the layer's share of what all layers have on average."""
+    if not bool(shares.isfinite().all()):
+        raise ValueError(f"layers' shares are {shares.tolist()}: some are not finite.")
     if not bool(shares.any()):
         shares = torch.ones_like(shares)
     lengths = shares / shares.mean() * vectors.residual_norm

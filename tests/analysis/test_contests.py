@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +17,7 @@ from analysis import contests, plots
 from analysis.contests import Exam, Grid, Lesson, Trial, adapter_trials, best, judged, nothing, vector_trials
 from analysis.studies import method_comparison as comparison
 from analysis.studies import variant_search as search
-from analysis.subjects import Cell, Subject
+from analysis.subjects import Bench, Cell, Subject
 
 EXAM = Exam(n_dev=16, n_test=12, n_keep=3, n_keep_test=2)
 
@@ -208,3 +210,47 @@ def test_labels_of_close_points_do_not_cover_each_other():
     boxes = [Text.get_window_extent(text).shrunk(0.9, 0.7) for text in axes.texts if text.get_text() in names]
     assert len(boxes) == 14
     assert not any(one.overlaps(other) for n, one in enumerate(boxes) for other in boxes[:n])
+
+
+# --- threads -------------------------------------------------------------------------------------
+
+
+def on_thread(function):
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result(timeout=60)
+
+
+class Model:
+    """Stands for one: what is kept is kept by its identity."""
+
+
+def a_lesson(model, draw):
+    bench = Bench(model, {}, Cell(0, "some", draw))
+    return Lesson(bench, [gl.PreferencePair("asked", "yes", "no")])
+
+
+def test_what_one_thread_attributed_is_not_cleared_nor_used_by_another(monkeypatch):
+    calls = []
+    monkeypatch.setattr(contests.gl, "attribute", lambda model, *_, **__: calls.append(model) or [model])
+    mine, other = a_lesson(Model(), 0), a_lesson(Model(), 1)
+    model = mine.bench.model
+    assert mine.attributions == [model]
+    assert on_thread(lambda: other.attributions) == [other.bench.model]
+    assert mine.attributions == [model]
+    assert calls == [model, other.bench.model]
+    assert on_thread(lambda: mine.attributions) == [model]
+    assert calls == [model, other.bench.model, model]
+
+
+def test_what_was_kept_for_a_model_that_is_gone_is_not_anothers(monkeypatch):
+    """Python gives the number of an object that is gone to the next one."""
+    monkeypatch.setattr(contests.gl, "attribute", lambda model, *_, **__: [weakref.ref(model)])
+    before = set()
+    for _ in range(2000):
+        lesson = a_lesson(Model(), 0)
+        assert lesson.attributions[0]() is lesson.bench.model
+        if id(lesson.bench.model) in before:
+            return
+        before.add(id(lesson.bench.model))
+        del lesson
+    pytest.skip("no number came twice")

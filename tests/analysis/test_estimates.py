@@ -100,3 +100,17 @@ def test_counts_are_written_as_counts():
 )
 def test_numbers_are_written_for_a_reader(value, wanted):
     assert text(value) == wanted
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_no_interval_is_made_of_values_that_are_not_finite(bad):
+    with pytest.raises(ValueError, match="NaN or infinities"):
+        hierarchical_interval([[0.1, bad], [0.2, 0.3]])
+
+
+def test_a_mean_over_fewer_rows_than_its_neighbours_says_so():
+    frame = frame_of({"a": 0.0, "b": 1.0})
+    frame.loc[0, "gain"] = float("nan")
+    with pytest.warns(UserWarning, match="missing: gain in 1 of 4 rows of a. Means are over the other rows"):
+        answer = estimates(frame, ["behaviour"], ["gain", "other"])
+    assert answer["gain"].tolist() == pytest.approx([0.05, 1.05])

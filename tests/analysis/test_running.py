@@ -62,6 +62,39 @@ def start(command):
     )
 
 
+def test_workers_of_a_killed_driver_end_within_seconds_in_the_middle_of_a_cell(tmp_path):
+    """Those of loky: Dask's own workers see by themselves that their driver is gone."""
+    flags = ["--out", str(tmp_path / "run"), "--jobs", "2"]
+    driver = start(
+        [sys.executable, "-m", "analysis", TOY, *flags, "--seconds", "300", "--traces", str(tmp_path)]
+    )
+    try:
+        wait_until(lambda: len(list(tmp_path.glob("*-*-*"))) == 2, seconds=120)
+        workers = {int(path.name.split("-")[0]) for path in tmp_path.glob("*-*-*")}
+        assert len(workers) == 2
+        assert driver.pid not in workers
+        os.kill(driver.pid, signal.SIGKILL)
+        driver.wait()
+        wait_until(lambda: not any(alive(worker) for worker in workers), seconds=10)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(driver.pid, signal.SIGKILL)
+
+
+def wait_until(condition, seconds):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not within {seconds} s"
+        time.sleep(0.05)
+
+
+def alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 def done(path):
     return path.read_bytes().count(b'{"cell"') if path.exists() else 0
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import resource
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import pytest
 
-from analysis import runs
+from analysis import paths, report, runs
+from analysis.subjects import Subject
 from tests.analysis import toy_study
 
 SETTINGS = toy_study.Settings()
@@ -24,7 +26,7 @@ def write(path, cells, settings=SETTINGS, study="toy"):
     with runs.RunFile(path, study, settings, len(CELLS)) as file:
         for cell in cells:
             if runs.key(cell) not in file.done:
-                file.append(cell, toy_study.measure(cell, settings))
+                file.append(cell, toy_study.measure(cell, SETTINGS))
 
 
 def test_what_was_written_is_read_with_settings_revision_and_versions(path):
@@ -108,3 +110,97 @@ def test_two_processes_do_not_write_one_run(path):
         write(path, CELLS)
     write(path, CELLS)
     assert len(runs.read(path).finished) == 3
+
+
+# --- what cannot be written ----------------------------------------------------------------------
+
+
+def test_a_full_disk_is_an_error_with_the_path_and_nothing_is_glued_to_what_was_half_written(path):
+    """A limit on the size of files stands in for the disk: what fits is written, then the system refuses."""
+    write(path, CELLS[:1])
+    before = path.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with runs.RunFile(path, "toy", SETTINGS, len(CELLS)) as file:
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
+            with pytest.raises(OSError, match="not written") as caught:
+                file.append(CELLS[1], toy_study.measure(CELLS[1], SETTINGS))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert caught.value.filename == str(path)
+        assert path.read_bytes() == before
+        file.append(CELLS[1], toy_study.measure(CELLS[1], SETTINGS))  # there is room again
+    write(path, CELLS)
+    assert len(runs.read(path).finished) == 3
+
+
+def test_infinities_and_columns_that_would_hide_the_cells_are_named(path):
+    with runs.RunFile(path, "toy", SETTINGS, 3) as file:
+        header = path.read_bytes()
+        with pytest.raises(ValueError, match=r"gain is inf in a row of the cell .*'draw': 0"):
+            file.append(CELLS[0], [{"gain": np.float32("inf")}])
+        with pytest.raises(ValueError, match="'draw' is a field of the cell"):
+            file.append(CELLS[0], [{"draw": 3, "gain": 1.0}])
+        assert path.read_bytes() == header
+        file.append(CELLS[0], [{"gain": np.float32("nan")}])
+    assert runs.read(path).frame()["gain"].isna().all()
+
+
+# --- which model it was --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class OnModel:
+    subject: Subject
+
+
+def local(folder, weights=b"weights"):
+    (folder / "tiny").mkdir(parents=True, exist_ok=True)
+    (folder / "tiny" / "model.safetensors").write_bytes(weights)
+    (folder / "pairs.jsonl").write_text("{}")
+    return OnModel(Subject(model=str(folder / "tiny"), pairs=(folder / "pairs.jsonl",)))
+
+
+def test_a_local_model_is_known_by_name_and_content_and_its_place_is_not_told(path, tmp_path):
+    settings = local(tmp_path / "alice")
+    write(path, CELLS[:1], settings)
+    text = path.read_text()
+    assert "tiny (sha256 " in text
+    assert "pairs.jsonl (sha256 " in text
+    assert "alice" not in text
+    assert str(tmp_path) not in text
+    moved = local(tmp_path / "bob")
+    (tmp_path / "bob" / "tiny" / "README.md").write_text("notes")
+    write(path, CELLS[:2], moved)  # the same model elsewhere
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"subject\.model was 'tiny \(sha256 .* and is now 'tiny \(sha256"):
+        write(path, CELLS, local(tmp_path / "carol", b"weighty"))
+    (tmp_path / "bob" / "pairs.jsonl").write_text("{ }")
+    with pytest.raises(ValueError, match=r"subject\.pairs was"):
+        write(path, CELLS, moved)
+    assert path.read_bytes() == before
+
+
+def test_a_run_begun_when_files_held_paths_is_resumed_and_its_report_tells_none(path, tmp_path):
+    settings = local(tmp_path / "alice")
+    write(path, CELLS[:1], settings)
+    header, *rest = path.read_bytes().splitlines(keepends=True)
+    old = json.loads(json.dumps(asdict(settings), default=str))
+    del old["subject"]["n_behaviours"]  # a setting that there was not
+    path.write_bytes(b"".join([json.dumps({**json.loads(header), "settings": old}).encode(), b"\n", *rest]))
+    write(path, CELLS, settings)
+    assert len(runs.read(path).finished) == 3
+    shown = str(report._without_places(runs.read(path).settings))
+    assert "'tiny'" in shown
+    assert "'pairs.jsonl'" in shown
+    assert "alice" not in shown
+    with pytest.raises(ValueError, match="other settings"):
+        write(path, CELLS, local(tmp_path / "bob"))
+
+
+def test_absolute_paths_of_any_system_lose_their_folders_and_other_names_stay():
+    for path, name in {
+        "/home/alice/llama": "llama", "~alice/llama": "llama", "C:\\Users\\alice\\llama": "llama",
+        "meta/llama": "meta/llama", "a / b": "a / b",
+    }.items():  # fmt: skip
+        assert paths.without_folders(path) == name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,7 @@ import grains_lens as gl
 from analysis import __main__ as command
 from analysis import runs, study
 from tests.analysis.toy_study import Settings as ToySettings
+from tests.models import WORDS, build_hf, load_tokenizer
 
 
 @pytest.mark.parametrize("name", study.names())
@@ -54,3 +57,64 @@ def test_flags_change_the_quick_settings_too():
 def test_unknown_studies_are_refused_in_one_sentence():
     with pytest.raises(SystemExit, match=r"there is no study 'layers'; there are: .*layer_ablation"):
         command.main(["layers"])
+
+
+# --- local models --------------------------------------------------------------------------------
+
+
+def ask(number):
+    """A prompt of the zoo's words that no other number has."""
+    four = [WORDS[40 + number // base % 20] for base in (1, 20)]
+    return f"what does the {' '.join(four)} eats ? answer :"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """Flags for a tiny saved model, with pairs and questions of two behaviours."""
+    where = tmp_path_factory.mktemp("local")
+    build_hf("llama").save_pretrained(where / "tiny")
+    load_tokenizer(where).save_pretrained(where / "tiny")
+    for at, name in enumerate(("one", "two")):
+        # In either order: of some pairs the model prefers the rejected answer.
+        sides = [
+            dict(zip(("chosen", "rejected"), ("bread", "moss")[:: 1 - 2 * (n % 2)], strict=True))
+            for n in range(8)
+        ]
+        pairs = [{"prompt": ask(40 * at + n), **side} for n, side in enumerate(sides)]
+        asked = [
+            {"prompt": ask(100 + 40 * at + n), "choices": ["milk", "salt"], "label": n % 2} for n in range(24)
+        ]
+        for kind, lines in (("pairs", pairs), ("questions", asked)):
+            (where / kind).mkdir(exist_ok=True)
+            (where / kind / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    files = [
+        [str(where / kind / f"{name}.jsonl") for name in ("one", "two")] for kind in ("pairs", "questions")
+    ]
+    return ["--model", str(where / "tiny"), "--pairs", *files[0], "--questions", *files[1]]
+
+
+@pytest.mark.parametrize("name", study.names())
+def test_it_runs_quickly_on_a_local_model_whatever_its_behaviours_are_called(name, local, tmp_path, capsys):
+    few = [
+        "--methods",
+        "GrAInS (paper)",
+        "ActAdd",
+        "ITI probe",
+        "LoRA SFT",
+    ]  # all of them run in the test above
+    command.main(
+        [name, "--quick", "--out", str(tmp_path), *local, *(few if name == "method_comparison" else [])]
+    )
+    assert study.load(name).QUESTION in capsys.readouterr().out
+    frame = runs.read(tmp_path / f"{name}-quick.jsonl").frame()
+    studied = set(frame.get("behaviour", frame.get("source"))) - {"random model"}
+    assert studied - {"one + two"} == ({"one", "two"} if name == "transfer" else {"one"})
+    # A flag still says otherwise.
+    named = command.parse(name, ["--quick", "--behaviours", "two", "one", *local]).settings.subject
+    assert named.names() == ["two", "one"]
+
+
+def test_quick_runs_are_made_on_any_world():
+    for name in study.names():
+        settings = command.parse(name, ["--quick", "--world", "hints"]).settings
+        assert study.load(name).cells(settings)

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import pytest
 
 import grains_lens as gl
+from analysis import subjects
 from analysis.judging import Judging
 from analysis.recipes import Recipe, VectorsName, method
 from analysis.subjects import EVERY_WORLD, Cell, Subject
@@ -146,3 +147,40 @@ def test_every_attribution_method_has_a_name():
     )
     assert len({type(method(name, 4)) for name in names}) == len(names)
     assert method("integrated_gradients", 7) == gl.IntegratedGradients(7)
+
+
+def write_files(where, name, prompt):
+    where.mkdir(exist_ok=True)
+    (where / f"{name}.jsonl").write_text(json.dumps({"prompt": prompt, "chosen": "yes", "rejected": "no"}))
+    asked = [{"prompt": f"{prompt} {n}", "choices": ["yes", "no"], "label": 0} for n in range(4)]
+    (where / "asked.jsonl").write_text("\n".join(map(json.dumps, asked)))
+    return where / f"{name}.jsonl", where / "asked.jsonl"
+
+
+def test_files_and_models_that_changed_are_read_again(tmp_path):
+    pairs, asked = write_files(tmp_path, "some", "first")
+    subject = Subject(model="some/model", pairs=(pairs,), questions=(asked,))
+    assert subjects._behaviours(subject, 0)["some"].pairs[0].prompt == "first"
+    assert subjects._behaviours(subject, 0) is subjects._behaviours(subject, 0)
+    write_files(tmp_path, "some", "then another")
+    assert subjects._behaviours(subject, 0)["some"].pairs[0].prompt == "then another"
+    before = subjects.stamp(tmp_path)
+    write_files(tmp_path, "some", "a third one")
+    assert subjects.stamp(tmp_path) != before
+
+
+def test_two_files_that_name_one_behaviour_are_refused(tmp_path):
+    one, asked = write_files(tmp_path / "one", "some", "first")
+    two, also = write_files(tmp_path / "two", "some", "second")
+    with pytest.raises(ValueError, match="two files that name the behaviour 'some'"):
+        Subject(model="some/model", pairs=(one, two), questions=(asked, also)).cells(1)
+
+
+def test_the_number_of_behaviours_counts_where_none_are_named():
+    assert Subject(n_behaviours=2).names() == ["truthfulness", "faithfulness"]
+    assert Subject(n_behaviours=1, behaviours=("stereotypes", "truthfulness")).names() == [
+        "stereotypes",
+        "truthfulness",
+    ]
+    with pytest.raises(ValueError, match="n_behaviours=0 must be at least 1"):
+        Subject(n_behaviours=0).names()

@@ -31,9 +31,9 @@ def cells(settings):
 
 
 def measure(cell, settings):
-    time.sleep(settings.seconds)
     if settings.traces:
         (Path(settings.traces) / f"{os.getpid()}-{cell.seed}-{cell.draw}").touch(exist_ok=False)
+    time.sleep(settings.seconds)
     chance = random.Random(f"{cell.seed}/{cell.draw}")
     return [{"part": part, "gain": chance.random()} for part in ("left", "right")]
 
@@ -46,4 +46,5 @@ def figure(frame):
     figure, (axes,) = plots.panels(1, width=plots.COLUMN)
     answer = table(frame)
     plots.bars(axes, answer, "gain", range(len(answer)))
+    axes.set_xticks(range(len(answer)), answer["part"])
     return figure

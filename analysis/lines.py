@@ -1,0 +1,104 @@
+"""Lines of a run file: strict JSON, checked before anything is made of it. Anybody may have written the file."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FORMAT = 1
+LONGEST_REASON = 200
+"""Characters that a message quotes of what it refuses."""
+_BEGUN = {"revision": str, "versions": dict, "date": str}
+_HEADER = {"study": str, "settings": dict, **_BEGUN}
+
+
+def parse(line: bytes, where: str) -> dict[str, Any]:
+    """The object that a line holds. `where` names file and line.
+
+    Raises ValueError for what is no JSON object, and for what JSON readers differ about: NaN and infinities, numbers
+    beyond 64 bits, a key that stands twice, lone surrogates, nesting without end.
+    """
+    try:
+        value = json.loads(
+            line.decode(), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_integer
+        )  # fmt: skip
+        if b"\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError(_damaged(where, "it is nested too deeply")) from None
+    except ValueError as error:
+        raise ValueError(_damaged(where, error)) from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}, is no line of a run: it holds no object.")
+    return value
+
+
+def check(values: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Refuse what is no run: values are (where, line), the header first. Raises ValueError that names the line."""
+    (where, header), *rest = values
+    _fields(header, _HEADER, where)
+    wanted = header.get("cells", 0)
+    if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0:
+        raise ValueError(_damaged(where, f"cells={_short(wanted)} is no number of cells"))
+    seen: dict[str, str] = {}
+    for where, line in rest:
+        if "resumed" in line:
+            _fields(line, {"resumed": dict}, where)
+            _fields(line["resumed"], _BEGUN, where)
+        elif "cell" in line:
+            _fields(line, {"cell": dict, "rows": list}, where)
+            for flat in (line["cell"], *line["rows"]):
+                _flat(flat, where)
+            name = json.dumps(line["cell"], sort_keys=True)
+            if name in seen:
+                raise ValueError(_damaged(where, f"it holds the same cell as {seen[name]}"))
+            seen[name] = where
+        else:
+            raise ValueError(f"{where}, is no line of a run: it holds neither a cell nor a resumption.")
+
+
+def _fields(value: Mapping[str, Any], wanted: Mapping[str, type], where: str) -> None:
+    for name, kind in wanted.items():
+        if not isinstance(value.get(name), kind):
+            found = _short(value[name]) if name in value else "missing"
+            raise ValueError(_damaged(where, f"{name} must be of type {kind.__name__}, and is {found}"))
+
+
+def _flat(value: Any, where: str) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(_damaged(where, f"a row is {_short(value)}, not an object"))
+    for name, one in value.items():
+        if not isinstance(one, str | int | float | None):
+            raise ValueError(_damaged(where, f"{_short(name)} is neither text nor a number: {_short(one)}"))
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {_short(twice)} stands twice")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{_short(text)} is no finite number")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError(f"a whole number of {len(text)} characters is beyond 64 bits")
+    return value
+
+
+def _damaged(where: str, reason: object) -> str:
+    return f"{where}, is damaged: {str(reason)[:LONGEST_REASON]}. Restore the file, or remove it."
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
