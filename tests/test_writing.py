@@ -169,7 +169,7 @@ kinds = {
         lambda path: (g := TrainedGate.load(path)) and (g.down, g.settings["n"]),
     ),
 }
-draws = random.Random(0)
+draws, parent = random.Random(0), os.getpid()
 for name, (write, read) in kinds.items():
     path = os.path.join(folder, name)
     write(1, path)
@@ -177,6 +177,8 @@ for name, (write, read) in kinds.items():
         child = os.fork()
         if child == 0:
             for n in itertools.count(2):
+                if os.getppid() != parent:  # nobody is left to kill it
+                    os._exit(0)
                 write(n, path)
         time.sleep(draws.uniform(0.005, 0.05))
         os.kill(child, signal.SIGKILL)
