@@ -306,8 +306,8 @@ def test_the_answer_is_joined_as_the_template_joins_it(chat):
     running = chat.apply_chat_template(
         [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Paris"}], tokenize=False
     )
-    joined = read(chat, one.prompt.ids + one.answers[0])
-    assert joined == running[: running.index("Paris") + len("Paris")]
+    ends = running.index("Paris") + len("Paris")
+    assert [*one.prompt.ids, *one.answers[0]] == ids_of(chat, running[:ends])
 
 
 def test_chat_text_rendered_beforehand_has_its_special_tokens_marked(chat):
