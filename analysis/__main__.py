@@ -10,11 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
-from grains_lens.errors import printable
-
 from . import study
 from .backends import Backend
-from .files import write_figure, write_text
+from .files import printable, write_figure, write_text
 from .report import write_report
 from .running import run
 from .tables import markdown

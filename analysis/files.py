@@ -1,8 +1,9 @@
-"""How tables, pages and figures of studies are written: whole or not at all, by the library's own writers."""
+"""How studies write tables, pages and figures, and show foreign text: by the library's own functions, named here once."""
 
 from __future__ import annotations
 
+from grains_lens.errors import printable
 from grains_lens.show import save as write_figure
 from grains_lens.writing import write_text
 
-__all__ = ["write_figure", "write_text"]
+__all__ = ["printable", "write_figure", "write_text"]

@@ -15,10 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from grains_lens.errors import printable
-
 from . import lines, runs, study
-from .files import write_text
+from .files import printable, write_text
 from .paths import without_folders
 from .tables import shown
 

@@ -22,13 +22,13 @@ MODULES = {
 STUDIES = sorted(name for name in MODULES if name.startswith("studies.") and not name.endswith("__init__"))
 # What moves cells and rows about knows no model, and no study.
 MACHINERY = (
-    "files",
     "lines",
     "runs",
     "running",
     "backends",
     "study",
     "estimates",
+    "paths",
     "tables",
     "plots",
     "report",
