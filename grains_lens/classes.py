@@ -21,6 +21,16 @@ def _is_a(model: Any, name: str) -> bool:
     return any(cls.__name__ == name for cls in type(model).__mro__)
 
 
+def module_trees(model: Any) -> list[nn.Module]:
+    """The module trees that together hold all of a model.
+
+    A bridge does not register what it has not wrapped, such as GPT-2's embedding dropout: its own `modules()`
+    leave that out, and the transformers model inside it has it.
+    """
+    inner = getattr(model, "original_model", None)
+    return [model, inner] if isinstance(inner, nn.Module) else [model]
+
+
 def decoder_blocks(model: Any) -> nn.ModuleList:
     """The blocks of a plain transformers model: the one list of modules that its decoder has for its layers."""
     wanted = model.config.get_text_config().num_hidden_layers

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from . import multimodal
-from .classes import decoder_blocks, is_plain
+from .classes import decoder_blocks, is_plain, module_trees
 from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
 from .passes import Pass, pass_into_block, pass_into_model
@@ -251,8 +251,9 @@ def frozen(model: HookedModel) -> Iterator[None]:
 
     The backward pass then stops at activations: no weight gradient is computed or kept.
     """
-    asking = [p for p in model.parameters() if p.requires_grad]
-    training = [m for m in model.modules() if m.training]
+    trees = module_trees(model)
+    asking = [p for tree in trees for p in tree.parameters() if p.requires_grad]
+    training = [m for tree in trees for m in tree.modules() if m.training]
     try:
         for parameter in asking:
             parameter.requires_grad_(False)
