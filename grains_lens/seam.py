@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from . import multimodal
+from . import compiling, multimodal
 from .classes import decoder_blocks, is_plain, module_trees
 from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
@@ -182,13 +182,11 @@ class Hooks:
         if self.installed:
             return
         try:
+            compiling.run_eagerly(self)
             if self._begin is not None:
                 (module, read), begin = self._begin
-                self._handles.append(
-                    module.register_forward_pre_hook(
-                        lambda module, args, kwargs: begin(read(module, args, kwargs)), with_kwargs=True
-                    )
-                )
+                hook = _OnTheOriginal(lambda module, args, kwargs: begin(read(module, args, kwargs)))
+                self._handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
             for point, edit in self._points:
                 self._handles.append(point.register_forward_hook(_as_forward_hook(edit)))
         except BaseException:
@@ -199,6 +197,24 @@ class Hooks:
         """Take the hooks off again."""
         while self._handles:
             self._handles.pop().remove()
+        compiling.done(self)
+
+
+class _OnTheOriginal:
+    """A hook that a deep copy of its module does not take along: nobody could take it off there."""
+
+    def __init__(self, act: Callable[..., Any]) -> None:
+        self._act = act
+
+    def __call__(self, *args: Any) -> Any:
+        return self._act(*args)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return _nothing
+
+
+def _nothing(*args: Any) -> None:
+    """What is left of a hook of ours in a deep copy."""
 
 
 def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
@@ -208,7 +224,7 @@ def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
         edited = edit(output[0])  # some plain blocks give their attention weights or cache along
         return None if edited is None else (edited, *output[1:])
 
-    return hook
+    return _OnTheOriginal(hook)
 
 
 def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:

@@ -1,5 +1,6 @@
 """Steering: exactly the rule, exactly where, and nothing left behind."""
 
+import copy
 import threading
 
 import pytest
@@ -421,3 +422,30 @@ def test_unit_vectors_have_the_lengths_their_units_promise(vectors):
     torch.testing.assert_close(unit_vectors(vectors, "residual").norm(dim=-1), vectors.residual_norm)
     torch.testing.assert_close(unit_vectors(vectors, "absolute").norm(dim=-1), torch.ones(3))
     assert torch.equal(unit_vectors(vectors, "raw"), vectors.directions)
+
+
+def test_a_deep_copy_made_under_steering_is_not_steered(hooked, vectors):
+    before = logits(hooked)
+    for positions in ("all", "new", "last"):
+        with gl.steering(hooked, vectors, strength=1.0, positions=positions):
+            copied = copy.deepcopy(hooked)
+            steered = logits(hooked)
+            torch.testing.assert_close(logits(copied), before)
+        if positions == "all":
+            assert not torch.allclose(steered, before, atol=0.1)
+        torch.testing.assert_close(logits(copied), before)
+        with gl.steering(copied, vectors, strength=1.0, positions=positions):
+            torch.testing.assert_close(logits(copied), steered)
+
+
+class Stop(StopIteration):
+    """A user's own exception, of the kind that generators swallow."""
+
+
+def test_a_rules_own_exception_comes_out_as_it_is(llama, vectors):
+    def rule(h, v):
+        raise Stop("mine")
+
+    for method in (gl.GradientTimesInput(), gl.IntegratedGradients(steps=2), gl.Occlusion()):
+        with pytest.raises(Stop, match="mine"), gl.steering(llama, vectors, strength=1.0, rule=rule):
+            gl.attribute(llama, PAIRS[:1], method=method, progress=False)
