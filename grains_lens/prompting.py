@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from . import multimodal, seam
+from .classes import check_model, is_plain, not_hooked
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
 from .pairs import MultipleChoice, PreferencePair, Prompted
 from .seam import HookedModel, TokenBatch
@@ -59,6 +60,9 @@ def vision_of(model: HookedModel) -> Vision | None:
 
 def tokenizer_of(model: HookedModel) -> Any:
     """The model's tokenizer; a ValueError if it has none."""
+    check_model(model)
+    if is_plain(model):
+        raise not_hooked(model)
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
     return model.tokenizer

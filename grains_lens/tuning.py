@@ -205,7 +205,7 @@ def first_order_gain(
             steered = steering(
                 model, vectors, strength=strengths, rule=rule, positions=positions, unit=unit, strict=False
             )
-            with torch.enable_grad(), steered:
+            with seam.recording(), steered:
                 logprobs = answer_logprobs(model, batch, objective=objective)
                 (gradient,) = torch.autograd.grad((logprobs[:, 0] - logprobs[:, 1]).sum(), strengths)
             total += gradient

@@ -14,8 +14,9 @@ PACKAGE = Path(grains_lens.__file__).parent
 # L0: what we need of a hooked model, and the only code that touches hooks.  L1: values and pure maths.
 # L2: verbs on a model.  L3: faces.
 LAYERS = {
-    **dict.fromkeys(["branches", "classes",
-            "compiling", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0),
+    **dict.fromkeys(
+        ["branches", "classes", "compiling", "errors", "multimodal", "passes", "seam", "tokens", "turns"], 0
+    ),
     **dict.fromkeys(
         [
             "chats",

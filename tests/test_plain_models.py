@@ -90,23 +90,42 @@ def test_a_model_whose_blocks_cannot_be_told_is_refused(monkeypatch):
         seam.hook_points(model)
 
 
-def test_what_was_compiled_before_is_steered_too(vectors):
+def test_what_was_compiled_before_is_steered_too():
     """dynamo does not look for hooks that came on after it compiled: the model would stay unsteered in silence."""
-    model, in_place = (models.build_hf("llama") for _ in range(2))
-    compiled = torch.compile(model, backend="eager")
-    in_place.compile(backend="eager")
-    vectors = random_vectors(0)
+    model = models.build_hf("llama")
+    compiled, vectors = torch.compile(model, backend="eager"), random_vectors(0)
     with torch.no_grad():
         plain = model(TOKENS).logits
-        for one in (compiled, in_place):
-            torch.testing.assert_close(one(TOKENS).logits, plain)
-        with gl.steering(model, vectors, strength=1.0), gl.steering(in_place, vectors, strength=1.0):
+        torch.testing.assert_close(compiled(TOKENS).logits, plain)
+        with gl.steering(model, vectors, strength=1.0):
             steered = model(TOKENS).logits
             assert not torch.allclose(steered, plain, atol=0.1)
-            for one in (compiled, in_place):
-                torch.testing.assert_close(one(TOKENS).logits, steered)
-        for one in (compiled, in_place):
-            torch.testing.assert_close(one(TOKENS).logits, plain)
+            torch.testing.assert_close(compiled(TOKENS).logits, steered)
+        torch.testing.assert_close(compiled(TOKENS).logits, plain)
+
+
+@pytest.mark.parametrize("wrap", ["compile", "peft"])
+def test_a_wrapped_model_is_refused_in_one_sentence(wrap):
+    model, vectors = models.build_hf("llama"), random_vectors(0)
+    if wrap == "compile":
+        wrapped, remedy = torch.compile(model, backend="eager"), "pass the model that was compiled"
+    else:
+        peft = pytest.importorskip("peft")
+        wrapped = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], r=2))
+        remedy = "get_base_model"
+    for verb in (
+        lambda: gl.steering(wrapped, vectors, strength=1.0),
+        lambda: gl.attribute(wrapped, PAIRS, progress=False),
+        lambda: gl.preference(wrapped, PAIRS, progress=False),
+        lambda: gl.baselines.mean_difference(wrapped, PAIRS, progress=False),
+        lambda: gl.tune(wrapped, vectors, [], progress=False),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            verb()
+    if wrap == "peft":
+        with gl.steering(wrapped.get_base_model(), vectors, strength=1.0):
+            steered = wrapped(TOKENS).logits
+        assert not torch.allclose(steered, wrapped(TOKENS).logits, atol=0.1)
 
 
 def test_the_compilers_stance_comes_back_in_whatever_order_steering_ends():
