@@ -36,7 +36,8 @@ def load_model(
     whole one cannot be had, as Qwen2.5-VL's without torchvision.
 
     Raises ValueError for an unknown backend or an architecture it does not take, FileNotFoundError for a
-    path that is not there, ValueError for a checkpoint that brings Python code to run, ImportError where the model class is not in the installed transformer-lens.
+    path that is not there, ValueError for a checkpoint that brings Python code to run,
+    ImportError where the model class is not in the installed transformer-lens.
     """
     if backend not in get_args(Backend):
         raise unknown_name("backend", backend, get_args(Backend))

@@ -104,6 +104,7 @@ def test_what_was_compiled_before_is_steered_too():
         torch.testing.assert_close(compiled(TOKENS).logits, plain)
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers what it no longer should
 @pytest.mark.parametrize("wrap", ["compile", "peft"])
 def test_a_wrapped_model_is_refused_in_one_sentence(wrap):
     model, vectors = models.build_hf("llama"), random_vectors(0)
@@ -166,6 +167,6 @@ def test_a_static_cache_is_steered_everywhere_or_refused(architecture):
         found = model.generate(TOKENS[:1], attention_mask=mask, cache_implementation="static", **settings)
     assert torch.equal(found, expected)
     with gl.steering(model, vectors, strength=1.0, positions="new"), pytest.raises(
-        ValueError, match="positions='all'.*cache_implementation='static'"
+        ValueError, match=r"positions='all'.*cache_implementation='static'"
     ):  # fmt: skip
         model.generate(TOKENS[:1], attention_mask=mask, cache_implementation="static", **settings)
