@@ -1,4 +1,4 @@
-"""How studies write tables, pages and figures, and show foreign text: by the library's own functions, named here once."""
+"""How studies write tables, pages and figures, and show foreign text: by the library's functions, named once."""
 
 from __future__ import annotations
 

@@ -26,6 +26,9 @@ def can_branch(model: HookedModel) -> bool:
     """
     if is_plain(model) or is_hooked_transformer(model) or getattr(model.cfg, "is_multimodal", False):
         return False
+    config = getattr(getattr(model, "original_model", None), "config", None)
+    if getattr(config, "model_type", None) in ("bloom", "mpt") or getattr(config, "alibi", False):
+        return False  # alibi has a row for each head: [batch · head, ...], or [head, ...]
     return not any(point._forward_hooks for point in seam.hook_points(model).values())
 
 

@@ -187,7 +187,7 @@ class _Conductance:
         streams, gradients = _Pieces(self.names), _Pieces(self.names)
         for chunk in f.chunks(points):
             leaf = chunk.detach().requires_grad_(True)
-            with torch.enable_grad(), _watching(f.model, self.names) as seen:
+            with seam.recording(), _watching(f.model, self.names) as seen:
                 total = f.evaluate(leaf).sum()
             # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
             wanted = [h for name in self.names for h in seen[name]] + [leaf]

@@ -98,6 +98,7 @@ def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Fi
     Raises ValueError, naming `argument`, for an unknown name, an id outside the vocabulary, a token the
     tokenizer lacks, or a tensor of another shape.
     """
+    _check_replaceable(model)
     if isinstance(filler, PerModality):
         image = filler.image
         if isinstance(image, str) and image not in ("mean", "zero"):
@@ -110,6 +111,21 @@ def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Fi
     # Nothing of the vocabulary's stands for a piece of a picture.
     everywhere = isinstance(filler, Tensor) or filler == "zero"
     return FillerEmbedding(text, text if everywhere else None)
+
+
+def _check_replaceable(model: HookedModel) -> None:
+    """ValueError where block 0 does not get a token's embedding plus something that depends on its place alone."""
+    tokens = torch.tensor([[1, 2, 3], [2, 3, 1]], device=seam.device_of(model))
+    with torch.no_grad(), seam.bare(model):
+        embedded, stream = seam.embed(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    if embedded.shape == stream.shape:
+        added = stream.float() - embedded.float()
+        if float((added[0] - added[1]).abs().max()) <= 1e-2 * float(stream.abs().max()):
+            return
+    raise ValueError(
+        f"{seam.shape_of(model).architecture} changes its embeddings on their way to block 0 (a norm, a multiplier), "
+        "so no token can be put in another's place there: its model can be steered, but not attributed."
+    )
 
 
 def _named_or_given(model: HookedModel, filler: OneFiller, argument: str) -> Float[Tensor, " d_model"]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import nn
 
-from . import turns
+from . import compiling, turns
+from .classes import module_trees
 
 MARK = "_grains_lens_holder"
 """The attribute by which a module of our own, hung into a model, says who has hung it there."""
@@ -73,12 +74,15 @@ def attached(model: Any, wanted: Iterable[tuple[nn.Module, Callable[..., Any], b
     """Hooks that act in this thread's passes, for the length of the context: (module, what it does, whether it
     comes before the module's forward)."""
     ours = [(module, Hook(act), before) for module, act, before in wanted]
+    who = object()
 
     def detach() -> None:
         for module, hook, _ in reversed(ours):
             take_off(module, lambda other, hook=hook: other is hook)
+        compiling.done(who)
 
     with turns.turn(model, detach):
+        compiling.run_eagerly(who)
         for module, hook, before in ours:
             put_on(module, hook, before=before)
         yield
@@ -112,8 +116,7 @@ def paused(model: Any, points: Iterable[nn.Module]) -> Iterator[None]:
 
 def modules_of(model: Any) -> list[nn.Module]:
     """Every module of the model, and of the transformers model inside a bridge, each once."""
-    roots = (model, getattr(model, "original_model", None))
-    return list({id(m): m for root in roots if isinstance(root, nn.Module) for m in root.modules()}.values())
+    return list({id(module): module for tree in module_trees(model) for module in tree.modules()}.values())
 
 
 def on(model: Any) -> list[Any]:

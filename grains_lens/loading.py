@@ -36,20 +36,23 @@ def load_model(
     whole one cannot be had, as Qwen2.5-VL's without torchvision.
 
     Raises ValueError for an unknown backend or an architecture it does not take, FileNotFoundError for a
-    path that is not there, ImportError where the model class is not in the installed transformer-lens.
+    path that is not there, ValueError for a checkpoint that brings Python code to run,
+    ImportError where the model class is not in the installed transformer-lens.
     """
     if backend not in get_args(Backend):
         raise unknown_name("backend", backend, get_args(Backend))
     source = _existing(source)
     device = torch.device(device) if device is not None else _best_device()
-    if backend == "hooked_transformer":
-        return _hooked_transformer(source, device, dtype)
-    with _no_installs():
+    with _no_installs(), _no_code_of_others(source):
+        if backend == "hooked_transformer":
+            return _hooked_transformer(source, device, dtype)
         if _reads_images(source):
             return _vision_bridge(source, device, dtype)
         from transformer_lens.model_bridge import TransformerBridge
 
-        bridge: Any = TransformerBridge.boot_transformers(source, device=str(device), dtype=dtype)
+        bridge: Any = TransformerBridge.boot_transformers(
+            source, device=str(device), dtype=dtype, trust_remote_code=False
+        )
     return bridge.eval()
 
 
@@ -69,6 +72,20 @@ def _existing(source: str | Path) -> str:
 
 def _best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _no_code_of_others(source: str) -> Iterator[None]:
+    """transformers asks at the terminal whether to run a checkpoint's own code, unless it is told; we tell it no."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{source} comes with Python code of its own, which load_model does not run: read it, load the model "
+            "yourself, and hand it to TransformerBridge.boot_transformers(..., hf_model=...)."
+        ) from error
 
 
 @contextmanager
@@ -94,8 +111,10 @@ def _reads_images(source: str) -> bool:
     import transformers
 
     try:
-        config = transformers.AutoConfig.from_pretrained(source)
-    except (OSError, ValueError):  # transformer-lens knows some models by names of its own
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:  # transformer-lens knows some models by names of its own
+        if "trust_remote_code" in str(error):
+            raise
         return False
     return getattr(config, "vision_config", None) is not None
 
@@ -107,7 +126,7 @@ def _vision_bridge(source: str, device: torch.device, dtype: torch.dtype) -> Hoo
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
     hf_model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
-        source, dtype=dtype, attn_implementation="eager"
+        source, dtype=dtype, attn_implementation="eager", trust_remote_code=False
     )
     hf_model.to(device)
     architecture = type(hf_model).__name__
@@ -119,7 +138,7 @@ def _vision_bridge(source: str, device: torch.device, dtype: torch.dtype) -> Hoo
             hf_model,
             architecture,
             hf_config=hf_model.config,
-            tokenizer=transformers.AutoTokenizer.from_pretrained(source),
+            tokenizer=transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False),
             model_name=source,
         )
     bridge.processor = _processor(source)
@@ -132,7 +151,7 @@ def _processor(source: str) -> Any:
 
     for kind in (transformers.AutoProcessor, transformers.AutoImageProcessor):
         try:
-            processor = kind.from_pretrained(source)
+            processor = kind.from_pretrained(source, trust_remote_code=False)
         except (ImportError, OSError, ValueError, TypeError):
             continue
         if hasattr(processor, "image_processor") or hasattr(processor, "image_mean"):
@@ -176,8 +195,8 @@ def _without_torchvision(architecture: str) -> Iterator[None]:
 def _hooked_transformer(source: str, device: torch.device, dtype: torch.dtype) -> HookedModel:
     import transformers
 
-    hf_model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    hf_model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     return hooked_transformer_of(hf_model, tokenizer, name=Path(source).name, device=device, dtype=dtype)
 
 
@@ -267,6 +286,18 @@ def _qwen2_settings(config: Any) -> dict[str, Any]:
 
 def _gemma3_settings(config: Any) -> dict[str, Any]:
     rope = config.rope_parameters
+    d_head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    scaled = [kind for kind in rope.values() if kind.get("rope_type", "default") != "default"]
+    if scaled:
+        raise ValueError(
+            f"this checkpoint scales its rotary positions ({scaled[0]['rope_type']!r}), which is not carried over "
+            'to HookedTransformer here: take backend="bridge".'
+        )
+    if config.query_pre_attn_scalar != d_head:
+        raise ValueError(
+            f"this checkpoint scales attention by query_pre_attn_scalar={config.query_pre_attn_scalar} and not by its "
+            f'head size {d_head}, which is not carried over to HookedTransformer here: take backend="bridge".'
+        )
     kinds = {"sliding_attention": "local", "full_attention": "global"}
     return _rotary_settings(config) | {
         "rotary_base": int(rope["full_attention"]["rope_theta"]),

@@ -210,15 +210,17 @@ class GapFunction:
 
     def gradients(
         self, points: Float[Tensor, "point pair pos d_model"]
-    ) -> Iterator[Float[Tensor, "chunk pair pos d_model"]]:
+    ) -> Sequence[Float[Tensor, "chunk pair pos d_model"]]:
         """∂f/∂point in float32, a chunk of points at a time in their order; one chunk's graph lives at a time."""
-        for chunk in self.chunks(points):
-            leaf = chunk.detach().requires_grad_(True)
-            with torch.enable_grad():
-                total = self.evaluate(leaf).sum()
-            (gradient,) = torch.autograd.grad(total, leaf)
-            del total  # its graph with it, before the caller looks at the gradient
-            yield gradient
+        # No generator: it would make a RuntimeError of a StopIteration that a user's rule raises.
+        return [self._gradient(chunk) for chunk in self.chunks(points)]
+
+    def _gradient(self, chunk: Float[Tensor, "chunk pair pos d_model"]) -> Tensor:
+        leaf = chunk.detach().requires_grad_(True)
+        with seam.recording():
+            total = self.evaluate(leaf).sum()
+        (gradient,) = torch.autograd.grad(total, leaf)
+        return gradient
 
     def chunks(self, points: Float[Tensor, "point pair pos d_model"]) -> tuple[Tensor, ...]:
         """Points in groups that fit `batch_tokens` (one point at least)."""

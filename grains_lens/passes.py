@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ class Pass:
     `past`, how many positions come from a cache; `caching`, whether this pass fills one."""
 
     content: Tensor
-    mask: Tensor | None
+    mask: Any
     past: int
     caching: bool
 
@@ -47,10 +48,25 @@ def pass_into_model(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     )
 
 
-def _pass(content: Tensor, mask: Tensor | None, past: int, caching: bool) -> Pass:
-    if mask is not None and mask.ndim == 2:
+def _pass(content: Tensor, mask: Any, past: int, caching: bool) -> Pass:
+    if isinstance(mask, Tensor) and mask.ndim == 2:
         mask, new = mask.bool(), content.shape[1]
         if mask.shape[1] == new:  # of the new tokens alone
             mask = torch.cat([mask.new_ones(mask.shape[0], past), mask], dim=-1)
         mask = mask[:, : past + new]
     return Pass(content, mask, past, caching)
+
+
+def prefill_is_chunked() -> bool:
+    """Whether transformers' `generate` is running a prompt in pieces (`prefill_chunk_size`) in this thread.
+
+    A piece comes in as a continuation does: tokens behind others in a cache. Only the caller knows.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "_prefill" and "generation_config" in frame.f_locals:
+            size = getattr(frame.f_locals["generation_config"], "prefill_chunk_size", None)
+            ids = frame.f_locals.get("input_ids")
+            return size is not None and (ids is None or size < ids.shape[1])
+        frame = frame.f_back
+    return False

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .errors import unknown_name
-from .passes import Pass
+from .passes import Pass, prefill_is_chunked
 from .turns import current_task
 
 Named = Literal["all", "prompt", "new", "last"]
@@ -80,11 +80,18 @@ class Scope(threading.local):
         """Take notice of a pass that begins."""
         total = this.past + this.content.shape[1]
         mask = this.mask
-        if mask is not None and mask.ndim != 2:
+        if self.positions != "all" and prefill_is_chunked():
+            raise ValueError(
+                f"positions={self.positions!r} cannot be told where generate(prefill_chunk_size=...) runs a prompt "
+                "in pieces: leave that out, or steer at positions='all'."
+            )
+        if mask is not None and not (isinstance(mask, Tensor) and mask.ndim == 2):
             if self.positions != "all":
+                found = str(tuple(mask.shape)) if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
                 raise ValueError(
-                    f"positions={self.positions!r} needs an attention mask of shape [batch, pos], not "
-                    f"{tuple(mask.shape)}, to know which token is which; positions='all' does not."
+                    f"positions={self.positions!r} needs an attention mask of shape [batch, pos], not {found}, to "
+                    "know which token is which: steer at positions='all', or leave out "
+                    "cache_implementation='static', which makes other masks."
                 )
             mask = None
         if mask is not None and bool(mask.all()):

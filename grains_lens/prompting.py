@@ -9,6 +9,7 @@ import torch
 
 from . import multimodal, seam
 from .bos import prepends_bos
+from .classes import check_model, is_plain, not_hooked
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
 from .pairs import MultipleChoice, OpenQuestion, PreferencePair, Prompted
 from .seam import HookedModel, TokenBatch
@@ -89,6 +90,9 @@ def vision_of(model: HookedModel) -> Vision | None:
 
 def tokenizer_of(model: HookedModel) -> Any:
     """The model's tokenizer; a ValueError if it has none."""
+    check_model(model)
+    if is_plain(model):
+        raise not_hooked(model)
     if getattr(model, "tokenizer", None) is None:
         raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
     return model.tokenizer

@@ -22,8 +22,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from . import hooks, multimodal, turns
-from .classes import decoder_blocks, is_plain
+from . import compiling, hooks, multimodal, turns
+from .classes import check_model, decoder_blocks, is_plain, module_trees, not_hooked
 from .classes import is_hooked_transformer as is_hooked_transformer
 from .errors import unknown_name
 from .passes import Pass, pass_into_block, pass_into_model
@@ -73,11 +73,13 @@ def resid_post(layer: int) -> str:
 
 def device_of(model: HookedModel) -> torch.device:
     """The device that token ids go to."""
+    check_model(model)
     return torch.device(model.device if is_plain(model) else model.cfg.device)
 
 
 def n_layers(model: HookedModel) -> int:
     """How many blocks the model has."""
+    check_model(model)
     return len(decoder_blocks(model)) if is_plain(model) else int(model.cfg.n_layers)
 
 
@@ -94,6 +96,7 @@ class Shape:
 
 def shape_of(model: HookedModel) -> Shape:
     """Name, architecture and widths, from whichever config the model has."""
+    check_model(model)
     if is_plain(model):
         config, text = model.config, model.config.get_text_config()
         name, architecture = config.name_or_path or config.model_type, type(model).__name__
@@ -155,19 +158,10 @@ def _whole_numbers(layers: Iterable[Any]) -> list[int]:
 
 def hook_points(model: HookedModel) -> Mapping[str, nn.Module]:
     """The modules whose outputs can be hooked, by name; a plain transformers model has its blocks."""
-    points = getattr(model, "hook_dict", None)
-    if points is not None:
-        return points
+    check_model(model)
     if is_plain(model):
         return {resid_post(layer): block for layer, block in enumerate(decoder_blocks(model))}
-    raise _not_hooked(model)
-
-
-def _not_hooked(model: Any) -> ValueError:
-    return ValueError(
-        f"model is a {type(model).__name__}, not a hooked model: pass a TransformerBridge or a "
-        "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
-    )
+    return model.hook_dict
 
 
 def hook_point(model: HookedModel, name: str) -> nn.Module:
@@ -175,7 +169,7 @@ def hook_point(model: HookedModel, name: str) -> nn.Module:
     points = hook_points(model)
     if name not in points:
         if is_plain(model) and not name.endswith("hook_resid_post"):
-            raise _not_hooked(model)
+            raise not_hooked(model)
         raise unknown_name("hook name", name, points)
     return points[name]
 
@@ -211,6 +205,7 @@ class Hooks:
             return
         try:
             self.installed = True
+            compiling.run_eagerly(self)
             for module, hook, before in self._hooks:
                 hooks.put_on(module, hook, before=before)
         except BaseException:
@@ -221,6 +216,7 @@ class Hooks:
         """Take the hooks off again, those that are on."""
         for module, hook, _ in reversed(self._hooks):
             hooks.take_off(module, lambda other, hook=hook: other is hook)
+        compiling.done(self)
         self.installed = False
 
 
@@ -264,8 +260,9 @@ def frozen(model: HookedModel) -> Iterator[None]:
 
     The backward pass then stops at activations: no weight gradient is computed or kept.
     """
-    asking = [p for p in model.parameters() if p.requires_grad]
-    training = [m for m in model.modules() if m.training]
+    trees = module_trees(model)
+    asking = [p for tree in trees for p in tree.parameters() if p.requires_grad]
+    training = [m for tree in trees for m in tree.modules() if m.training]
 
     def thaw() -> None:
         for parameter in asking:
@@ -278,6 +275,21 @@ def frozen(model: HookedModel) -> Iterator[None]:
             parameter.requires_grad_(False)
         for module in training:
             module.training = False
+        yield
+
+
+@contextmanager
+def recording() -> Iterator[None]:
+    """What runs inside is recorded for a backward pass, under `torch.no_grad()` too.
+
+    Raises RuntimeError under `torch.inference_mode()`, where nothing can be recorded.
+    """
+    if torch.is_inference_mode_enabled():
+        raise RuntimeError(
+            "gradients are needed, and torch.inference_mode() is on, which records nothing: call this outside it "
+            "(torch.no_grad() may stay)."
+        )
+    with torch.enable_grad():
         yield
 
 
@@ -322,7 +334,7 @@ def prefill(
     """
     mask = prompts.mask.long()
     edits = [] if embeddings is None else [(RESID_PRE_0, replace_with(embeddings))]
-    with hooked(model, edits), _unembed_only(model, logits_at):
+    with hooked(model, edits), _end_only(model, logits_at):
         if is_hooked_transformer(model):
             cache = _hooked_transformer_cache(model, len(prompts))
             logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)
@@ -396,8 +408,11 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 
 
 @contextmanager
-def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
-    """Logits at these positions alone: the full [batch, pos, d_vocab] is never made."""
+def _end_only(model: HookedModel, positions: slice) -> Iterator[None]:
+    """Logits at these positions alone: the full [batch, pos, d_vocab] is never made.
+
+    Where they are the last one's alone, so is the output of the last block's MLP, if that is known to be sound.
+    """
 
     def narrow(module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return (inputs[0][:, positions], *inputs[1:]), kwargs
@@ -412,12 +427,26 @@ def _unembed_only(model: HookedModel, positions: slice) -> Iterator[None]:
 
 
 def _unwatched(model: HookedModel) -> bool:
-    """Whether no hook can see what the last block's MLP and all that follows it compute."""
-    if is_plain(model) or not hasattr(model.blocks[-1], "mlp"):
+    """Whether nothing but the stream's last position reads what the last block's MLP computes: the block adds
+    its output to the stream, in a new tensor, and no hook can see that or what follows."""
+    if is_plain(model) or not (is_hooked_transformer(model) or model.cfg.architecture in _MLP_LAST_AND_ADDED):
+        return False
+    if not hasattr(model.blocks[-1], "mlp"):
         return False
     block = model.blocks[-1]
     watched = [*block.modules(), *model.ln_final.modules(), *model.unembed.modules()]
     return not any(module._forward_hooks or module._forward_pre_hooks for module in watched)
+
+
+# Falcon adds in place, for one; other blocks may read an MLP's output at other positions.
+_MLP_LAST_AND_ADDED = frozenset(
+    {
+        "GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+        "Gemma2ForCausalLM", "Gemma3ForCausalLM", "LlavaForConditionalGeneration",
+        "LlavaNextForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration",
+        "Gemma3ForConditionalGeneration",
+    }
+)  # fmt: skip
 
 
 class _Enough(Exception):
@@ -438,4 +467,9 @@ def embed(model: HookedModel, prompts: TokenBatch) -> tuple[Tensor, Tensor]:
     edits = [(EMBED, read_embed), (RESID_PRE_0, read_and_stop)]
     with hooked(model, edits), contextlib.suppress(_Enough):
         prefill(model, prompts)
+    if EMBED not in seen:
+        raise ValueError(
+            f"{shape_of(model).architecture} does not run through {EMBED!r} on this transformer-lens, so its tokens' "
+            "embeddings cannot be read: its model can be steered, but not attributed."
+        )
     return seen[EMBED], seen[RESID_PRE_0]

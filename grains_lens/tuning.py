@@ -226,7 +226,7 @@ def first_order_gain(
             steered = steering(
                 model, vectors, strength=strengths, rule=rule, positions=positions, unit=unit, strict=False
             )
-            with torch.enable_grad(), steered, naming("pair", rows):
+            with seam.recording(), steered, naming("pair", rows):
                 logprobs = answer_logprobs(model, batch, objective=objective)
                 gaps = logprobs[:, 0] - logprobs[:, 1]
                 (gradient,) = torch.autograd.grad(gaps.sum(), strengths)

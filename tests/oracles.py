@@ -99,7 +99,9 @@ def state_of(model: Any) -> dict[str, Any]:
     with torch.no_grad():
         model(torch.tensor([[4, 5]]))  # a bridge puts on capture hooks of its own in its first pass
     points = {id(point): point for point in model.hook_dict.values()}.values()
-    modules = list(model.modules())
+    # A bridge does not register all that the transformers model inside it has.
+    inner = getattr(model, "original_model", model)
+    modules = list(dict.fromkeys([*model.modules(), *inner.modules()]))
     return {
         "hooks": [list(point._forward_hooks) for point in points],
         "module hooks": [

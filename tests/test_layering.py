@@ -18,6 +18,7 @@ LAYERS = {
         [
             "branches",
             "classes",
+            "compiling",
             "errors",
             "hooks",
             "multimodal",

@@ -1,6 +1,8 @@
 """Loading from a directory that `save_pretrained` wrote, as either model class."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 import grains_lens as gl
+from grains_lens import loading
 from tests import models
 
 
@@ -77,3 +80,38 @@ def test_bad_sources_and_backends_get_one_clear_sentence(saved, tmp_path):
         gl.load_model("./no-such")
     with pytest.raises(FileNotFoundError, match=r"has no config\.json: it is not a saved model"):
         gl.load_model(tmp_path)
+
+
+@pytest.mark.parametrize("backend", ["bridge", "hooked_transformer"])
+def test_a_checkpoints_own_code_is_neither_run_nor_asked_about(tmp_path, saved, backend, monkeypatch):
+    shutil.copytree(saved["llama"], tmp_path / "own")
+    config = json.loads((tmp_path / "own" / "config.json").read_text())
+    config |= {
+        "model_type": "of_their_own",
+        "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"},
+    }
+    (tmp_path / "own" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "own" / "code.py").write_text("raise SystemExit('was run')")
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("asked at the terminal"))
+    with pytest.raises(ValueError, match="comes with Python code of its own"):
+        gl.load_model(tmp_path / "own", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"query_pre_attn_scalar": 16}, "query_pre_attn_scalar=16"),
+        ({"rope_parameters": {
+            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+        }}, "scales its rotary positions .'linear'"),
+    ],
+)  # fmt: skip
+def test_a_gemma_that_hooked_transformer_would_compute_otherwise_is_refused(settings, said):
+    """Without a word its log-probabilities were off by most of a nat."""
+    config = models.build_hf("gemma3").config
+    loading._gemma3_settings(config)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=said):
+        loading._gemma3_settings(config)

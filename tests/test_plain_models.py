@@ -6,7 +6,7 @@ import torch
 import grains_lens as gl
 from grains_lens import seam
 from tests import models
-from tests.oracles import PAIRS
+from tests.oracles import PAIRS, random_vectors
 
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54, 6, 7]])
 
@@ -88,3 +88,85 @@ def test_a_model_whose_blocks_cannot_be_told_is_refused(monkeypatch):
     monkeypatch.setattr(model.config, "num_hidden_layers", 7)
     with pytest.raises(ValueError, match="has 0 lists of 7 blocks in its decoder, not one"):
         seam.hook_points(model)
+
+
+def test_what_was_compiled_before_is_steered_too():
+    """dynamo does not look for hooks that came on after it compiled: the model would stay unsteered in silence."""
+    model = models.build_hf("llama")
+    compiled, vectors = torch.compile(model, backend="eager"), random_vectors(0)
+    with torch.no_grad():
+        plain = model(TOKENS).logits
+        torch.testing.assert_close(compiled(TOKENS).logits, plain)
+        with gl.steering(model, vectors, strength=1.0):
+            steered = model(TOKENS).logits
+            assert not torch.allclose(steered, plain, atol=0.1)
+            torch.testing.assert_close(compiled(TOKENS).logits, steered)
+        torch.testing.assert_close(compiled(TOKENS).logits, plain)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # peft asks transformers what it no longer should
+@pytest.mark.parametrize("wrap", ["compile", "peft"])
+def test_a_wrapped_model_is_refused_in_one_sentence(wrap):
+    model, vectors = models.build_hf("llama"), random_vectors(0)
+    if wrap == "compile":
+        wrapped, remedy = torch.compile(model, backend="eager"), "pass the model that was compiled"
+    else:
+        peft = pytest.importorskip("peft")
+        wrapped = peft.get_peft_model(model, peft.LoraConfig(target_modules=["q_proj"], r=2))
+        remedy = "get_base_model"
+    for verb in (
+        lambda: gl.steering(wrapped, vectors, strength=1.0),
+        lambda: gl.attribute(wrapped, PAIRS, progress=False),
+        lambda: gl.preference(wrapped, PAIRS, progress=False),
+        lambda: gl.baselines.mean_difference(wrapped, PAIRS, progress=False),
+        lambda: gl.tune(wrapped, vectors, [], progress=False),
+    ):
+        with pytest.raises(ValueError, match=remedy):
+            verb()
+    if wrap == "peft":
+        with gl.steering(wrapped.get_base_model(), vectors, strength=1.0):
+            steered = wrapped(TOKENS).logits
+        assert not torch.allclose(steered, wrapped(TOKENS).logits, atol=0.1)
+
+
+def test_the_compilers_stance_comes_back_in_whatever_order_steering_ends():
+    from torch._dynamo import eval_frame
+
+    model, before = models.build_hf("llama"), eval_frame._stance
+    first, second = (gl.steering(model, random_vectors(seed), strength=1.0) for seed in (0, 1))
+    for one in (first, second):
+        one.install()
+    first.remove()
+    assert eval_frame._stance.stance == "force_eager"
+    second.remove()
+    assert eval_frame._stance == before
+
+
+@pytest.mark.parametrize("positions", ["prompt", "new", "last", (1,)])
+def test_a_prompt_run_in_pieces_is_steered_everywhere_or_refused(positions):
+    model, vectors = models.build_hf("llama"), random_vectors(0)
+    settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    mask = torch.ones_like(TOKENS[:1])
+    with gl.steering(model, vectors, strength=1.0):
+        whole = model.generate(TOKENS[:1], attention_mask=mask, **settings)
+        pieces = model.generate(TOKENS[:1], attention_mask=mask, prefill_chunk_size=2, **settings)
+    assert torch.equal(whole, pieces)
+    with gl.steering(model, vectors, strength=1.0, positions=positions):
+        with pytest.raises(ValueError, match="prefill_chunk_size"):
+            model.generate(TOKENS[:1], attention_mask=mask, prefill_chunk_size=2, **settings)
+        model.generate(TOKENS[:1], attention_mask=mask, prefill_chunk_size=64, **settings)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3"])
+def test_a_static_cache_is_steered_everywhere_or_refused(architecture):
+    model, vectors = models.build_hf(architecture), random_vectors(0)
+    settings = {"max_new_tokens": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    mask = torch.ones_like(TOKENS[:1])
+    with gl.steering(model, vectors, strength=1.0):
+        expected = model.generate(TOKENS[:1], attention_mask=mask, **settings)
+        found = model.generate(TOKENS[:1], attention_mask=mask, cache_implementation="static", **settings)
+    assert torch.equal(found, expected)
+    with gl.steering(model, vectors, strength=1.0, positions="new"), pytest.raises(
+        ValueError, match=r"positions='all'.*cache_implementation='static'"
+    ):  # fmt: skip
+        model.generate(TOKENS[:1], attention_mask=mask, cache_implementation="static", **settings)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
+import grains_lens as gl
 from grains_lens import seam
-from tests import models
-from tests.oracles import same_state, state_of
+from tests import architectures, models
+from tests.oracles import PAIRS, same_state, state_of
 
 CPU = torch.device("cpu")
 TOKENS = torch.tensor([[2, 9, 30, 41, 17, 60, 22, 8, 11, 14], [2, 33, 12, 54, 6, 7, 90, 100, 5, 4]])
@@ -120,6 +121,41 @@ def test_frozen_stops_weight_gradients_and_gives_the_users_flags_back(hooked):
         hooked.eval()
         for parameter, flag in zip(parameters, was, strict=True):
             parameter.requires_grad_(flag)
+
+
+def test_frozen_reaches_what_a_bridge_does_not_register(hooked):
+    """Modes of the transformers model inside, whose embedding dropout (GPT-2) no bridge has in its own tree."""
+    hooked.train()
+    inner = getattr(hooked, "original_model", hooked)
+    inner.train()
+    one = next(m for m in inner.modules() if not list(m.children()))
+    one.training = False  # the user's own, to come back as it was
+    try:
+        before = state_of(hooked)
+        with seam.frozen(hooked):
+            assert not any(module.training for module in inner.modules())
+            assert not any(parameter.requires_grad for parameter in inner.parameters())
+        assert same_state(before, state_of(hooked))
+    finally:
+        hooked.eval()
+        inner.eval()
+
+
+@pytest.mark.parametrize("architecture", ["GPTJ", "GPTNeoX", "Phi"])
+def test_a_model_in_train_mode_is_scored_and_recognised_as_in_eval_mode(architecture, tmp_path):
+    """Dropout that the bridge has not wrapped stays off while a verb runs."""
+    model = architectures.build_bridge(architecture, tmp_path)
+    pairs = PAIRS[:2]
+    dropouts = [m for m in model.original_model.modules() if isinstance(m, torch.nn.Dropout)]
+    for dropout in dropouts:
+        dropout.p = 0.3
+    calm = gl.preference(model, pairs, progress=False).gaps
+    vectors = gl.baselines.mean_difference(model, pairs, progress=False)
+    model.train()
+    assert any(dropout.training for dropout in dropouts)
+    torch.testing.assert_close(gl.preference(model, pairs, progress=False).gaps, calm)
+    gl.steering(model, vectors, strength=1.0)
+    assert all(dropout.training for dropout in dropouts)
 
 
 def test_an_unknown_hook_name_is_refused_before_any_hook_goes_on(hooked):

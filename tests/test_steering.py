@@ -1,5 +1,6 @@
 """Steering: exactly the rule, exactly where, and nothing left behind."""
 
+import copy
 import threading
 
 import pytest
@@ -508,3 +509,30 @@ def test_a_residual_norm_of_zero_is_no_unit(llama, vectors):
     with pytest.raises(ValueError, match="residual_norm is 0 at row 1"):
         gl.steering(llama, short, strength=1.0)
     gl.steering(llama, short, strength=1.0, unit="raw")
+
+
+def test_a_deep_copy_made_under_steering_is_not_steered(hooked, vectors):
+    before = logits(hooked)
+    for positions in ("all", "new", "last"):
+        with gl.steering(hooked, vectors, strength=1.0, positions=positions):
+            copied = copy.deepcopy(hooked)
+            steered = logits(hooked)
+            torch.testing.assert_close(logits(copied), before)
+        if positions == "all":
+            assert not torch.allclose(steered, before, atol=0.1)
+        torch.testing.assert_close(logits(copied), before)
+        with gl.steering(copied, vectors, strength=1.0, positions=positions):
+            torch.testing.assert_close(logits(copied), steered)
+
+
+class Stop(StopIteration):
+    """A user's own exception, of the kind that generators swallow."""
+
+
+def test_a_rules_own_exception_comes_out_as_it_is(llama, vectors):
+    def rule(h, v):
+        raise Stop("mine")
+
+    for method in (gl.GradientTimesInput(), gl.IntegratedGradients(steps=2), gl.Occlusion()):
+        with pytest.raises(Stop, match="mine"), gl.steering(llama, vectors, strength=1.0, rule=rule):
+            gl.attribute(llama, PAIRS[:1], method=method, progress=False)

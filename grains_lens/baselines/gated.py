@@ -186,7 +186,7 @@ def trained_gate(
     def edits() -> list[tuple[str, seam.Edit]]:
         return steering_edits(added, vectors.layers, partial(gated_add, weights=weights))
 
-    with seam.frozen(model), torch.enable_grad(), tqdm(
+    with seam.frozen(model), seam.recording(), tqdm(
         total=steps, desc="gate", unit="step", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         losses = training.run([weight.requires_grad_() for weight in weights], edits, bar)

@@ -63,7 +63,7 @@ def gradient_direction(
         for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
             batch = collate([encoded[row] for row in rows], seam.device_of(model))
             vectors = torch.zeros_like(total, requires_grad=True)
-            with torch.enable_grad(), naming("pair", rows):
+            with seam.recording(), naming("pair", rows):
                 gaps = steered_gaps(model, batch, steering_edits(vectors, chosen_layers, add), objective)
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
             check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)

@@ -79,7 +79,7 @@ def optimised_direction(
     rows = range(len(chosen_layers))
     groups = [list(rows)] if together else [[row] for row in rows]
     directions = torch.zeros_like(first)
-    with seam.frozen(model), torch.enable_grad(), tqdm(
+    with seam.frozen(model), seam.recording(), tqdm(
         total=steps * len(groups), unit="step", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         for group in groups:

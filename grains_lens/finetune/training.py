@@ -130,7 +130,7 @@ def _train(
     _check_start(start, settings)
     losses = list(start.losses) if start else []
     shape = {name: settings[name] for name in ("rank", "alpha", "targets", "seed")}
-    with seam.frozen(model), adapted(model, **shape) as layers, torch.enable_grad(), tqdm(
+    with seam.frozen(model), adapted(model, **shape) as layers, seam.recording(), tqdm(
         total=steps, desc=f"LoRA {settings['loss']}", unit="step", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         parameters = [parameter for layer in layers for _, parameter in trainable(layer.adapted)]
