@@ -104,9 +104,9 @@ def test_gradients_are_refused_in_inference_mode_and_the_rest_runs(llama):
                 verb(llama, PAIRS[:1], progress=False)
 
 
-def test_the_last_mlp_is_cut_to_one_position_only_where_that_is_known_to_be_sound(
-    llama, tmp_path, monkeypatch
-):
+def test_the_last_mlp_is_cut_to_one_position_only_where_that_is_known_to_be_sound(tmp_path, monkeypatch):
+    # Fresh: in its first pass a bridge puts capture hooks of its own on, and is not cut any more.
+    llama = models.build(models.ModelCase("llama", "bridge"), tmp_path)
     other = architectures.build_bridge("GPTNeoX", tmp_path)
     widths = {}
     for model in (llama, other):
