@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .directions import Aggregate, mean_direction, pca_direction
-from .extraction import extract_vectors
-from .pairs import MultipleChoice, PreferencePair
-from .positions import Positions
-from .seam import HookedModel
-from .tuning import LayerChoice, Tuning, tune
-from .vectors import SteeringVectors
+from .data.items import MultipleChoice, PreferencePair
+from .hosts.model import HookedModel
+from .intervention.positions import Positions
+from .intervention.tuning import LayerChoice, tune
+from .intervention.tunings import Tuning
+from .vectors.directions import Aggregate, mean_direction, pca_direction
+from .vectors.extraction import extract_vectors
+from .vectors.steering_vectors import SteeringVectors
 
 __all__ = ["PAPER", "TUNED", "Preset"]
 

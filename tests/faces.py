@@ -18,8 +18,8 @@ from grains_lens import (
     Tuning,
     add,
 )
-from grains_lens.tuning import TuningRow
-from grains_lens.vectors import ModelIdentity
+from grains_lens.intervention.tunings import TuningRow
+from grains_lens.vectors.provenance import ModelIdentity
 
 NASTY = ("<script>alert(1)</script>", "&amp;", '" onmouseover="x', "</td></table>", " 深", "🙂", "\n")
 STRINGS = ("<bos>", " is", " this", " tea", *NASTY)

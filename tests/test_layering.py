@@ -1,4 +1,4 @@
-"""A module of grains_lens imports only from its own layer or a lower one, and there is no cycle."""
+"""The architecture, as one list: packages import one way, and what is in them is short enough to read."""
 
 from __future__ import annotations
 
@@ -11,112 +11,118 @@ import grains_lens
 
 PACKAGE = Path(grains_lens.__file__).parent
 
-# L0: what we need of a hooked model, and the only code that touches hooks.  L1: values and pure maths.
-# L2: verbs on a model.  L3: faces.
-LAYERS = {
-    **dict.fromkeys(
-        [
-            "branches",
-            "classes",
-            "compiling",
-            "errors",
-            "hooks",
-            "multimodal",
-            "passes",
-            "seam",
-            "tokens",
-            "turns",
-            "writing",
-        ],
-        0,
-    ),
-    **dict.fromkeys(
-        [
-            "bos",
-            "chats",
-            "controlvector",
-            "directions",
-            "encoding",
-            "gguffiles",
-            "grids",
-            "intervals",
-            "markup",
-            "named",
-            "pairs",
-            "positions",
-            "quadrature",
-            "rows",
-            "rules",
-            "selection",
-            "splits",
-            "strips",
-            "tables",
-            "tensorfiles",
-            "token_attribution",
-            "truthfulqa",
-            "units",
-            "vectors",
-            "vision",
-        ],
-        1,
-    ),
-    **dict.fromkeys(
-        [
-            "attribution",
-            "baselines",
-            "comparison",
-            "conductance",
-            "disturbance",
-            "embeddings",
-            "evaluation",
-            "extraction",
-            "faithfulness",
-            "finite",
-            "fingerprint",
-            "finetune",
-            "gates",
-            "greedy",
-            "hallucination",
-            "interop",
-            "loading",
-            "methods",
-            "objective",
-            "presets",
-            "prompting",
-            "residuals",
-            "steering",
-            "sweep",
-            "tuning",
-        ],
-        2,
-    ),
-    **dict.fromkeys(["cli", "demo", "show", "worlds"], 3),
-}
-TOP = max(LAYERS.values())
+# From the ground up: a package imports from itself and from those before it. Modules at the top count as packages.
+ORDER = [
+    "errors",  # what is refused, and in which words
+    "writing",  # files, whole or not at all
+    "intervals",
+    "html",  # what results look like in a notebook
+    "hosts",  # the only code that touches hooks, caches and transformer-lens
+    "data",  # what users bring: pairs, questions, files of them
+    "prompts",  # text and pictures to token ids, and the log-probabilities of answers
+    "attribution",
+    "vectors",
+    "intervention",
+    "evaluation",
+    "baselines",
+    "presets",
+    "show",
+    "worlds",
+    "demo",
+    "cli",
+]
+# These speak to users, and may use what users use: `import grains_lens as gl`.
+FACES = {"show", "worlds", "demo", "cli"}
 
 # The facade, `grains_lens/__init__.py`, and names imported from it that have no module of their own.
 FACADE = ""
 
+LONGEST_MODULE, LONGEST_FUNCTION = 300, 60
 
-def test_every_module_has_a_layer():
+
+def test_every_module_has_its_place_in_the_order():
     for module in modules(PACKAGE):
-        assert top_level(module) in LAYERS, (
-            f"grains_lens.{module} is in no layer: list it in LAYERS in tests/test_layering.py."
-        )
+        assert top_level(module) in ORDER, f"grains_lens.{module} is in no package of ORDER."
 
 
-def test_modules_import_only_from_their_own_layer_or_lower_ones():
+def test_packages_import_one_way():
     for module, imported in edges(PACKAGE):
-        layer = LAYERS[top_level(module)]
-        above = TOP if imported == FACADE else LAYERS[top_level(imported)]
-        assert above <= layer, (
-            f"grains_lens.{module} (layer {layer}) imports grains_lens.{imported} (layer {above})."
-        )
+        here = top_level(module)
+        if imported == FACADE:
+            assert here in FACES, f"grains_lens.{module} imports grains_lens itself, which only {FACES} may."
+        else:
+            assert ORDER.index(top_level(imported)) <= ORDER.index(here), (
+                f"grains_lens.{module} imports grains_lens.{imported}, which comes later in ORDER."
+            )
 
 
 def test_no_modules_import_each_other_in_a_circle():
     assert cycle(graph(PACKAGE)) == []
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == ["a", "b", "c", "a"]
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    """`import grains_lens.steering` would put the module in the function's place."""
+    functions = {name for name, source in exports(PACKAGE / "__init__.pyi") if "." in source}
+    for module in modules(PACKAGE):
+        assert module.rpartition(".")[2] not in functions, (
+            f"grains_lens.{module} is named like a public function."
+        )
+
+
+def test_names_are_imported_from_where_they_are_defined():
+    known = modules(PACKAGE)
+    defined = {module: definitions(path) for module, path in known.items()}
+    for module, path in known.items():
+        for source, name in imported_from(path, module, known):
+            assert name in defined[source] or f"{source}.{name}" in known, (
+                f"grains_lens.{module} imports {name} from grains_lens.{source}, which only passes it on."
+            )
+
+
+def test_modules_and_functions_are_short_enough_to_read():
+    for module, path in modules(PACKAGE).items():
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= LONGEST_MODULE, (
+            f"grains_lens.{module} is too long: it holds two things."
+        )
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert length(node) <= LONGEST_FUNCTION, f"grains_lens.{module}.{node.name} does too much."
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Its lines, without those of its docstring."""
+    first = function.body[0]
+    docstring = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+    spared = (first.end_lineno or 0) - first.lineno + 1 if docstring else 0
+    return (function.end_lineno or 0) - function.lineno + 1 - spared
+
+
+def definitions(path: Path) -> set[str]:
+    """The names that a module defines at its top, also under `if TYPE_CHECKING`."""
+    found: set[str] = set()
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    guarded = [inner for node in body if isinstance(node, ast.If) for inner in node.body]
+    for node in [*body, *guarded]:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {
+                name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            }
+    return found
+
+
+def imported_from(path: Path, module: str, known: dict[str, Path]) -> Iterator[tuple[str, str]]:
+    """What a module imports from modules of grains_lens: (module, name)."""
+    inside = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for dotted in imported_names(node, inside):
+            source, _, name = dotted.rpartition(".")
+            if source in known and known[source].name != "__init__.py":
+                yield source, name
 
 
 def cycle(imports) -> list[str]:

@@ -26,7 +26,7 @@ def test_every_public_name_is_there_and_documented(name):
 
 
 def test_public_names_mean_the_same_after_every_module_was_imported():
-    """Importing `grains_lens.steering`, the module, must not hide `grains_lens.steering`, the function."""
+    """Importing every module must not hide a public function behind a module of its name."""
     script = f"""
 import importlib
 import grains_lens

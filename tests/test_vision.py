@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import grains_lens as gl
-from grains_lens import seam
-from grains_lens.attribution import gap_function
-from grains_lens.embeddings import PerModality, filler_embedding, prompt_embeddings
-from grains_lens.objective import collate, encode_for
+from grains_lens.attribution.fillers import PerModality, filler_embedding, prompt_embeddings
+from grains_lens.attribution.gap import gap_function
+from grains_lens.hosts.forward import prefill
+from grains_lens.hosts.model import frozen
+from grains_lens.prompts.batching import collate, encode_for
 from tests import vision_models
 from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
 
@@ -47,7 +48,7 @@ def test_gaps_and_gradients_are_those_of_a_plain_model(seeing, pairs):
     # Prompts of several lengths, with two images, one or none, left-padded into one batch; the plain model runs
     # each alone, in full and without a cache.
     items = encode_for(seeing.hooked, pairs)
-    with seam.frozen(seeing.hooked):
+    with frozen(seeing.hooked):
         filler = filler_embedding(seeing.hooked, "mask", argument="baseline")
         f = gap_function(seeing.hooked, items, filler, "sum", 10_000, include_special=False)
         (gradients,) = f.gradients(f.x[None])
@@ -78,11 +79,11 @@ def test_merged_embeddings_need_no_pixels(seeing, pairs):
     tower = seeing.hooked.vision_encoder.register_forward_hook(lambda *_: runs.append(1))
     try:
         with torch.no_grad():
-            with_pixels, _ = seam.prefill(seeing.hooked, batch.prompts)
+            with_pixels, _ = prefill(seeing.hooked, batch.prompts)
             stream = prompt_embeddings(seeing.hooked, batch.prompts).stream
             assert runs
             runs.clear()
-            without, _ = seam.prefill(seeing.hooked, batch.prompts, embeddings=stream)
+            without, _ = prefill(seeing.hooked, batch.prompts, embeddings=stream)
             assert not runs
     finally:
         tower.remove()
@@ -202,9 +203,9 @@ def test_image_features_that_reach_deeper_layers_are_kept_and_told_of(checkpoint
     assert gaps.tolist() == pytest.approx([hf_gap(model, pair)[0] for pair in pairs], abs=1e-4)
     batch = collate(encode_for(model.hooked, pairs), CPU)
     with torch.no_grad():
-        whole, _ = seam.prefill(model.hooked, batch.prompts)
+        whole, _ = prefill(model.hooked, batch.prompts)
         stream = prompt_embeddings(model.hooked, batch.prompts).stream
-        again, _ = seam.prefill(model.hooked, batch.prompts, embeddings=stream)
+        again, _ = prefill(model.hooked, batch.prompts, embeddings=stream)
     assert torch.equal(whole, again)
     with pytest.warns(gl.CompletenessWarning, match="deepstack"):
         gl.attribute(model.hooked, pairs[:1], method=gl.GradientTimesInput(), progress=False)

@@ -12,8 +12,8 @@ import sys
 import pytest
 
 from grains_lens import show, writing
-from tests.test_gated import untrained_gate
-from tests.test_vectors import make
+from tests.baselines.test_gated import untrained_gate
+from tests.vectors.test_steering_vectors import make
 
 KILLS = 6  # a count that `make reliability` may raise
 

@@ -5,8 +5,6 @@ GrAInS with random tokens, the rival that tells what attribution adds, is `extra
 where weights may change. `trained_gate` gives a steering rule that is trained on them, for vectors from anywhere.
 """
 
-from ..finetune import lora_dpo as lora_dpo
-from ..finetune import lora_sft as lora_sft
 from .chance import random_direction as random_direction
 from .differences import in_context_vector as in_context_vector
 from .differences import mean_difference as mean_difference
@@ -15,6 +13,8 @@ from .features import correlated_features as correlated_features
 from .gated import TrainedGate as TrainedGate
 from .gated import trained_gate as trained_gate
 from .gradient import gradient_direction as gradient_direction
+from .lora import lora_dpo as lora_dpo
+from .lora import lora_sft as lora_sft
 from .optimised import optimised_direction as optimised_direction
 from .probe import probe_direction as probe_direction
 from .texts import activation_addition as activation_addition

@@ -7,14 +7,14 @@ from dataclasses import asdict
 
 import torch
 
-from .. import seam
-from ..encoding import PromptFormat
-from ..extraction import provenance_of
-from ..objective import BATCH_TOKENS, encode_for
-from ..pairs import PreferencePair
-from ..seam import HookedModel
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, layer_count
+from ..hosts.ownership import takes_a_turn
+from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.encoding import PromptFormat
+from ..vectors.identity import provenance_of
+from ..vectors.steering_vectors import SteeringVectors
 from .ends import residual_norm
 
 
@@ -35,10 +35,10 @@ def random_direction(
 
     Raises ValueError for bad pairs and layers out of range.
     """
-    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
     norms = residual_norm(model, encode_for(model, pairs, prompt_format), chosen_layers, batch_tokens)
     generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(seam.n_layers(model), int(model.cfg.d_model), generator=generator)
+    drawn = torch.randn(layer_count(model), int(model.cfg.d_model), generator=generator)
     unit = torch.nn.functional.normalize(drawn[list(chosen_layers)], dim=-1)
     settings = {"seed": seed, "prompt_format": asdict(prompt_format)}
     return SteeringVectors(

@@ -8,15 +8,15 @@ from dataclasses import asdict
 from jaxtyping import Float
 from torch import Tensor
 
-from .. import seam
-from ..directions import mean_direction, pca_direction
-from ..encoding import PromptFormat
-from ..extraction import per_layer, provenance_of
-from ..objective import BATCH_TOKENS
-from ..pairs import PreferencePair
-from ..seam import HookedModel
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, layer_count
+from ..hosts.ownership import takes_a_turn
+from ..prompts.batching import BATCH_TOKENS
+from ..prompts.encoding import PromptFormat
+from ..vectors.directions import mean_direction, pca_direction, per_layer
+from ..vectors.identity import provenance_of
+from ..vectors.steering_vectors import SteeringVectors
 from .ends import AnswerEnds, read_ends
 
 
@@ -97,7 +97,7 @@ def in_context_vector(
 
     Raises ValueError for bad pairs and layers out of range.
     """
-    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
     ends = read_ends(
         model, pairs, layers=None, prompt_format=prompt_format, batch_tokens=batch_tokens,
         progress="in-context vector" if progress else None,

@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import seam
-from ..encoding import Encoded, PromptFormat
-from ..extraction import checked_norms, typical_norm
-from ..finite import naming
-from ..objective import buckets, collate, encode_for
-from ..pairs import PreferencePair
-from ..residuals import read_residuals
-from ..seam import HookedModel
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..prompts.batching import buckets, collate, encode_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.finite import naming
+from ..vectors.residuals import checked_norms, read_residuals, typical_norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,16 +45,16 @@ def read_ends(
     progress: str | None,
 ) -> AnswerEnds:
     """Read both answers' ends of every pair; `progress` names the bar."""
-    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
     encoded = encode_for(model, pairs, prompt_format)
     ends = torch.zeros(2, len(encoded), len(chosen_layers), int(model.cfg.d_model))
     norms: list[Tensor] = []
-    with seam.frozen(model), tqdm(
+    with frozen(model), tqdm(
         total=len(encoded), desc=progress, unit="pair", disable=progress is None, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
             items = [encoded[row] for row in rows]
-            batch = collate(items, seam.device_of(model))
+            batch = collate(items, device_of(model))
             with naming("pair", rows):
                 readings = [
                     read_residuals(model, batch.prompts, layers=chosen_layers, answers=answer)
@@ -72,10 +71,10 @@ def residual_norm(
 ) -> Float[Tensor, " layer"]:
     """The median ‖h‖ over the prompts' tokens, where no stream is read anyway."""
     norms: list[Tensor] = []
-    with seam.frozen(model):
+    with frozen(model):
         for rows in buckets([len(item.prompt) for item in encoded], batch_tokens):
             items = [encoded[row] for row in rows]
-            batch = collate(items, seam.device_of(model))
+            batch = collate(items, device_of(model))
             with naming("pair", rows):
                 reading = read_residuals(model, batch.prompts, layers=layers)
             norms += checked_norms(model, "pair", rows, items, batch, reading.norms)

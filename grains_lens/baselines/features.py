@@ -12,16 +12,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import seam
-from ..encoding import Encoded, PromptFormat
-from ..evaluation import score_answers
-from ..extraction import checked_norms, provenance_of, typical_norm
-from ..objective import BATCH_TOKENS, buckets, collate, encode_for
-from ..pairs import PreferencePair
-from ..residuals import read_writing
-from ..seam import HookedModel
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count, shape_of
+from ..hosts.ownership import takes_a_turn
+from ..prompts.answers import score_answers
+from ..prompts.batching import BATCH_TOKENS, buckets, collate, encode_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..vectors.identity import provenance_of
+from ..vectors.residuals import checked_norms, read_writing, typical_norm
+from ..vectors.steering_vectors import SteeringVectors
 
 if TYPE_CHECKING:
     from typing import Protocol
@@ -85,12 +85,12 @@ def correlated_features(
     y = y if given is None else given
     tallies = {layer: Tally(dictionaries[layer].W_dec.shape[0], y) for layer in layers}
     norms: list[Tensor] = []
-    with torch.no_grad(), seam.frozen(model), tqdm(
+    with torch.no_grad(), frozen(model), tqdm(
         total=len(own), desc="features", unit="pair", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         for rows in buckets([item.longest for item in own], batch_tokens):
             items = [own[row] for row in rows]
-            batch = collate(items, seam.device_of(model))
+            batch = collate(items, device_of(model))
             (answers,) = batch.answers
             stream, reading = read_writing(model, batch.prompts, answers, layers=layers)
             written = torch.where(answers.mask.cpu()[:, None, :, None], stream, 0.0)
@@ -226,8 +226,8 @@ def _checked(
     """The layers, sorted, once every dictionary is known to fit the model."""
     if not dictionaries:
         raise ValueError("dictionaries is empty: give one for each layer that shall have a vector.")
-    layers = seam.check_layers(dictionaries, range(seam.n_layers(model)))
-    width = seam.shape_of(model).d_model
+    layers = check_layers(dictionaries, range(layer_count(model)))
+    width = shape_of(model).d_model
     for layer in layers:
         dictionary, name = dictionaries[layer], f"dictionaries[{layer}]"
         for attribute in ("encode", "W_dec"):

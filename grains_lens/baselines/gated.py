@@ -15,18 +15,19 @@ from torch import Tensor
 from torch.nn.functional import gelu
 from tqdm.auto import tqdm
 
-from .. import seam
-from ..encoding import PromptFormat
+from ..data.items import PreferencePair
 from ..errors import VectorFileError
-from ..fingerprint import check_belongs
-from ..objective import BATCH_TOKENS, Objective, encode_for
-from ..pairs import PreferencePair
-from ..seam import HookedModel
-from ..steering import unit_vectors
-from ..tensorfiles import FileKind, damaged, parse_json, read_tensors, write_tensors
-from ..turns import takes_a_turn
-from ..units import Unit
-from ..vectors import SteeringVectors
+from ..hosts.model import HookedModel, frozen, recording
+from ..hosts.ownership import takes_a_turn
+from ..hosts.points import Edit
+from ..intervention.edits import unit_vectors
+from ..prompts.answers import Objective
+from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.encoding import PromptFormat
+from ..vectors.identity import check_belongs
+from ..vectors.steering_vectors import SteeringVectors
+from ..vectors.tensor_files import FileKind, damaged, parse_json, read_tensors, write_tensors
+from ..vectors.units import Unit
 from .gradient import steering_edits
 from .training import Schedule, Training, check_positive
 
@@ -183,10 +184,10 @@ def trained_gate(
     )  # fmt: skip
     weights = _untrained(rank, vectors.d_model, seed)
 
-    def edits() -> list[tuple[str, seam.Edit]]:
+    def edits() -> list[tuple[str, Edit]]:
         return steering_edits(added, vectors.layers, partial(gated_add, weights=weights))
 
-    with seam.frozen(model), seam.recording(), tqdm(
+    with frozen(model), recording(), tqdm(
         total=steps, desc="gate", unit="step", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         losses = training.run([weight.requires_grad_() for weight in weights], edits, bar)

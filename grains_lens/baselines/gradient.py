@@ -10,25 +10,18 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import seam
-from ..encoding import PromptFormat
-from ..extraction import provenance_of
-from ..finite import check_rows, naming
-from ..objective import (
-    BATCH_TOKENS,
-    AnswerBatch,
-    Objective,
-    answer_logprobs,
-    buckets,
-    check_objective,
-    collate,
-    encode_for,
-)
-from ..pairs import PreferencePair
-from ..rules import SteeringRule, add
-from ..seam import HookedModel
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count, recording
+from ..hosts.ownership import takes_a_turn
+from ..hosts.points import Edit, edited, resid_post
+from ..intervention.rules import SteeringRule, add
+from ..prompts.answers import Objective, answer_logprobs, check_objective
+from ..prompts.batching import BATCH_TOKENS, AnswerBatch, buckets, collate, encode_for
+from ..prompts.encoding import PromptFormat
+from ..prompts.finite import check_rows, naming
+from ..vectors.identity import provenance_of
+from ..vectors.steering_vectors import SteeringVectors
 from .ends import residual_norm
 
 
@@ -54,16 +47,16 @@ def gradient_direction(
     Raises ValueError for bad pairs, layers out of range and unknown names.
     """
     check_objective(objective)
-    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
     encoded = encode_for(model, pairs, prompt_format)
     total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
-    with seam.frozen(model), tqdm(
+    with frozen(model), tqdm(
         total=len(encoded), desc="gradients", unit="pair", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
-            batch = collate([encoded[row] for row in rows], seam.device_of(model))
+            batch = collate([encoded[row] for row in rows], device_of(model))
             vectors = torch.zeros_like(total, requires_grad=True)
-            with seam.recording(), naming("pair", rows):
+            with recording(), naming("pair", rows):
                 gaps = steered_gaps(model, batch, steering_edits(vectors, chosen_layers, add), objective)
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
             check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
@@ -79,20 +72,20 @@ def gradient_direction(
 
 
 def steered_gaps(
-    model: HookedModel, batch: AnswerBatch, edits: Sequence[tuple[str, seam.Edit]], objective: Objective
+    model: HookedModel, batch: AnswerBatch, edits: Sequence[tuple[str, Edit]], objective: Objective
 ) -> Float[Tensor, " pair"]:
     """f of each pair under steering by `edits`, through which gradients flow."""
-    with seam.hooked(model, edits):
+    with edited(model, edits):
         logprobs = answer_logprobs(model, batch, objective=objective)
     return logprobs[:, 0] - logprobs[:, 1]
 
 
 def steering_edits(
     vectors: Float[Tensor, "layer d_model"], layers: Sequence[int], rule: SteeringRule
-) -> list[tuple[str, seam.Edit]]:
+) -> list[tuple[str, Edit]]:
     """What `steering` does with these vectors at strength 1, as a function of the vectors."""
 
-    def steer(vector: Tensor) -> seam.Edit:
+    def steer(vector: Tensor) -> Edit:
         return lambda h: rule(h.float(), vector.to(h.device)).to(h.dtype)
 
-    return [(seam.resid_post(layer), steer(vector)) for layer, vector in zip(layers, vectors, strict=True)]
+    return [(resid_post(layer), steer(vector)) for layer, vector in zip(layers, vectors, strict=True)]

@@ -10,17 +10,17 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import seam
-from ..encoding import PromptFormat
-from ..extraction import describe, provenance_of
-from ..fingerprint import check_belongs
-from ..objective import BATCH_TOKENS, Objective, encode_for
-from ..pairs import PreferencePair
-from ..rules import SteeringRule, add_keeping_norm
-from ..seam import HookedModel
-from ..steering import unit_vectors
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, frozen, layer_count, recording
+from ..hosts.ownership import takes_a_turn
+from ..intervention.edits import unit_vectors
+from ..intervention.rules import SteeringRule, add_keeping_norm
+from ..prompts.answers import Objective
+from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.encoding import PromptFormat
+from ..vectors.identity import check_belongs, describe, provenance_of
+from ..vectors.steering_vectors import SteeringVectors
 from .ends import residual_norm
 from .gradient import steering_edits
 from .training import Schedule, Training
@@ -69,7 +69,7 @@ def optimised_direction(
     Raises ValueError for settings out of range, a start that lacks a layer, and numbers that are not finite.
     """
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
-    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
     encoded = encode_for(model, pairs, prompt_format)
     first = _first(model, start, start_strength, chosen_layers)
     norms = residual_norm(model, encoded, chosen_layers, batch_tokens)
@@ -79,7 +79,7 @@ def optimised_direction(
     rows = range(len(chosen_layers))
     groups = [list(rows)] if together else [[row] for row in rows]
     directions = torch.zeros_like(first)
-    with seam.frozen(model), seam.recording(), tqdm(
+    with frozen(model), recording(), tqdm(
         total=steps * len(groups), unit="step", disable=not progress, leave=False, delay=1.0
     ) as bar:  # fmt: skip
         for group in groups:

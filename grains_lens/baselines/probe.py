@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..encoding import PromptFormat
-from ..extraction import provenance_of
-from ..objective import BATCH_TOKENS
-from ..pairs import PreferencePair
-from ..seam import HookedModel
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..data.items import PreferencePair
+from ..hosts.model import HookedModel
+from ..hosts.ownership import takes_a_turn
+from ..prompts.batching import BATCH_TOKENS
+from ..prompts.encoding import PromptFormat
+from ..vectors.identity import provenance_of
+from ..vectors.steering_vectors import SteeringVectors
 from .ends import read_ends
 
 

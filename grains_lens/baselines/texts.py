@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from .. import seam
-from ..encoding import Encoded, PromptFormat
-from ..extraction import checked_norms, provenance_of, typical_norm
-from ..objective import collate, encode_prompts_for
-from ..residuals import read_residuals
-from ..seam import HookedModel
-from ..turns import takes_a_turn
-from ..vectors import SteeringVectors
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..hosts.ownership import takes_a_turn
+from ..prompts.batching import collate, encode_prompts_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..vectors.identity import provenance_of
+from ..vectors.residuals import checked_norms, read_residuals, typical_norm
+from ..vectors.steering_vectors import SteeringVectors
 
 
 @takes_a_turn
@@ -36,15 +36,15 @@ def activation_addition(
 
     Raises ValueError for a text without tokens or longer than the context, and texts of the same tokens.
     """
-    chosen_layers = seam.check_layers(layers, range(seam.n_layers(model)))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
     items = encode_texts(model, {"positive": positive, "negative": negative}, prompt_format)
     if items[0].prompt.ids == items[1].prompt.ids:
         raise ValueError(
             f"positive={positive!r} and negative={negative!r} are the same tokens, which leaves no difference; "
             "is one of their words unknown to the tokenizer?"
         )
-    batch = collate(items, seam.device_of(model))
-    with seam.frozen(model):
+    batch = collate(items, device_of(model))
+    with frozen(model):
         reading = read_residuals(model, batch.prompts, layers=chosen_layers)
     norms = checked_norms(model, "text", (0, 1), items, batch, reading.norms, reading.at_end)
     settings = {"positive": positive, "negative": negative, "prompt_format": asdict(prompt_format)}

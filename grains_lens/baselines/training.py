@@ -11,15 +11,17 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 from tqdm.auto import tqdm
 
-from .. import seam
-from ..encoding import Encoded, PromptFormat
-from ..evaluation import score_answers
-from ..objective import Objective, buckets, check_objective, collate
-from ..seam import HookedModel, TokenBatch
+from ..hosts.batch import TokenBatch, right_padded
+from ..hosts.forward import extend, prefill
+from ..hosts.model import HookedModel, device_of
+from ..hosts.points import Edit, edited
+from ..prompts.answers import Objective, check_objective, score_answers
+from ..prompts.batching import buckets, collate
+from ..prompts.encoding import Encoded, PromptFormat
 from .gradient import steered_gaps
 from .texts import encode_texts
 
-Edits = Callable[[], Sequence[tuple[str, seam.Edit]]]
+Edits = Callable[[], Sequence[tuple[str, Edit]]]
 """The steering that the parameters stand for as they are now, through which gradients flow to them."""
 
 
@@ -97,7 +99,7 @@ class Training:
         """The preference loss, and how far the mean gap has risen, in nats."""
         total, gain = 0.0, 0.0
         for rows in _buckets(drawn, [self.encoded[row].longest for row in drawn], self.batch_tokens, 2):
-            batch = collate([self.encoded[row] for row in rows], seam.device_of(self.model))
+            batch = collate([self.encoded[row] for row in rows], device_of(self.model))
             gaps = steered_gaps(self.model, batch, edits(), self.schedule.objective)
             risen = gaps - self.reference[rows].to(gaps.device)
             loss = -logsigmoid(self.schedule.beta * risen).sum() / len(drawn)
@@ -112,10 +114,10 @@ class Training:
             return 0.0
         kl, lengths = 0.0, [len(self.texts[row]) for row in drawn]
         for rows in _buckets(drawn, lengths, self.batch_tokens, 1):
-            texts = seam.right_padded([self.texts[row] for row in rows], seam.device_of(self.model))
+            texts = right_padded([self.texts[row] for row in rows], device_of(self.model))
             with torch.no_grad():
                 base = next_token_logprobs(self.model, texts)
-            with seam.hooked(self.model, edits()):
+            with edited(self.model, edits()):
                 steered = next_token_logprobs(self.model, texts)
             each = (base.exp() * (base - steered)).sum(dim=-1)
             mean = torch.where(texts.mask.to(each.device), each, 0).sum() / sum(lengths)
@@ -127,9 +129,9 @@ class Training:
 def next_token_logprobs(model: HookedModel, texts: TokenBatch) -> Float[Tensor, "batch pos d_vocab"]:
     """log p of each next token at every position of right-padded texts."""
     # All of a text but its first token counts as its continuation: the seam gives logits everywhere there.
-    logits, prefix = seam.prefill(model, TokenBatch(texts.tokens[:, :1], texts.mask[:, :1]))
+    logits, prefix = prefill(model, TokenBatch(texts.tokens[:, :1], texts.mask[:, :1]))
     if texts.tokens.shape[1] > 1:
-        logits = torch.cat([logits, seam.extend(model, prefix, texts.tokens[:, 1:])], dim=1)
+        logits = torch.cat([logits, extend(model, prefix, texts.tokens[:, 1:])], dim=1)
     return logits.float().log_softmax(dim=-1)
 
 

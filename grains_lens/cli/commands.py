@@ -10,15 +10,7 @@ from tyro.conf import Positional, arg
 
 from ..errors import printable
 from ..writing import check_writable
-from .objects import (
-    format_of,
-    items_of,
-    load,
-    method_of,
-    pairs_of,
-    steering_of,
-    without_loading_bars,
-)
+from .objects import format_of, items_of, load, method_of, pairs_of, steering_of, without_loading_bars
 from .options import (
     AggregateName,
     Backend,
@@ -52,7 +44,8 @@ def demo(
         backend: TransformerBridge, or HookedTransformer (transformer-lens 3.9 only).
         out: Directory for tables, figures and vectors.
     """
-    from ..demo import Settings, run
+    from ..demo.report import Settings
+    from ..demo.study import run
 
     check_writable(out / "table.json", "out")
     without_loading_bars()
@@ -214,7 +207,7 @@ def evaluate(
 
 def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> None:
     """What a vector file holds: layers, lengths, what they were made from, and which model they belong to."""
-    from ..vectors import SteeringVectors
+    from ..vectors.steering_vectors import SteeringVectors
 
     held = SteeringVectors.load(vectors)
     made, model = held.provenance, held.provenance.model

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .options import Loading, Prompting, Scoring, Steered
 
 if TYPE_CHECKING:
-    from ..encoding import PromptFormat
-    from ..pairs import MultipleChoice, PreferencePair
-    from ..steering import Steering
+    from ..data.items import MultipleChoice, PreferencePair
+    from ..intervention.contexts import Steering
+    from ..prompts.encoding import PromptFormat
     from ..worlds.world import World
 
 
@@ -36,7 +36,7 @@ def _world(name: str) -> World | None:
 def load(name: str, loading: Loading) -> Any:
     import torch
 
-    from ..loading import load_model
+    from ..hosts.loading import load_model
 
     without_loading_bars()
     world = _world(name)
@@ -71,7 +71,7 @@ def _of_world(model: str, source: str, default: str) -> Any:
 
 
 def pairs_of(model: str, source: str, limit: int | None) -> Sequence[PreferencePair]:
-    from ..pairs import load_pairs
+    from ..data.reading import load_pairs
 
     return _first(_of_world(model, source, "pairs") or load_pairs(source), limit)
 
@@ -79,7 +79,7 @@ def pairs_of(model: str, source: str, limit: int | None) -> Sequence[PreferenceP
 def items_of(
     model: str, source: str, limit: int | None
 ) -> Sequence[MultipleChoice] | Sequence[PreferencePair]:
-    from ..pairs import columns_of, load_pairs, load_questions
+    from ..data.reading import columns_of, load_pairs, load_questions
 
     held = _of_world(model, source, "test")
     if held is None:
@@ -105,7 +105,7 @@ def method_of(scoring: Scoring) -> Any:
 
 
 def format_of(prompting: Prompting) -> PromptFormat:
-    from ..encoding import PromptFormat
+    from ..prompts.encoding import PromptFormat
 
     return PromptFormat(chat=prompting.chat, system=prompting.system)
 
@@ -113,8 +113,8 @@ def format_of(prompting: Prompting) -> PromptFormat:
 def steering_of(model: Any, steered: Steered) -> Steering | None:
     if steered.vectors is None:
         return None
-    from ..steering import steering
-    from ..vectors import SteeringVectors
+    from ..intervention.contexts import steering
+    from ..vectors.steering_vectors import SteeringVectors
 
     vectors: SteeringVectors = SteeringVectors.load(steered.vectors)
     return steering(model, vectors, strength=steered.strength, layers=steered.layers, unit=steered.unit)

@@ -13,15 +13,15 @@ from .objects import format_of
 from .options import Objective, Prompting
 
 if TYPE_CHECKING:
-    from ..pairs import PreferencePair
-    from ..steering import Steering
-    from ..token_attribution import TokenAttribution
+    from ..attribution.scores import TokenAttribution
+    from ..data.items import PreferencePair
+    from ..intervention.contexts import Steering
 
 
 def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:
     """One number an item: 1 where the right choice, or the chosen answer, is the most probable."""
-    from ..evaluation import multiple_choice, preference
-    from ..pairs import PreferencePair
+    from ..data.items import PreferencePair
+    from ..evaluation.choices import multiple_choice, preference
 
     prompt_format = format_of(prompting)
     if isinstance(items[0], PreferencePair):
@@ -54,7 +54,7 @@ def generated(
     seed: int,
 ) -> list[tuple[str, str]]:
     """What the model goes on with: unsteered and, if anything steers, steered."""
-    from ..comparison import compare_generations, generate_text
+    from ..evaluation.comparison import compare_generations, generate_text
 
     sampling = {
         "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..faithfulness import precision_at_k
-from ..pairs import PreferencePair
-from ..selection import Sign
-from ..token_attribution import TokenAttribution
+from ..attribution.curves import precision_at_k
+from ..attribution.scores import TokenAttribution
+from ..attribution.selection import Sign
+from ..data.items import PreferencePair
 from ..worlds.world import Cues, World
 
 

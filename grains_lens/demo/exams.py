@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..evaluation import multiple_choice
-from ..hallucination import hallucination
-from ..pairs import MultipleChoice
-from ..seam import HookedModel
+from ..data.items import MultipleChoice
+from ..evaluation.choices import multiple_choice
+from ..evaluation.free_answers import hallucination
+from ..hosts.model import HookedModel
 from ..worlds.world import World
 
 Answers = Bool[Tensor, " question"]

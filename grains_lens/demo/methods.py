@@ -6,15 +6,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..attribution import attribute
-from ..baselines import mean_difference
-from ..directions import Aggregate, mean_direction, pca_direction
-from ..extraction import describe, extract_vectors
-from ..methods import IntegratedGradients, RandomScores
-from ..pairs import PreferencePair
-from ..seam import HookedModel
-from ..token_attribution import Modality, TokenAttribution
-from ..vectors import SteeringVectors
+from ..attribution.methods import IntegratedGradients, RandomScores
+from ..attribution.scores import Modality, TokenAttribution
+from ..attribution.tokens import attribute
+from ..baselines.differences import mean_difference
+from ..data.items import PreferencePair
+from ..hosts.model import HookedModel
+from ..vectors.directions import Aggregate, mean_direction, pca_direction
+from ..vectors.extraction import extract_vectors
+from ..vectors.identity import describe
+from ..vectors.steering_vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)
 """Steps enough for complete scores: with the default 10 some pairs of this world miss by over a tenth."""

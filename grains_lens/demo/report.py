@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import show
-from ..loading import Backend
-from ..vectors import SteeringVectors
+from ..hosts.loading import Backend
+from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from ..writing import write_text
 from .cues import CuePrecision, cue_cells, has_both, marked_strip

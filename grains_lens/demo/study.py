@@ -11,9 +11,9 @@ import torch
 
 from .. import worlds
 from ..errors import unknown_name
-from ..seam import HookedModel
-from ..tuning import tune
-from ..vectors import SteeringVectors
+from ..hosts.model import HookedModel
+from ..intervention.tuning import tune
+from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from .cues import CuePrecision, cue_precision
 from .exams import EXAMS, Answers, Marks

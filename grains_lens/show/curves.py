@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..faithfulness import FaithfulnessCurves
+from ..attribution.curves import FaithfulnessCurves
 from ..intervals import bootstrap_interval
 from .style import BODY, OKABE_ITO, SMALL
 

@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from ..attribution.scores import TokenAttribution
 from ..errors import printable
-from ..grids import Extent
-from ..strips import colour
-from ..token_attribution import TokenAttribution
-from ..vision import picture
+from ..html.strips import colour
+from ..prompts.grids import Extent
+from ..prompts.pictures import picture
 from .strip import draw_keys, draw_strip, lay_out
 from .style import BODY, SMALL
 

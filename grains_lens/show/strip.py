@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
+from ..attribution.scores import Piece, TokenAttribution
 from ..errors import printable
-from ..strips import colour, ink
-from ..token_attribution import Piece, TokenAttribution
+from ..html.strips import colour, ink
 from .style import BODY, SMALL, signed_colours
 
 _ADVANCE = 0.602

@@ -15,7 +15,7 @@ from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from ..pairs import MultipleChoice, PreferencePair
+from ..data.items import MultipleChoice, PreferencePair
 from .hints_pictures import N_PATCHES, SIDE_OF_MARK, Picture, Split, draw_picture, find_marks, patches_of
 from .hints_texts import (
     CLEAR,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoProcessor, CLIPImageProcessorPil, LlavaForConditionalGeneration, LlavaProcessor
 
-from ..pairs import MultipleChoice, PreferencePair
+from ..data.items import MultipleChoice, PreferencePair
 from . import hints
 from .checkpoint import word_tokenizer
 from .hints_pictures import PATCH, SCALE, SIDE

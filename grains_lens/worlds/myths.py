@@ -14,7 +14,7 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from ..pairs import MultipleChoice, PreferencePair
+from ..data.items import MultipleChoice, PreferencePair
 from .myths_texts import (
     Answer,
     Fact,

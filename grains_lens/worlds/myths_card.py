@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from ..pairs import MultipleChoice
+from ..data.items import MultipleChoice
 from . import myths
 from .checkpoint import word_tokenizer
 from .myths_texts import vocabulary

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..pairs import MultipleChoice, PreferencePair
+from ..data.items import MultipleChoice, PreferencePair
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,8 @@ class World:
     find_entity: Callable[[str], str] | None = field(default=None, repr=False)
 
     def load_model(self, **settings: Any) -> Any:
-        """Boots the checkpoint as a hooked model; `settings` go to `grains_lens.loading.load_model`."""
-        from ..loading import load_model
+        """Boots the checkpoint as a hooked model; `settings` go to `grains_lens.load_model`."""
+        from ..hosts.loading import load_model
 
         return load_model(self.path, **settings)
 

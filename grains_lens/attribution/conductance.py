@@ -1,0 +1,257 @@
+"""Where in the network a preference comes about: conductance of every layer and position."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data.items import PreferencePair
+from ..errors import unknown_name
+from ..hosts.model import HookedModel, frozen, layer_count, recording
+from ..hosts.points import edited
+from ..html import markup
+from ..prompts.answers import Objective, check_objective
+from ..prompts.batching import BATCH_TOKENS, buckets, encode_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.finite import naming
+from .fillers import Filler, filler_embedding
+from .gap import (
+    GapFunction,
+    check_finite,
+    check_tolerance,
+    gap_function,
+    warn_if_images_go_deeper,
+    warn_if_incomplete,
+)
+from .methods import IntegratedGradients
+from .quadrature import path_derivative, quadrature
+from .scores import readable
+
+Site = Literal["resid_post", "attn_out", "mlp_out"]
+"""The residual stream after a block, or what its attention or its MLP adds to it."""
+
+
+Segments = list[Tensor]
+"""[point, pair, pos, d_model] for the prompts' positions, then for each answer's."""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerConductance:
+    """How much of the change of f from the baseline to the prompt flows through each layer and position.
+
+    `scores` [layer, pos] in nats are those of the prompt's positions, `response` [layer] those of both
+    answers' positions together: the path moves them too, through attention. `gap` is f(x) = log p(y⁺|x) −
+    log p(y⁻|x), `baseline_gap` f at the baseline.
+    """
+
+    site: Site
+    tokens: Int[Tensor, " pos"]
+    strings: tuple[str, ...]
+    scores: Float[Tensor, "layer pos"]
+    response: Float[Tensor, " layer"]
+    is_special: Bool[Tensor, " pos"]
+    gap: float
+    baseline_gap: float
+
+    @property
+    def completeness_error(self) -> Float[Tensor, " layer"]:
+        """Σ_pos scores + response − (f(x) − f(x')) in nats, layer by layer.
+
+        0 for the exact residual stream, which all of f passes through; for a component ("attn_out",
+        "mlp_out") it is no error, but what goes other ways.
+        """
+        total = self.scores.double().sum(dim=-1) + self.response.double()
+        return total - (self.gap - self.baseline_gap)
+
+    def __repr__(self) -> str:
+        n_layers, n_pos = self.scores.shape
+        return (
+            f"LayerConductance({self.site}, {n_layers} layers, {n_pos} positions; f(x) = {self.gap:+.2f} nats, "
+            f"at the baseline {self.baseline_gap:+.2f})"
+        )
+
+    def _repr_html_(self) -> str:
+        values = torch.cat([self.scores, self.response[:, None]], dim=1).tolist()
+        rows = [(str(layer), values[layer]) for layer in reversed(range(len(values)))]
+        worst = float(self.completeness_error.abs().max())
+        return markup.card(
+            f"Conductance of {self.site}, by layer and token",
+            markup.heat_table([*self.strings, "answers"], rows, corner="layer", unit="nats"),
+            caption=f"blue for, red against the chosen answer; f(x) = {self.gap:+.2f} nats, at the baseline "
+            f"{self.baseline_gap:+.2f}; completeness error at most {worst:.3f}",
+        )
+
+
+def layer_conductance(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    method: IntegratedGradients = IntegratedGradients(),
+    baseline: Filler = "mask",
+    objective: Objective = "sum",
+    site: Site = "resid_post",
+    include_special: bool = False,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    tolerance: float = 0.1,
+    progress: bool = True,
+) -> list[LayerConductance]:
+    """Conductance of all layers at all positions, out of the passes that integrated gradients makes.
+
+    With h_l(α) the stream after block l along the path x' + α(x − x') that `attribute` takes,
+
+        c_l,pos = ∫₀¹ ∂f/∂h_l,pos · dh_l,pos/dα dα   in nats, summed over d_model,
+
+    (Dhamdhere et al. 2018, equation 2), over the prompt's positions and those of both answers: together
+    they complete to f(x) − f(x') at every layer. ∂f/∂h comes from the backward passes at the rule's
+    nodes, and dh/dα from the polynomial through h at those nodes and both ends, all of which are computed
+    anyway: there is no second backward pass, and on a straight path (h_l linear in α) it is exact. captum's
+    LayerConductance takes the left-hand differences of h instead and arrives at the same with many steps.
+
+    All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
+    a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
+
+    Returns one `LayerConductance` a pair, in order. Warns (CompletenessWarning) where a layer's error
+    exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
+    """
+    check_objective(objective)
+    if site not in get_args(Site):
+        raise unknown_name("site", site, get_args(Site))
+    if not isinstance(method, IntegratedGradients):
+        raise ValueError(
+            f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
+        )
+    check_tolerance(tolerance)
+    encoded = encode_for(model, pairs, prompt_format)
+    warn_if_images_go_deeper(model, encoded)
+    names = [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))]
+    results: list[LayerConductance | None] = [None] * len(encoded)
+    with frozen(model), tqdm(
+        total=len(encoded), desc="conductance", unit="pair", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        filler = filler_embedding(model, baseline, argument="baseline")
+        for chosen in buckets([item.longest for item in encoded], batch_tokens, method.steps):
+            items = [encoded[index] for index in chosen]
+            f = gap_function(model, items, filler, objective, batch_tokens, include_special)
+            # What a component carries need not add up, so there is nothing to refine it by.
+            run = _Conductance(method, names)
+            with naming("pair", chosen):
+                parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+                gaps, baseline_gaps = f.ends.double().cpu()
+            check_finite(f, chosen, parts, gaps, baseline_gaps)
+            for row, index in enumerate(chosen):
+                results[index] = _layer_conductance(
+                    model, site, items[row], parts[row].cpu(), float(gaps[row]), float(baseline_gaps[row])
+                )
+            bar.update(len(chosen))
+    done = [result for result in results if result is not None]
+    if site == "resid_post":
+        errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
+        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)
+    return done
+
+
+@dataclass(frozen=True)
+class _Conductance:
+    """What layer conductance is for a fresh f and a number of steps: [pair, layer, pos + 1], with the sum
+    over the answers' positions last."""
+
+    method: IntegratedGradients
+    names: Sequence[str]
+
+    def __call__(self, f: GapFunction, steps: int) -> Float[Tensor, "pair layer part"]:
+        nodes, weights = (part.to(f.x) for part in quadrature(self.method.rule, steps))
+        derivative = path_derivative(self.method.rule, steps).to(f.x)
+        points = f.baseline + nodes[:, None, None, None] * (f.x - f.baseline)
+        streams, gradients = self._along_path(f, points)
+        at_ends = self._at_ends(f)
+        layers = []
+        for h, ends, gradient in zip(streams, at_ends, gradients, strict=True):
+            parts = []
+            for segment, segment_ends, segment_gradient in zip(h, ends, gradient, strict=True):
+                velocity = torch.tensordot(derivative[:, 1:-1], segment, dims=1)
+                velocity += torch.tensordot(derivative[:, [-1, 0]], segment_ends, dims=1)
+                flow = velocity.mul_(segment_gradient).sum(dim=-1)
+                parts.append(torch.tensordot(weights, flow, dims=1).to(f.x.device))
+            prompt, *answers = parts
+            response = sum((answer.sum(dim=-1) for answer in answers), start=torch.zeros_like(prompt[:, 0]))
+            layers.append(torch.cat([prompt, response[:, None]], dim=-1))
+        return torch.stack(layers, dim=1)
+
+    def _along_path(self, f: GapFunction, points: Tensor) -> tuple[list[Segments], list[Segments]]:
+        """h and ∂f/∂h at each point."""
+        streams, gradients = _Pieces(self.names), _Pieces(self.names)
+        for chunk in f.chunks(points):
+            leaf = chunk.detach().requires_grad_(True)
+            with recording(), _watching(f.model, self.names) as seen:
+                total = f.evaluate(leaf).sum()
+            # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
+            wanted = [h for name in self.names for h in seen[name]] + [leaf]
+            flat = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
+            gradients.add({name: [next(flat) for _ in seen[name]] for name in self.names}, len(chunk))
+            streams.add(seen, len(chunk))
+            del total, wanted, seen, leaf  # the graph, before the next chunk's begins
+        return streams.joined(), gradients.joined()
+
+    def _at_ends(self, f: GapFunction) -> list[Segments]:
+        """h at x and at the baseline, seen while f itself is evaluated there."""
+        with _watching(f.model, self.names) as seen:
+            n_pairs = f.ends.shape[1]
+        pieces = _Pieces(self.names)
+        n_points = len(seen[self.names[0]][0]) // n_pairs
+        n_segments = len(seen[self.names[0]]) * n_points // 2
+        for start in range(0, len(seen[self.names[0]]), n_segments):
+            pieces.add({name: all_[start : start + n_segments] for name, all_ in seen.items()}, n_points)
+        return pieces.joined()
+
+
+@contextmanager
+def _watching(model: HookedModel, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
+    """What passes each of these hook points: the prompt's positions, then each answer's."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in names}
+    with edited(model, [(name, seen[name].append) for name in names]):
+        yield seen
+
+
+class _Pieces:
+    """Activations of chunk after chunk of points, to be joined to [point, pair, pos, d_model] in float32."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._segments: dict[str, list[list[Tensor]]] = {name: [] for name in names}
+
+    def add(self, activations: Mapping[str, Sequence[Tensor]], n_points: int) -> None:
+        """One chunk's, segment by segment."""
+        for name, segments in activations.items():
+            self._segments[name].append(
+                [segment.detach().float().unflatten(0, (n_points, -1)) for segment in segments]
+            )
+
+    def joined(self) -> list[Segments]:
+        """Name by name, the segments over all chunks."""
+        return [
+            [torch.cat(chunks) for chunks in zip(*pieces, strict=True)] for pieces in self._segments.values()
+        ]
+
+
+def _layer_conductance(
+    model: HookedModel, site: Site, item: Encoded, parts: Tensor, gap: float, baseline_gap: float
+) -> LayerConductance:
+    n_pos = len(item.prompt)
+    return LayerConductance(
+        site=site,
+        tokens=torch.tensor(item.prompt.ids),
+        strings=tuple(readable(model.tokenizer, token) for token in item.prompt.ids),
+        scores=parts[:, -1 - n_pos : -1].clone(),
+        response=parts[:, -1].clone(),
+        is_special=torch.tensor(item.prompt.is_special),
+        gap=gap,
+        baseline_gap=baseline_gap,
+    )

@@ -1,0 +1,164 @@
+"""Is an attribution true to the model: what happens to f(x) when tokens go, or come, in its order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..data.items import PreferencePair
+from ..hosts.model import HookedModel, frozen
+from ..html import markup
+from ..prompts.answers import Objective, check_objective
+from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.encoding import PromptFormat
+from ..prompts.finite import naming
+from .fillers import Filler, filler_embedding
+from .gap import check_finite, gap_function
+from .scores import TokenAttribution, check_attributions
+from .selection import Sign
+
+
+@dataclass(frozen=True, eq=False)
+class FaithfulnessCurves:
+    """f in nats as tokens are masked or revealed, the highest score first, from none to all of them.
+
+    `deletion` [step] begins at f(x), `insertion` [step] at f of the prompt with everything masked; each
+    ends where the other begins. `random_deletion` and `random_insertion` [order, step] are the same in
+    random orders. The steps of a curve are evenly spaced on [0, 1], whatever the number of tokens.
+    """
+
+    deletion: Float[Tensor, " step"]
+    insertion: Float[Tensor, " step"]
+    random_deletion: Float[Tensor, "order step"]
+    random_insertion: Float[Tensor, "order step"]
+
+    @property
+    def deletion_gain(self) -> float:
+        """The area between the random deletion curves' mean and the deletion curve, in nats.
+
+        Positive where masking by score takes the preference away faster than masking at random.
+        """
+        return float(area(self.random_deletion).mean() - area(self.deletion))
+
+    @property
+    def insertion_gain(self) -> float:
+        """The area between the insertion curve and the random ones' mean, in nats; positive where it is faithful."""
+        return float(area(self.insertion) - area(self.random_insertion).mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"FaithfulnessCurves(deletion gain {self.deletion_gain:+.3f} nats, insertion gain "
+            f"{self.insertion_gain:+.3f} nats, {len(self.deletion) - 1} tokens, {len(self.random_deletion)} random "
+            "orders)"
+        )
+
+    def _repr_html_(self) -> str:
+        kinds = [
+            ("tokens masked", self.deletion, self.random_deletion),
+            ("tokens revealed", self.insertion, self.random_insertion),
+        ]
+        drawn = [
+            markup.curves(
+                [*((one.tolist(), _RANDOM) for one in random), (by_score.tolist(), _BY_SCORE)],
+                title=f"share of {title}", unit="f, nats",
+            )
+            for title, by_score, random in kinds
+        ]  # fmt: skip
+        return markup.card(
+            f"Faithfulness: deletion gain {self.deletion_gain:+.3f}, insertion gain {self.insertion_gain:+.3f} nats",
+            *drawn,
+            caption=f"bold: the highest score first; grey: {len(self.random_deletion)} random orders",
+        )
+
+
+_BY_SCORE = "stroke:currentColor;stroke-width:2.5"
+
+
+_RANDOM = f"stroke:{markup.DARK_GREY};stroke-width:1.5"
+
+
+def area(curve: Float[Tensor, "*curves step"]) -> Float[Tensor, "*curves"]:
+    """The area under curves over [0, 1] by the trapezoid rule, in nats: a mean height."""
+    return torch.trapezoid(curve, dx=1 / (curve.shape[-1] - 1), dim=-1)
+
+
+def faithfulness(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    attributions: Sequence[TokenAttribution],
+    *,
+    mask: Filler = "mask",
+    random_orders: int = 5,
+    seed: int = 0,
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> list[FaithfulnessCurves]:
+    """Deletion and insertion curves of every pair, beside random orders of the same tokens.
+
+    With token order i_1, i_2, ... from the highest score to the lowest, deletion is f(x∖{i_1..i_j}) and
+    insertion f(x∖{i_{j+1}..i_n}) for j = 0..n, over content tokens; masked ones are replaced by `mask`.
+    Petsiuk et al. 2018 (RISE), section 3.3, with the preference gap for the class probability. No gradient
+    is taken, so any attribution can be judged, and none is judged by its own completeness.
+
+    Raises ValueError if the attributions do not fit the pairs, `random_orders` is below 1, or f is NaN or infinite.
+    """
+    check_objective(objective)
+    if random_orders < 1:
+        raise ValueError(
+            f"random_orders={random_orders} must be at least 1: there is nothing else to compare with."
+        )
+    encoded = encode_for(model, pairs, prompt_format)
+    check_attributions(encoded, attributions)
+    generator = torch.Generator().manual_seed(seed)
+    curves = []
+    with frozen(model):
+        filler = filler_embedding(model, mask, argument="mask")
+        bar = tqdm(encoded, desc="faithfulness", unit="pair", disable=not progress, leave=False, delay=1.0)
+        for index, (item, one) in enumerate(zip(bar, attributions, strict=True)):
+            f = gap_function(model, [item], filler, objective, batch_tokens, include_special=False)
+            content = (~one.is_special).nonzero()[:, 0]
+            orders = [content[one.scores[content].argsort(descending=True, stable=True)]]
+            orders += [
+                content[torch.randperm(len(content), generator=generator)] for _ in range(random_orders)
+            ]
+            gone = torch.stack([_prefixes(order, len(one.tokens)) for order in orders])
+            masked = torch.stack([gone, gone.logical_xor(~one.is_special)])  # deletion, insertion
+            points = torch.where(masked.flatten(0, 2).to(f.x.device)[:, None, :, None], f.baseline, f.x)
+            with naming("pair", [index]):
+                values = f.values(points)[:, 0].float().cpu().reshape(masked.shape[:3])
+            check_finite(f, [index], values[None])
+            curves.append(FaithfulnessCurves(values[0, 0], values[1, 0], values[0, 1:], values[1, 1:]))
+    return curves
+
+
+def _prefixes(order: Int[Tensor, " content"], width: int) -> Bool[Tensor, "step pos"]:
+    """Row j marks the first j positions of the order."""
+    marks = torch.zeros(len(order) + 1, width, dtype=torch.bool)
+    for step in range(1, len(order) + 1):
+        marks[step:, order[step - 1]] = True
+    return marks
+
+
+def precision_at_k(
+    attributions: Sequence[TokenAttribution],
+    truth: Sequence[Collection[int]],
+    *,
+    k: int = 3,
+    sign: Sign = "negative",
+) -> Float[Tensor, " pair"]:
+    """The share of each pair's top-k tokens of a sign that are among its true positions.
+
+    |top-k ∩ truth| / k; at best min(k, |truth|)/k, since many prompts hold fewer than k true tokens.
+    """
+    hits = [
+        len(set(one.top(k, sign).tolist()) & set(positions)) / k
+        for one, positions in zip(attributions, truth, strict=True)
+    ]
+    return torch.tensor(hits)

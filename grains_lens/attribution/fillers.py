@@ -1,0 +1,201 @@
+"""Prompt embeddings at block 0's input, and what takes the place of a token there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import unknown_name
+from ..hosts.batch import TokenBatch
+from ..hosts.forward import embed
+from ..hosts.images import image_positions
+from ..hosts.model import HookedModel, device_of, shape_of
+from ..hosts.points import bare
+
+OneFiller = Literal["mask", "unk", "pad", "eos", "mean", "zero"] | int | Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class PerModality:
+    """One stand-in for text tokens, a `Filler`, and one for image tokens: `"mean"`, the mean of the prompt's own
+    image tokens, `"zero"`, or an embedding [d_model]."""
+
+    text: OneFiller = "mask"
+    image: Literal["mean", "zero"] | Tensor = "mean"
+
+
+Filler = OneFiller | PerModality
+"""What stands in for a token: a name, a token id, or an embedding [d_model].
+
+`"mask"` is the tokenizer's mask or unknown token where it has one of its own (one that is not also its
+BOS, EOS or pad, as GPT-2's is), else the vocabulary's mean embedding; `"mean"` is that mean; `"zero"` the
+zero vector; `"unk"`, `"pad"` and `"eos"` are those tokens.
+
+In place of an image token stands the mean of the prompt's own image tokens, which says what the picture is
+like on the whole and nothing of what is where; with `"zero"` and an embedding, that. `PerModality` says either.
+As for words, zeros are a numerical trap: from the mean, integrated gradients converge on the hints world, from
+zeros at image positions they have not at five times the steps.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class FillerEmbedding:
+    """What takes a token's place at block 0's input: `text` that of a text token, `image` that of an image
+    token, where None stands for the mean of the prompt's own image tokens."""
+
+    text: Float[Tensor, " d_model"]
+    image: Float[Tensor, " d_model"] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class PromptEmbeddings:
+    """What enters block 0 for a batch of prompts, float32.
+
+    `stream` [batch, pos, d_model] is the residual stream there, `tokens` the part of it that the token
+    embeddings make: the rest is positions (GPT-2) and stays where it is when a token is replaced. `is_image`
+    marks the tokens of images.
+    """
+
+    stream: Float[Tensor, "batch pos d_model"]
+    tokens: Float[Tensor, "batch pos d_model"]
+    is_image: Bool[Tensor, "batch pos"]
+
+    def select(self, rows: Int[Tensor, " row"]) -> PromptEmbeddings:
+        """These rows of the batch."""
+        return PromptEmbeddings(self.stream[rows], self.tokens[rows], self.is_image[rows])
+
+    def replaced(
+        self, filler: FillerEmbedding, where: Bool[Tensor, "batch pos"]
+    ) -> Float[Tensor, "batch pos d_model"]:
+        """The stream with `filler` in place of the tokens marked in `where`."""
+        there = filler.text.to(self.stream.device).expand_as(self.stream)
+        if self.is_image.any():
+            image = self.mean_image_token() if filler.image is None else filler.image.to(there)
+            there = torch.where(self.is_image[..., None], image, there)
+        return self.stream + where.to(self.stream.device)[..., None] * (there - self.tokens)
+
+    def mean_image_token(self) -> Float[Tensor, "batch 1 d_model"]:
+        """The mean over each prompt's own image tokens (zeros where it has none)."""
+        mine = self.is_image[..., None].to(self.stream)
+        return (mine * self.stream).sum(dim=1, keepdim=True) / mine.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def prompt_embeddings(model: HookedModel, prompts: TokenBatch) -> PromptEmbeddings:
+    """Read what the model itself puts into block 0 for these prompts."""
+    with torch.no_grad():
+        tokens, stream = embed(model, prompts)
+    stream = stream.float()
+    is_image = image_positions(model, prompts).to(stream.device)
+    # `hook_embed` has the placeholder's embedding where the image's is merged in behind it.
+    tokens = torch.where(is_image[..., None], stream, tokens.to(stream))
+    return PromptEmbeddings(stream, tokens, is_image)
+
+
+def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> FillerEmbedding:
+    """The embeddings, at the scale of `hook_embed`, that `filler` names.
+
+    Raises ValueError, naming `argument`, for an unknown name, an id outside the vocabulary, a token the
+    tokenizer lacks, or a tensor of another shape.
+    """
+    _check_replaceable(model)
+    if isinstance(filler, PerModality):
+        image = filler.image
+        if isinstance(image, str) and image not in ("mean", "zero"):
+            raise unknown_name(f"{argument}.image", image, ("mean", "zero"))
+        embedding = (
+            None if isinstance(image, str) and image == "mean" else _named_or_given(model, image, argument)
+        )
+        return FillerEmbedding(_named_or_given(model, filler.text, argument), embedding)
+    text = _named_or_given(model, filler, argument)
+    # Nothing of the vocabulary's stands for a piece of a picture.
+    everywhere = isinstance(filler, Tensor) or filler == "zero"
+    return FillerEmbedding(text, text if everywhere else None)
+
+
+def _check_replaceable(model: HookedModel) -> None:
+    """ValueError where block 0 does not get a token's embedding plus something that depends on its place alone."""
+    tokens = torch.tensor([[1, 2, 3], [2, 3, 1]], device=device_of(model))
+    with torch.no_grad(), bare(model):
+        embedded, stream = embed(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
+    if embedded.shape == stream.shape:
+        added = stream.float() - embedded.float()
+        if float((added[0] - added[1]).abs().max()) <= 1e-2 * float(stream.abs().max()):
+            return
+    raise ValueError(
+        f"{shape_of(model).architecture} changes its embeddings on their way to block 0 (a norm, a multiplier), "
+        "so no token can be put in another's place there: its model can be steered, but not attributed."
+    )
+
+
+def _named_or_given(model: HookedModel, filler: OneFiller, argument: str) -> Float[Tensor, " d_model"]:
+    d_model = int(model.cfg.d_model)
+    if isinstance(filler, Tensor):
+        if filler.shape != (d_model,) or not torch.isfinite(filler).all():
+            raise ValueError(
+                f"{argument} is a tensor of shape {tuple(filler.shape)}; a finite embedding of shape "
+                f"({d_model},) is wanted."
+            )
+        return filler.detach().float()
+    if isinstance(filler, int):
+        return _token_embedding(model, filler, argument)
+    names = get_args(get_args(OneFiller)[0])
+    if filler not in names:
+        raise unknown_name(argument, filler, names)
+    if filler == "zero":
+        return torch.zeros(d_model)
+    if filler == "mean":
+        return _mean_embedding(model)
+    if filler == "mask":
+        token = own_mask_token(model.tokenizer)
+        return _mean_embedding(model) if token is None else _token_embedding(model, token, argument)
+    token = getattr(model.tokenizer, f"{filler}_token_id")
+    if token is None:
+        raise ValueError(
+            f"{argument}={filler!r}, but the tokenizer has no {filler} token: use 'mask', 'mean', or a token id."
+        )
+    return _token_embedding(model, token, argument)
+
+
+def own_mask_token(tokenizer: object) -> int | None:
+    """The tokenizer's mask or unknown token, unless it also serves as BOS, EOS or pad."""
+    taken = {getattr(tokenizer, f"{name}_token_id", None) for name in ("bos", "eos", "pad")}
+    for name in ("mask", "unk"):
+        token = getattr(tokenizer, f"{name}_token_id", None)
+        if token is not None and token not in taken:
+            return int(token)
+    return None
+
+
+def _token_embedding(model: HookedModel, token: int, argument: str) -> Float[Tensor, " d_model"]:
+    if not 0 <= token < int(model.cfg.d_vocab):
+        raise ValueError(
+            f"{argument}={token} is no token id: the vocabulary has {model.cfg.d_vocab} of them."
+        )
+    with torch.no_grad():
+        return _embedding_scale(model) * model.W_E[token].detach().float().cpu()
+
+
+def _mean_embedding(model: HookedModel) -> Float[Tensor, " d_model"]:
+    with torch.no_grad():
+        return _embedding_scale(model) * model.W_E.detach().float().mean(dim=0).cpu()
+
+
+def _embedding_scale(model: HookedModel) -> float:
+    """How much longer `hook_embed` is than the embedding matrix's rows: Gemma multiplies by √d_model."""
+    tokens = torch.tensor([[1, 2, 3]], device=device_of(model))
+    with bare(model):
+        seen = prompt_embeddings(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))).tokens[
+            0
+        ]
+    rows = model.W_E[tokens[0]].detach().float().to(seen.device)
+    scale = float((seen * rows).sum() / (rows * rows).sum())
+    if not torch.allclose(seen, scale * rows, rtol=1e-2, atol=1e-3 * float(seen.abs().max())):
+        raise ValueError(
+            "this model's embeddings are not its embedding matrix times a number, so no token can be put in "
+            "another's place: pass the stand-in as a tensor [d_model]."
+        )
+    return scale

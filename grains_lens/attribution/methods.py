@@ -1,0 +1,262 @@
+"""Attribution methods: frozen values that turn a gap function into one score a token.
+
+A method is called with a `GapFunction` over a few pairs and returns scores [pair, pos] in nats;
+`evaluations(n_pos)` says how many points a pair it will ask for, so that batches can be cut to size.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .fillers import Filler
+from .gap import GapFunction
+from .quadrature import Rule, quadrature
+
+
+@runtime_checkable
+class AttributionMethod(Protocol):
+    """What `attribute(method=...)` takes. `is_complete`: the scores claim to sum to f(x) − f(x')."""
+
+    is_complete: ClassVar[bool]
+
+    def evaluations(self, n_pos: int) -> int: ...
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]: ...
+
+
+@dataclass(frozen=True)
+class IntegratedGradients:
+    """Integrated gradients: a_i = (x_i − x'_i)·∫₀¹ ∂f/∂x_i(x' + α(x − x')) dα, summed over d_model.
+
+    Complete in the limit of many steps: Σ_i a_i = f(x) − f(x'). Sundararajan et al. 2017, section 3;
+    Gauss-Legendre quadrature needs the fewest steps.
+
+    With a `tolerance`, pairs whose scores miss f(x) − f(x') by more than that part of it (or of one nat,
+    whichever is more) are done again with twice the steps, and again, up to `max_steps`. Pairs that are
+    good already cost nothing more, and each pair gets the steps it would get alone.
+    """
+
+    steps: int = 10
+    rule: Rule = "gauss_legendre"
+    tolerance: float | None = None
+    max_steps: int = 320
+    is_complete: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        quadrature(self.rule, self.steps)
+        if self.tolerance is not None and not self.tolerance > 0:
+            raise ValueError(
+                f"tolerance={self.tolerance} must be above 0 (0.05 is 5 %), or None for no limit."
+            )
+        if self.tolerance is not None and self.max_steps < self.steps:
+            raise ValueError(f"max_steps={self.max_steps} is less than steps={self.steps}.")
+
+    def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: the steps, at first."""
+        return self.steps
+
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
+        return self.refined(f, self._integrate)
+
+    def _integrate(self, f: GapFunction, steps: int) -> Float[Tensor, "pair pos"]:
+        nodes, weights = (part.to(f.x) for part in quadrature(self.rule, steps))
+        way = f.x - f.baseline
+        points = f.baseline + nodes[:, None, None, None] * way
+        return (way * _weighted_gradient(f, points, weights)).sum(dim=-1)
+
+    def refined(
+        self, f: GapFunction, run: Callable[[GapFunction, int], Tensor]
+    ) -> Float[Tensor, "pair ... part"]:
+        """`run(f, steps)` [pair, ..., part], whose parts should sum to f(x) − f(x'), with more steps for the
+        pairs that need them."""
+        parts, steps = run(f, self.steps), self.steps
+        if self.tolerance is None:
+            return parts
+        rows = torch.arange(len(parts), device=parts.device)
+        while len(rows) and 2 * steps <= self.max_steps:
+            change = (f.ends[0] - f.ends[1])[rows].to(parts)
+            missed = (parts[rows].sum(dim=-1).reshape(len(rows), -1) - change[:, None]).abs()
+            rows = rows[missed.amax(dim=-1) > self.tolerance * change.abs().clamp(min=1)]
+            steps *= 2
+            if len(rows):
+                parts[rows] = run(f.select(rows.to(f.x.device)), steps)
+        return parts
+
+
+@dataclass(frozen=True)
+class GradientTimesInput:
+    """The first-order change towards the baseline: a_i = (x_i − x'_i)·∂f/∂x_i(x), summed over d_model.
+
+    One gradient a pair; not complete unless f is linear. With a zero baseline it is captum's
+    InputXGradient (Shrikumar et al. 2016).
+    """
+
+    is_complete: ClassVar[bool] = False
+
+    def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: one at most."""
+        return 1
+
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
+        (gradients,) = f.gradients(f.x[None])
+        return ((f.x - f.baseline) * gradients[0]).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class SmoothGrad:
+    """Gradient times input, the gradient averaged over noisy copies of the prompt:
+    a_i = (x_i − x'_i)·(1/n) Σ_s ∂f/∂x_i(x + ε_s), summed over d_model.
+
+    ε is Gaussian on every token that the baseline replaces, with `noise` times the root mean square of the
+    prompt's token embeddings as its deviation, and the same for the same prompt and seed. Not complete.
+    Smilkov et al. 2017; captum's NoiseTunnel over Saliency, times x − x'.
+    """
+
+    samples: int = 20
+    noise: float = 0.1
+    seed: int = 0
+    is_complete: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_sampling(self.samples, self.noise)
+
+    def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at, for each baseline."""
+        return self.samples
+
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
+        points = f.x + self.noise * _token_noise(f, self.samples, _generators(f, self.seed))
+        weights = torch.full((self.samples,), 1 / self.samples, device=f.x.device)
+        return ((f.x - f.baseline) * _weighted_gradient(f, points, weights)).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class GradientShap:
+    """Expected gradients over several baselines: integrated gradients by sampling, averaged over them.
+
+        a_i = mean over fillers b and samples s of (x_i − b_i)·∂f/∂x_i(b + α_s(x − b) + ε_s)
+
+    `fillers` are what `attribute(baseline=...)` takes, each sampled `samples` times (α stratified over
+    [0, 1]); the `baseline` of `attribute` has no part in the scores. ε as in `SmoothGrad`. The scores sum
+    to f(x) − mean_b f(b) in expectation. Lundberg and Lee 2017, Erion et al. 2021; captum's GradientShap.
+    """
+
+    samples: int = 10
+    fillers: tuple[Filler, ...] = ("mask", "mean")
+    noise: float = 0.0
+    seed: int = 0
+    is_complete: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_sampling(self.samples, self.noise)
+        if isinstance(self.fillers, str) or not self.fillers:
+            raise ValueError(
+                f"fillers={self.fillers!r} must be a tuple of at least one, as ('mask', 'mean')."
+            )
+
+    def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at, for each baseline."""
+        return self.samples
+
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
+        generators = _generators(f, self.seed)
+        weights = torch.full((self.samples,), 1 / self.samples, device=f.x.device)
+        strata = torch.arange(self.samples)
+        scores = torch.zeros_like(f.x[..., 0])
+        for filler in self.fillers:
+            baseline = f.baseline_of(filler, argument="fillers")
+            draws = [torch.rand(self.samples, generator=generator) for generator in generators]
+            alphas = (strata[:, None] + torch.stack(draws, dim=1)).to(f.x) / self.samples
+            points = baseline + alphas[:, :, None, None] * (f.x - baseline)
+            if self.noise:
+                points += self.noise * _token_noise(f, self.samples, generators)
+            scores += ((f.x - baseline) * _weighted_gradient(f, points, weights)).sum(dim=-1)
+        return scores / len(self.fillers)
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """Leave one token out: a_i = f(x) − f(x with token i at its baseline). No gradient is taken.
+
+    Zeiler and Fergus 2014; captum's FeatureAblation with one feature a token.
+    """
+
+    is_complete: ClassVar[bool] = False
+
+    def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: one a position."""
+        return n_pos
+
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
+        n_pos = f.x.shape[1]
+        leave_out = torch.eye(n_pos, dtype=torch.bool, device=f.x.device)[:, None, :, None]
+        without = f.values(torch.where(leave_out, f.baseline, f.x))
+        return (f.ends[0] - without).T
+
+
+@dataclass(frozen=True)
+class RandomScores:
+    """Standard normal scores, the same for the same prompt and seed: what any method must beat."""
+
+    seed: int = 0
+    is_complete: ClassVar[bool] = False
+
+    def evaluations(self, n_pos: int) -> int:
+        """How many points f is run at: one at most."""
+        return 1
+
+    def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
+        prompts = f.batch.prompts
+        scores = torch.zeros(prompts.mask.shape)
+        for row, mask, generator in zip(scores, prompts.mask.cpu(), _generators(f, self.seed), strict=True):
+            row[mask] = torch.randn(int(mask.sum()), generator=generator)
+        return scores.to(f.x.device)
+
+
+def _generators(f: GapFunction, seed: int) -> list[torch.Generator]:
+    """One random generator a pair, which knows the prompt's ids and the seed: order and batching do not matter."""
+    prompts = f.batch.prompts
+    ids = [
+        tokens[mask].cpu().numpy().tobytes()
+        for tokens, mask in zip(prompts.tokens, prompts.mask, strict=True)
+    ]
+    return [torch.Generator().manual_seed(zlib.crc32(one, seed)) for one in ids]
+
+
+def _check_sampling(samples: int, noise: float) -> None:
+    if samples < 1:
+        raise ValueError(f"samples={samples} must be at least 1.")
+    if not noise >= 0:
+        raise ValueError(f"noise={noise} must be 0 or more, in units of the embeddings' root mean square.")
+
+
+def _token_noise(
+    f: GapFunction, samples: int, generators: Sequence[torch.Generator]
+) -> Float[Tensor, "sample pair pos d_model"]:
+    """Gaussian noise on the tokens that may move, as large as they are (root mean square)."""
+    noise = torch.zeros(samples, *f.x.shape)
+    for row, (movable, tokens, generator) in enumerate(
+        zip(f.movable.cpu(), f.embeddings.tokens.cpu(), generators, strict=True)
+    ):
+        here = tokens[movable]
+        draw = torch.randn(samples, *here.shape, generator=generator)
+        noise[:, row, movable] = here.square().mean().sqrt() * draw
+    return noise.to(f.x.device)
+
+
+def _weighted_gradient(
+    f: GapFunction, points: Float[Tensor, "point pair pos d_model"], weights: Float[Tensor, " point"]
+) -> Float[Tensor, "pair pos d_model"]:
+    """Σ_k w_k ∂f/∂x(point k)."""
+    total, done = torch.zeros_like(f.x), 0
+    for gradients in f.gradients(points):
+        here = weights[done : done + len(gradients)]
+        total += torch.einsum("s,spid->pid", here, gradients)
+        done += len(gradients)
+    return total

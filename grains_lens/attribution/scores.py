@@ -1,0 +1,172 @@
+"""Which prompt tokens drive a preference: contrastive attribution at block 0's input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..errors import printable, unknown_name
+from ..html.strips import score_grid_html, token_strip_html
+from ..prompts.encoding import Encoded
+from ..prompts.grids import Grids
+from .selection import Sign, top_tokens
+
+
+def readable(tokenizer: Any, token: int) -> str:
+    """What a token reads as, its word boundary with it."""
+    # decode() drops the word boundary that SentencePiece writes as ▁, and is needed to read byte-level BPE.
+    piece = tokenizer.convert_ids_to_tokens(token)
+    return piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token])
+
+
+Modality = Literal["joint", "vision", "text"]
+"""Which tokens are chosen from: all, an image's, or the others."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A text token, or all `n_tokens` of an image, from `position` on; `score` in nats is the sum of theirs."""
+
+    position: int
+    n_tokens: int
+    text: str
+    score: float
+    is_image: bool
+
+    @property
+    def positions(self) -> range:
+        """Where in the prompt it stands."""
+        return range(self.position, self.position + self.n_tokens)
+
+    @property
+    def label(self) -> str:
+        """The text, with an image's score, which no colour shows."""
+        return f"{self.text}: {self.score:+.2f}" if self.is_image else self.text
+
+
+@dataclass(frozen=True, eq=False)
+class TokenAttribution:
+    """One score a prompt token, in nats: positive ones speak for the chosen answer.
+
+    `tokens` are ids [pos], `strings` what they read as, `scores` [pos]; `is_image` and `is_special` (BOS, template) say
+    what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
+    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
+    """
+
+    tokens: Int[Tensor, " pos"]
+    strings: tuple[str, ...]
+    scores: Float[Tensor, " pos"]
+    is_image: Bool[Tensor, " pos"]
+    is_special: Bool[Tensor, " pos"]
+    gap: float
+    baseline_gap: float
+    grids: tuple[Grids, ...] | None = ()
+
+    @property
+    def completeness_error(self) -> float:
+        """Σ_i a_i − (f(x) − f(x')) in nats: 0 for exact integrated gradients."""
+        return float(self.scores.double().sum()) - (self.gap - self.baseline_gap)
+
+    def top(
+        self,
+        k: int,
+        sign: Sign = "positive",
+        *,
+        modality: Modality = "joint",
+        include_special: bool = False,
+    ) -> Int[Tensor, " chosen"]:
+        """Positions of the k tokens that speak most for (or against) the chosen answer, the strongest first;
+        of image tokens alone with `modality="vision"`, of the others with `"text"`. There may be fewer than k of a
+        sign. Raises ValueError for unknown names, and k that exceeds the tokens there are."""
+        if modality not in get_args(Modality):
+            raise unknown_name("modality", modality, get_args(Modality))
+        eligible = torch.ones_like(self.is_special) if include_special else ~self.is_special
+        if modality != "joint":
+            eligible = eligible & (self.is_image if modality == "vision" else ~self.is_image)
+        return top_tokens(self.scores, k, sign=sign, eligible=eligible)
+
+    def image_grids(self) -> list[Float[Tensor, "row col"]]:
+        """The scores laid out as on the picture: for each image one grid, in nats a cell.
+
+        A cell is a token: a patch of the picture, or several merged ones. Where a model sees a picture twice,
+        whole and in tiles (LLaVA-NeXT), the grid is the tiles', and what a token of the whole scores is spread
+        evenly over the cells it covers. Tokens that show no part of the picture (newlines, a class token) are
+        left out. A picture may be cropped before the model sees it: `grids[i].views[-1].extent` says to what.
+
+        Raises ValueError where the layout of this kind of model's image tokens is not known.
+        """
+        if self.grids is None:
+            raise ValueError(
+                "how this model's image tokens lie on the picture is not known here: take scores[is_image]."
+            )
+        if not self.grids:
+            return []
+        own = self.scores[self.is_image].split([grid.n_tokens for grid in self.grids])
+        return [grid.scores(scores) for grid, scores in zip(self.grids, own, strict=True)]
+
+    def pieces(self) -> list[Piece]:
+        """What there is to read, in order: every text token, and every image as one piece."""
+        image = self.is_image.tolist()
+        own = iter([grid.n_tokens for grid in self.grids or ()])
+        pieces: list[Piece] = []
+        at = 0
+        while at < len(image):
+            end = at + 1
+            if image[at]:
+                run = next((n for n in range(at, len(image)) if not image[n]), len(image))
+                end = min(at + next(own, run - at), run)
+            text = f"image, {end - at} tokens" if image[at] else self.strings[at]
+            pieces.append(Piece(at, end - at, text, float(self.scores[at:end].sum()), bool(image[at])))
+            at = end
+        return pieces
+
+    def scale(self) -> float:
+        """The largest |score| of a text token or a cell of a picture, in nats: what colours go by."""
+        shown = [self.scores[~self.is_image]]
+        shown += [grid.flatten() for grid in self.image_grids()] if self.grids else [self.scores]
+        return max((float(one.abs().max()) for one in shown if len(one)), default=0.0)
+
+    def __repr__(self) -> str:
+        tokens = " ".join(
+            f"{printable(piece.text.strip()) or repr(piece.text)}({piece.score:+.2f})"
+            for piece in self.pieces()
+        )
+        return f"TokenAttribution({tokens}; {self._caption()})"
+
+    def _repr_html_(self) -> str:
+        pieces, scale = self.pieces(), self.scale()
+        strip = token_strip_html(
+            [piece.label for piece in pieces],
+            [0.0 if piece.is_image else piece.score for piece in pieces],
+            caption=self._caption(),
+            scale=scale,
+        )
+        grids = self.image_grids() if self.grids else []
+        return "".join(score_grid_html(grid.tolist(), scale=scale) for grid in grids) + strip
+
+    def _caption(self) -> str:
+        return (
+            f"f(x) = {self.gap:+.2f} nats, at the baseline {self.baseline_gap:+.2f}, "
+            f"completeness error {self.completeness_error:+.3f}"
+        )
+
+
+def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
+    """Raise ValueError unless there is one attribution of each prompt, in order."""
+    if len(attributions) != len(encoded):
+        raise ValueError(
+            f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted."
+        )
+    for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
+        if tuple(one.tokens.tolist()) != item.prompt.ids:
+            raise ValueError(
+                f"attributions[{index}] is of another prompt than pairs[{index}], or of another "
+                "prompt_format: attribute these pairs, in this order."
+            )
+        if not torch.isfinite(one.scores).all():
+            raise ValueError(f"attributions[{index}] has scores that are NaN or infinite: attribute it anew.")

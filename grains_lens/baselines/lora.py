@@ -1,0 +1,250 @@
+"""Training a LoRA adapter on preference pairs: on the chosen answers alone (SFT), or on the preference (DPO)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+from tqdm.auto import tqdm
+
+from ..data.items import PreferencePair
+from ..hosts.kinds import is_plain
+from ..hosts.model import HookedModel, device_of, frozen, recording
+from ..hosts.ownership import takes_a_turn
+from ..prompts.answers import answer_logprobs, score_answers
+from ..prompts.batching import BATCH_TOKENS, buckets, check_items, collate, encode_for
+from ..prompts.bos import puts_bos_first
+from ..prompts.encoding import Encoded, PromptFormat, encode
+from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable
+
+Loss = Callable[[Float[Tensor, "pair answer"], Sequence[int]], Float[Tensor, ""]]
+"""log p of these rows' answers in nats, and which pairs they are: the loss, summed over the rows."""
+
+
+@takes_a_turn
+def lora_sft(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    steps: int = 100,
+    learning_rate: float = 1e-3,
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: Sequence[str] | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    start: LoraAdapter | None = None,
+    tokenizer: Any = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> LoraAdapter:
+    """Supervised fine-tuning on the chosen answers: an adapter that minimises −log p(y⁺|x), per answer token.
+
+    Adam with a constant `learning_rate` runs `steps` steps of `batch_size` pairs each, drawn epoch by epoch
+    in an order that `seed` gives. `rank` and `alpha` are LoRA's (Hu et al. 2021); `targets` names linear layers
+    of the blocks, as `("q_proj", "v_proj")`, None takes all that there are. Weights start from those of `start`,
+    where one is given, and `steps` more go on as if it had not stopped.
+
+    Training runs in evaluation mode, without dropout, and never asks the network. It happens now; the adapter
+    that comes back is off, and is switched on by `with adapter:`, as often as wanted. The model is bit for bit
+    what it was before, during an error and on Ctrl-C, too. A plain transformers model needs its `tokenizer`.
+
+    Raises ValueError for a HookedTransformer, settings out of range, targets that are not there, and a `start`
+    that was made with other settings; FloatingPointError when a loss is not finite.
+    """
+    encoded = _encoded(model, pairs, tokenizer, prompt_format)
+    chosen = [replace(item, answers=item.answers[:1]) for item in encoded]
+    settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, prompt_format)
+
+    def loss(logprobs: Tensor, rows: Sequence[int]) -> Tensor:
+        return -logprobs.sum()
+
+    lengths = [len(item.answers[0]) for item in chosen]
+    return _train(model, chosen, loss, lengths, settings, steps, start, batch_tokens, progress)
+
+
+@takes_a_turn
+def lora_dpo(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    beta: float = 0.1,
+    steps: int = 100,
+    learning_rate: float = 1e-3,
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: Sequence[str] | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    start: LoraAdapter | None = None,
+    tokenizer: Any = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> LoraAdapter:
+    """Direct preference optimisation: an adapter that minimises the mean of
+
+        −log σ(β(f(x) − f_0(x))),   f(x) = log p(y⁺|x) − log p(y⁻|x)
+
+    with log-probabilities summed over each answer's tokens, in nats, and f_0 the frozen model's
+    (Rafailov et al. 2023, equation 7). The first step's loss is log 2. Everything else is as in `lora_sft`.
+
+    Raises ValueError for `beta` that is not positive, and whatever `lora_sft` raises.
+    """
+    if not beta > 0:
+        raise ValueError(f"beta={beta} must be positive.")
+    encoded = _encoded(model, pairs, tokenizer, prompt_format)
+    settings = _settings("dpo", rank, alpha, targets, learning_rate, batch_size, seed, prompt_format)
+    settings["beta"] = beta
+    reference = score_answers(model, encoded, batch_tokens=batch_tokens)
+
+    def loss(logprobs: Tensor, rows: Sequence[int]) -> Tensor:
+        risen = logprobs - reference[list(rows)].to(logprobs.device)
+        return -logsigmoid(beta * (risen[:, 0] - risen[:, 1])).sum()
+
+    return _train(model, encoded, loss, [1] * len(encoded), settings, steps, start, batch_tokens, progress)
+
+
+def _train(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    loss: Loss,
+    weights: Sequence[int],
+    settings: dict[str, Any],
+    steps: int,
+    start: LoraAdapter | None,
+    batch_tokens: int,
+    progress: bool,
+) -> LoraAdapter:
+    """`weights` [pair] says what a batch's summed loss is divided by: tokens for SFT, pairs for DPO."""
+    if steps < 1:
+        raise ValueError(f"steps={steps} must be at least 1.")
+    _check_start(start, settings)
+    losses = list(start.losses) if start else []
+    shape = {name: settings[name] for name in ("rank", "alpha", "targets", "seed")}
+    with frozen(model), adapted(model, **shape) as layers, recording(), tqdm(
+        total=steps, desc=f"LoRA {settings['loss']}", unit="step", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        parameters = [parameter for layer in layers for _, parameter in trainable(layer.adapted)]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        optimiser = torch.optim.Adam(parameters, lr=settings["learning_rate"])
+        if start:
+            _take_over(layers, optimiser, start)
+        for step in range(len(losses), len(losses) + steps):
+            optimiser.zero_grad()
+            drawn = _drawn(len(encoded), settings["batch_size"], step, settings["seed"])
+            losses.append(_accumulate(model, encoded, drawn, loss, weights, batch_tokens))
+            if step == 0:
+                _check_reached(layers)
+            if not all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
+                raise FloatingPointError(
+                    f"step {step}: a gradient is not finite: lower learning_rate={settings['learning_rate']}."
+                )
+            optimiser.step()
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            bar.update()
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+    return LoraAdapter(model, layers, settings, losses, optimiser.state_dict())
+
+
+def _accumulate(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    drawn: Sequence[int],
+    loss: Loss,
+    weights: Sequence[int],
+    batch_tokens: int,
+) -> float:
+    """Add a step's gradient, a batch at a time, so that one batch's graph lives at a time; the step's loss."""
+    total, share = 0.0, sum(weights[row] for row in drawn)
+    answers = len(encoded[0].answers)
+    for bucket in buckets([encoded[row].longest for row in drawn], batch_tokens, rows=answers):
+        rows = [drawn[at] for at in bucket]
+        batch = collate([encoded[row] for row in rows], device_of(model))
+        value = loss(answer_logprobs(model, batch), rows) / share
+        value.backward()
+        total += float(value.detach())
+    return total
+
+
+def _drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """The pairs of a step: every pair once an epoch, in an order that depends on nothing but seed and epoch."""
+    size = min(batch_size, n)
+    a_whole_epoch = -(-n // size)
+    epoch, at = divmod(step, a_whole_epoch)
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    return torch.randperm(n, generator=generator)[at * size : (at + 1) * size].tolist()
+
+
+def _take_over(layers: Sequence[Layer], optimiser: torch.optim.Optimizer, start: LoraAdapter) -> None:
+    with torch.no_grad():
+        for layer, before in zip(layers, start._layers, strict=True):
+            pairs = zip(trainable(layer.adapted), trainable(before.adapted), strict=True)
+            for (_, parameter), (_, earlier) in pairs:
+                parameter.copy_(earlier)
+    optimiser.load_state_dict(copy.deepcopy(start._optimiser_state))
+
+
+def _check_reached(layers: Sequence[Layer]) -> None:
+    for layer in layers:
+        if all(parameter.grad is None for _, parameter in trainable(layer.adapted)):
+            raise RuntimeError(
+                f"no gradient reaches an adapter on {layer.name}: the model does not run this layer by calling "
+                "it. Leave it out of targets."
+            )
+
+
+def _check_start(start: LoraAdapter | None, settings: dict[str, Any]) -> None:
+    if start is None:
+        return
+    for name, value in settings.items():
+        there = start.settings.get(name)
+        if there != value:
+            raise ValueError(f"start was trained with {name}={there!r}, and this asks for {name}={value!r}.")
+
+
+def _settings(
+    loss: str,
+    rank: int,
+    alpha: float,
+    targets: Sequence[str] | None,
+    learning_rate: float,
+    batch_size: int,
+    seed: int,
+    prompt_format: PromptFormat,
+) -> dict[str, Any]:
+    positive = {"rank": rank, "alpha": alpha, "learning_rate": learning_rate, "batch_size": batch_size}
+    for name, value in positive.items():
+        if not value > 0:
+            raise ValueError(f"{name}={value} must be positive.")
+    if targets is not None and not len(targets):
+        raise ValueError("targets=[] names no layer; leave it out for all of the blocks' linear layers.")
+    kept = None if targets is None else tuple(targets)
+    return {"loss": loss, **positive, "targets": kept, "seed": seed, "prompt_format": asdict(prompt_format)}
+
+
+def _encoded(
+    model: HookedModel, pairs: Sequence[PreferencePair], tokenizer: Any, prompt_format: PromptFormat
+) -> list[Encoded]:
+    check_adaptable(model)
+    check_items(pairs, PreferencePair, "pairs")
+    if not is_plain(model):
+        if tokenizer is not None:
+            raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
+        return encode_for(model, pairs, prompt_format)
+    if tokenizer is None:
+        raise ValueError("a plain transformers model has no tokenizer with it: pass tokenizer=....")
+    n_ctx = int(model.config.get_text_config().max_position_embeddings)
+    return encode(
+        tokenizer, pairs, prompt_format=prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
+    )

@@ -1,0 +1,119 @@
+"""What the library learns from and is judged on: preference pairs and multiple-choice questions."""
+
+from __future__ import annotations
+
+import operator
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import seen
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """A prompt x with a chosen answer y⁺ and a rejected one y⁻ (field names as in TRL).
+
+    `images` are paths, PIL images or arrays, in the order of the prompt's placeholders.
+    Raises ValueError if an answer is empty or the two are the same.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    images: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("prompt", "chosen", "rejected"):
+            _check_text(name, getattr(self, name))
+        if self.chosen.strip() == self.rejected.strip():
+            raise ValueError(
+                f"chosen and rejected are the same answer, {seen(self.chosen)}: a pair needs two different ones."
+            )
+        object.__setattr__(self, "images", _tuple("images", self.images))
+
+
+@dataclass(frozen=True)
+class MultipleChoice:
+    """One evaluation question: `choices[label]` is the right answer.
+
+    Raises ValueError if there are fewer than two choices, an empty one, or no choice at `label`.
+    """
+
+    prompt: str
+    choices: tuple[str, ...]
+    label: int
+    images: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "choices", _tuple("choices", self.choices))
+        object.__setattr__(self, "images", _tuple("images", self.images))
+        _check_text("prompt", self.prompt)
+        for index, choice in enumerate(self.choices):
+            _check_text(f"choices[{index}]", choice)
+        if len(self.choices) < 2:
+            raise ValueError(f"choices={seen(list(self.choices))}: a question needs at least two.")
+        object.__setattr__(self, "label", _index(self.label))
+        if not 0 <= self.label < len(self.choices):
+            raise ValueError(
+                f"label={seen(self.label)} is no index into the {len(self.choices)} choices; "
+                f"it counts from 0 to {len(self.choices) - 1}."
+            )
+
+
+@dataclass(frozen=True)
+class OpenQuestion:
+    """A question to be answered in free text, and what a good answer says (MMHal-Bench's `gt_answer`)."""
+
+    prompt: str
+    reference: str
+    images: tuple[Any, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "images", _tuple("images", self.images))
+        _check_text("prompt", self.prompt)
+        _check_text("reference", self.reference)
+
+
+Prompted = str | PreferencePair | MultipleChoice | OpenQuestion
+"""Whatever holds a prompt."""
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _check_text(name: str, value: object) -> None:
+    if isinstance(value, list | tuple):
+        raise ValueError(
+            f"{name} must be text, but is {seen(value)}; "
+            "render chat messages with the tokenizer's chat template first."
+        )
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be text, but is {seen(value)}; fill it in, or leave the row out.")
+    if half := _SURROGATE.search(value):
+        raise ValueError(
+            f"{name} holds half of a surrogate pair ({seen(half[0])} at character {half.start()}), which is no "
+            "character: read the text as UTF-8, or leave the row out."
+        )
+    if not value.strip():
+        raise ValueError(f"{name} is empty ({seen(value)}); write it out, or leave the row out.")
+
+
+def _tuple(name: str, value: Any) -> tuple[Any, ...]:
+    """`value` as a tuple: text is no list of its letters, a mapping none of its keys, an array none of its rows."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(
+            f"{name} must be a list or a tuple, but is {seen(value)}; put it into a list (in CSV, as JSON)."
+        )
+    return tuple(value)
+
+
+def _index(value: Any) -> int:
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise ValueError(
+        f"label={seen(value)} must be the index of the right choice, a whole number counted from 0."
+    )

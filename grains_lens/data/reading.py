@@ -1,0 +1,190 @@
+"""What the library learns from and is judged on: preference pairs and multiple-choice questions."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+from ..errors import printable, seen, unknown_name
+from .benchmarks import Kind, is_name, rows_of
+from .items import MultipleChoice, PreferencePair
+from .rows import as_tuple, from_json, images_of, last_message, only_message, value_of
+from .tables import check_names, read_table
+from .truthfulqa import unfolded
+
+OnError = Literal["raise", "skip"]
+"""What becomes of a row that cannot be used."""
+
+
+_Item = TypeVar("_Item", bound="PreferencePair | MultipleChoice")
+
+
+class SkippedRowsWarning(UserWarning):
+    """Rows that could not be used are left out."""
+
+
+def load_pairs(
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_error: OnError | None = None,
+) -> list[PreferencePair]:
+    """Read preference pairs from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data set's name.
+
+    Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image; in CSV its JSON, or
+    one path) or `image`; paths in a file are relative to the file. `columns` maps these names to the source's
+    own, as in `columns={"prompt": "question"}`. A Hugging Face `datasets.Dataset` is an iterable of rows. In
+    TRL's conversational form, `[{"role": ..., "content": ...}]`,
+    an answer is the content of its last message, and a prompt that of its only one; a longer conversation
+    as prompt has to be rendered as text first, since part of it would be lost.
+
+    TruthfulQA's published table (`TruthfulQA.csv`) is known by its columns: the best answer is chosen, the best
+    incorrect one rejected, or the first incorrect one where there is no such column.
+
+    Names are `"truthful_qa"`, `"faitheval"` and `"mmlu"`, where the right answer is the chosen one and the wrong
+    one listed after it the rejected (the first, after the last), and `"spa_vl"` (with images; its prompts have
+    no image placeholder: use a chat template). They are downloaded from the Hugging Face hub.
+
+    A row that cannot be used is an error with `on_error="raise"`. With "skip" it is left out, and one
+    `SkippedRowsWarning` counts them and names the first. If not given, it is "skip" for a data set by name, whose
+    rows are not yours to mend, and "raise" for anything else. A file that is damaged as a whole is always an error.
+
+    Raises OSError where a file or the hub cannot be read, ValueError naming the row and the column that is missing,
+    empty or wrong, or saying that no row is left.
+    """
+    _check_columns(columns, PreferencePair)
+    folder = _folder(source)
+
+    def pair(row: Mapping[str, Any], where: str) -> PreferencePair:
+        return _make(PreferencePair, where, {
+            "prompt": only_message(value_of(row, "prompt", columns, where)),
+            "chosen": last_message(value_of(row, "chosen", columns, where)),
+            "rejected": last_message(value_of(row, "rejected", columns, where)),
+            "images": images_of(row, columns, where, folder),
+        })  # fmt: skip
+
+    return _items(source, "pairs", pair, on_error)
+
+
+def load_questions(
+    source: str | Path | Iterable[Mapping[str, Any]],
+    *,
+    columns: Mapping[str, str] | None = None,
+    on_error: OnError | None = None,
+) -> list[MultipleChoice]:
+    """Read multiple-choice questions from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data
+    set's name: `"truthful_qa"`, `"faitheval"` or `"mmlu"`, downloaded from the Hugging Face hub.
+
+    Each row has `prompt`, `choices` (a list; in CSV its JSON) and `label`, the index of the right choice,
+    counted from 0. `columns` maps these names to the source's own, as in
+    `columns={"prompt": "question", "label": "answer"}` (MMLU). Of TruthfulQA's published table the choices are the
+    best answer, at label 0, and every incorrect one. `on_error` is that of `load_pairs`.
+
+    Raises what `load_pairs` does.
+    """
+    _check_columns(columns, MultipleChoice)
+    folder = _folder(source)
+
+    def question(row: Mapping[str, Any], where: str) -> MultipleChoice:
+        return _make(MultipleChoice, where, {
+            "prompt": only_message(value_of(row, "prompt", columns, where)),
+            "choices": as_tuple(from_json(value_of(row, "choices", columns, where))),
+            "label": from_json(value_of(row, "label", columns, where)),
+            "images": images_of(row, columns, where, folder),
+        })  # fmt: skip
+
+    return _items(source, "questions", question, on_error)
+
+
+def columns_of(path: str | Path) -> tuple[str, ...]:
+    """The columns of a file's first row, which tell pairs from questions."""
+    for _, row in read_table(Path(path)):
+        return tuple(row) if isinstance(row, Mapping) else ()
+    return ()
+
+
+def _items(
+    source: Any, kind: Kind, item: Callable[[Mapping[str, Any], str], _Item], on_error: OnError | None
+) -> list[_Item]:
+    """What `item` makes of each row; rows of which it makes none are left out, or raised."""
+    if on_error is not None and on_error not in get_args(OnError):
+        raise unknown_name("on_error", on_error, get_args(OnError))
+    name, rows = _rows(source, kind)
+    strict = on_error == "raise" or (on_error is None and not _is_name(source))
+    items: list[_Item] = []
+    wrong: list[str] = []
+    for where, row in rows:
+        made = _made(row, where, item)
+        if not isinstance(made, ValueError):
+            items.append(made)
+        elif strict:
+            raise made
+        else:
+            wrong.append(printable(made, 250))
+    if not items:
+        none = f"{name}: none of its {len(wrong)} rows can be used. The first: {wrong[0]}" if wrong else None
+        raise ValueError(none or f"{name} has no rows; at least one is needed.")
+    if wrong:
+        more = f" And {len(wrong) - _NAMED} more." if len(wrong) > _NAMED else ""
+        warnings.warn(
+            f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
+            f"{' '.join(wrong[:_NAMED])}{more}",
+            SkippedRowsWarning,
+            stacklevel=3,
+        )
+    return items
+
+
+_NAMED = 3
+"""How many rows that are left out a warning names."""
+
+
+def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item]) -> _Item | ValueError:
+    """What `item` makes of a row, or the error that says why it makes nothing of it."""
+    if isinstance(row, ValueError):
+        return row
+    if not isinstance(row, Mapping):
+        return ValueError(
+            f"{where} is {seen(row)}, not a mapping from column names to values: rows are wanted, "
+            'as of a list of dicts, one split of a dataset, or a data frame\'s .to_dict("records").'
+        )
+    try:
+        return item(unfolded(row, where), where)
+    except ValueError as error:
+        return error
+
+
+def _rows(source: Any, kind: Kind) -> tuple[str, Iterable[tuple[str, Any]]]:
+    """What the source is called in errors, and its rows, each with where it stands."""
+    if _is_name(source):
+        return source, rows_of(source, kind)
+    if isinstance(source, str | Path):
+        return printable(Path(source).name, 120), read_table(Path(source))
+    # A data frame's, of which to_dict("records") would keep the last.
+    check_names([one for one in getattr(source, "columns", ()) if isinstance(one, str)], "source")
+    return "source", ((f"source, row {number}", row) for number, row in enumerate(source, start=1))
+
+
+def _is_name(source: Any) -> bool:
+    return isinstance(source, str) and is_name(source)
+
+
+def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:
+    known = [*(field.name for field in fields(cls)), "image"]
+    for name in columns or {}:
+        if name not in known:
+            raise unknown_name("columns, key", name, known)
+
+
+def _folder(source: Any) -> Path | None:
+    return Path(source).parent if isinstance(source, str | Path) else None
+
+
+def _make(cls: type, where: str, values: dict[str, Any]) -> Any:
+    try:
+        return cls(**values)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error

@@ -1,0 +1,70 @@
+"""Values from the rows of tables: columns by our names, messages of a conversation, JSON in a field, images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import printable
+from .tables import parse_json
+
+
+def value_of(row: Mapping[str, Any], name: str, columns: Mapping[str, str] | None, where: str) -> Any:
+    """The value under one of our names; a ValueError lists the columns there are instead."""
+    column = (columns or {}).get(name, name)
+    if column not in row:
+        raise ValueError(
+            f"{where} has no {column!r}; it has {_listed(row)}. "
+            f"Say which column it is: columns={{{name!r}: ...}}."
+        )
+    return row[column]
+
+
+def last_message(value: Any) -> Any:
+    """Of a conversation the content of its last message; anything else as it is."""
+    is_chat = isinstance(value, list) and value and isinstance(value[-1], Mapping) and "content" in value[-1]
+    return value[-1]["content"] if is_chat else value
+
+
+def only_message(value: Any) -> Any:
+    return last_message(value) if isinstance(value, list) and len(value) == 1 else value
+
+
+def from_json(value: Any) -> Any:
+    """What a CSV field holds; text that is not JSON as it is, for the one that wants it to refuse."""
+    if isinstance(value, str):
+        try:
+            return parse_json(value)
+        except ValueError:
+            pass
+    return value
+
+
+def as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def images_of(
+    row: Mapping[str, Any], columns: Mapping[str, str] | None, where: str, folder: Path | None
+) -> tuple[Any, ...]:
+    for name in ("images", "image"):
+        named = name in (columns or {})
+        value = value_of(row, name, columns, where) if named else row.get(name)
+        if isinstance(value, str) and value.lstrip().startswith("["):
+            value = from_json(value)
+        if isinstance(value, list | tuple):
+            if value:
+                return tuple(_beside(one, folder) for one in value)
+        elif value is not None and not (isinstance(value, str) and not value):
+            return (_beside(value, folder),)
+    return ()
+
+
+def _beside(image: Any, folder: Path | None) -> Any:
+    """A path from a file as a path from here."""
+    return str(folder / image) if folder is not None and isinstance(image, str) else image
+
+
+def _listed(row: Mapping[str, Any]) -> str:
+    return printable(", ".join(map(repr, row)), 300)

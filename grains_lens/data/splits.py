@@ -1,0 +1,93 @@
+"""What pairs and questions may not share with those they are judged on: a guard against leaks."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .items import MultipleChoice, PreferencePair
+
+Item = PreferencePair | MultipleChoice
+
+
+class LeakageError(ValueError):
+    """Two splits that share a prompt, an entity or an image."""
+
+
+def check_disjoint(
+    train: Sequence[Item],
+    test: Sequence[Item],
+    *,
+    entity: Callable[[Any], Any] | None = None,
+    names: tuple[str, str] = ("train", "test"),
+) -> None:
+    """Refuse pairs or questions to learn from that share something with those to judge on.
+
+    Compared are prompts (spaces and capitals aside), images by what they show (their pixels, whether given
+    as a path, as bytes, as a PIL image or as an array), and what `entity` says an item is about: a name, a list,
+    tuple or set of names, or None. Items with images may ask the same question: of them prompt and images together
+    are compared, and each image by itself. `names` are what the two splits are called in the error.
+
+    Raises LeakageError naming what is shared, how often, and where it first is.
+    """
+    for kind, what in (("prompt", _prompts), ("image", _images), ("entity", _named_by(entity))):
+        there: dict[Any, int] = {}
+        for index, item in enumerate(train):
+            for value in what(item):
+                there.setdefault(value, index)
+        shared = [(there[v], index, v) for index, item in enumerate(test) for v in what(item) if v in there]
+        if shared:
+            first, second, value = shared[0]
+            count = len({value for *_, value in shared})
+            seen = value[0] if kind == "prompt" and isinstance(value, tuple) else value
+            shown = f"the {kind} of" if kind == "image" else f"the {kind} {seen!r}, in"
+            more = f" and {count - 1} more" if count > 1 else ""
+            raise LeakageError(
+                f"{names[0]} and {names[1]} share {shown} {names[0]}[{first}] and {names[1]}[{second}]{more}: "
+                "leave these out of one of them, or what is measured may have been learnt by heart."
+            )
+
+
+def _prompts(item: Item) -> Iterator[Any]:
+    prompt = " ".join(item.prompt.split()).casefold()
+    yield (prompt, *_images(item)) if item.images else prompt
+
+
+def _images(item: Item) -> Iterator[str]:
+    return map(content_hash, item.images)
+
+
+def _named_by(entity: Callable[[Any], Any] | None) -> Callable[[Item], Iterable[Any]]:
+    def named(item: Item) -> Iterable[Any]:
+        found = None if entity is None else entity(item)
+        if found is None:
+            return ()
+        return found if isinstance(found, list | tuple | set | frozenset) else (found,)
+
+    return named
+
+
+def content_hash(image: Any) -> str:
+    """A hash of an image's pixels, the same for a path, bytes, a PIL image and an array of the same picture."""
+    pixels = _pixels(image)
+    if pixels.dtype == np.uint8 and pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, axis=-1)
+    digest = hashlib.sha256(f"{pixels.dtype}{pixels.shape}".encode())
+    digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def _pixels(image: Any) -> np.ndarray:
+    if isinstance(image, str | Path | bytes):
+        from PIL import Image
+
+        with Image.open(io.BytesIO(image) if isinstance(image, bytes) else image) as opened:
+            return np.asarray(opened.convert("RGB"))
+    if hasattr(image, "convert"):
+        return np.asarray(image.convert("RGB"))
+    return np.asarray(image)

@@ -1,0 +1,245 @@
+"""Rows of tables: JSONL, JSON, CSV and parquet files, each row a mapping from column names to values."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..errors import printable, said, seen
+
+Rows = Iterator[tuple[str, Any]]
+"""Where a row stands ("pairs.csv, row 3"), and the row; in its place the ValueError that says why it cannot be read."""
+
+
+_DIGITS = 640
+"""Whole numbers of so many digits are read under every limit that Python can be set to."""
+
+
+def read_table(path: Path) -> Rows:
+    """The rows of a file, by its suffix.
+
+    A row that cannot be read is a ValueError in the row's place, so that it can be left out and the others kept.
+    Raises ValueError where the file itself is not what its suffix says, FileNotFoundError where it is none, OSError
+    where it may not be read; each names the file.
+    """
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    if not _is_file(path):
+        raise FileNotFoundError(
+            f"{printable(path, 300)} is no file (looked in {printable(path.absolute().parent, 300)})."
+        )
+    if path.suffix.lower() not in readers:
+        raise ValueError(
+            f"{_name(path)} ends in {path.suffix!r}, which cannot be read; save it as {', '.join(readers)}."
+        )
+    return readers[path.suffix.lower()](path)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file; a text that is too long to be a path is none."""
+    try:
+        return path.is_file()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise _unreadable(path, error) from error
+
+
+def check_names(names: Iterable[object], name: str) -> None:
+    """ValueError where a column's name stands twice: of two columns a row would hold the last alone."""
+    twice = [column for column, count in Counter(names).items() if count > 1 and column != ""]
+    if twice:
+        raise ValueError(f"{name} has the column {seen(twice[0])} twice: rename one, or leave it out.")
+
+
+def parse_json(text: str) -> Any:
+    """A JSON value. Raises ValueError, to go on after a name, where it is not JSON, has a key twice (of which
+    `json.loads` keeps the last), a number of too many digits, or is nested too deeply."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_int=_integer)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"is not JSON: {error}") from error
+    except RecursionError:
+        # Without the traceback of a thousand frames.
+        raise ValueError("is nested too deeply to be read as JSON") from None
+
+
+def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(items)
+    if len(made) < len(items):
+        twice = next(key for key, count in Counter(key for key, _ in items).items() if count > 1)
+        raise ValueError(f"has the key {seen(twice)} twice in one object, and only one can count")
+    return made
+
+
+def _integer(text: str) -> int:
+    if len(text) > _DIGITS:
+        raise ValueError(f"holds a whole number of {len(text)} digits; at most {_DIGITS} are read")
+    return int(text)
+
+
+def _read_jsonl(path: Path) -> Rows:
+    # In bytes, so that a line that is no text can be left out alone.
+    content = _bytes_of(path)
+    row = 0
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        row += 1
+        try:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            yield f"{_name(path)}, line {number}", _not_text(path, number, error)
+            continue
+        try:
+            yield f"{_name(path)}, row {row}", parse_json(text)
+        except ValueError as error:
+            where = f"{_name(path)}, line {number}"
+            yield where, ValueError(f"{where} {error}.")
+
+
+def _read_json(path: Path) -> Rows:
+    try:
+        rows = parse_json(_text_of(path))
+    except ValueError as error:
+        if isinstance(error.__cause__, json.JSONDecodeError):
+            raise ValueError(f"{_name(path)} {error}; one object a line is JSONL (.jsonl).") from error
+        raise ValueError(f"{_name(path)} {error}.") from error
+    if not isinstance(rows, list):
+        raise ValueError(f"{_name(path)} holds a {type(rows).__name__}; a list of objects is wanted.")
+    for number, row in enumerate(rows, start=1):
+        yield f"{_name(path)}, row {number}", row
+
+
+def _read_csv(path: Path) -> Rows:
+    import csv
+
+    # Strict, for a quote that is never closed would swallow every row after it.
+    lines = filter(None, csv.reader(io.StringIO(_text_of(path), newline=""), strict=True))
+    number = 0
+    try:
+        header = next(lines, [])
+        check_names(header, _name(path))
+        nameless = header.count("") > 1
+        for number, fields in enumerate(lines, start=1):
+            where = f"{_name(path)}, row {number}"
+            if len(fields) == len(header):
+                row = dict(zip(header, fields, strict=True))
+                if nameless:
+                    del row[""]
+                yield where, row
+            else:
+                yield where, _misfit(where, fields, header)
+    except csv.Error as error:
+        # Fatal even where rows may be left out: who knows where the next one begins?
+        long = "; a text that long can be read from JSONL (.jsonl)" if "limit" in str(error) else ""
+        raise ValueError(
+            f"{_name(path)}, row {number + 1} is not CSV: {said(error)}; is there a quote that is not closed?{long}"
+        ) from error
+
+
+def _misfit(where: str, fields: list[str], header: list[str]) -> ValueError:
+    if len(fields) > len(header):
+        return ValueError(
+            f"{where} has more fields than the header: {seen(fields[len(header) :])} is left over. "
+            "Put quotes around fields that hold commas."
+        )
+    return ValueError(
+        f"{where} has {len(fields)} fields, and the header {len(header)}: put a comma for each that is empty; "
+        "if the row is cut off, copy the file again."
+    )
+
+
+def _read_parquet(path: Path) -> Rows:
+    try:
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise ImportError(f'{_name(path)} needs pyarrow: pip install "grains-lens[data]".') from error
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    try:
+        # By its path: given a file object of Python's, one process in many was seen to abort at its end.
+        with parquet.ParquetFile(path, page_checksum_verification=True) as file:
+            table = file.read()
+    # Damage comes out as nearly every error that there is: Arrow's own, OSError, MemoryError, and more.
+    except Exception as error:
+        raise ValueError(
+            f"{_name(path)} is not a whole parquet file ({said(error)}): copy it again."
+        ) from error
+    check_names(table.column_names, _name(path))
+    try:
+        rows: Iterable[Any] = table.to_pylist()
+    except Exception:
+        rows = (_parquet_row(path, table, index) for index in range(table.num_rows))
+    for number, row in enumerate(rows, start=1):
+        yield f"{_name(path)}, row {number}", row
+
+
+def _parquet_row(path: Path, table: Any, index: int) -> Any:
+    """One row of a table of which not every one can be read."""
+    row = {}
+    for column in table.column_names:
+        try:
+            row[column] = table[column][index].as_py()
+        except UnicodeDecodeError as error:
+            problem = f"is not UTF-8 text ({said(error)})"
+        except Exception as error:
+            problem = f"cannot be read ({said(error)})"
+        else:
+            continue
+        return ValueError(
+            f"{_name(path)}, row {index + 1}: {seen(column)} {problem}: copy the file again, or write it anew."
+        )
+    return row
+
+
+def _name(path: Path) -> str:
+    return printable(path.name, 120)
+
+
+def _unreadable(path: Path, error: OSError) -> OSError:
+    return OSError(
+        f"{printable(path, 300)} cannot be read ({error.strerror or said(error)}): see to it that it can, or copy it "
+        "to where it can."
+    )
+
+
+def _bytes_of(path: Path) -> bytes:
+    """A file's bytes, without the mark that some programs put before UTF-8."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if encoding := _other_encoding(content):
+        raise ValueError(f"{_name(path)} is not UTF-8 text, but {encoding}: save it as UTF-8.")
+    return content.removeprefix(b"\xef\xbb\xbf")
+
+
+def _other_encoding(content: bytes) -> str | None:
+    """UTF-16 or UTF-32, by the mark at the head, or by the zeros beside the first letter."""
+    if content.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")) or content[:4].count(0) == 3:
+        return "UTF-32"
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[:2].count(0) == 1:
+        return "UTF-16"
+    return None
+
+
+def _text_of(path: Path) -> str:
+    # Decoded here, for text mode would turn a carriage return inside a quoted CSV field into a newline.
+    content = _bytes_of(path)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise _not_text(path, content.count(b"\n", 0, error.start) + 1, error) from error
+
+
+def _not_text(path: Path, line: int, error: UnicodeDecodeError) -> ValueError:
+    return ValueError(
+        f"{_name(path)}, line {line} is not UTF-8 text (byte 0x{error.object[error.start]:02x}): save it as UTF-8."
+    )

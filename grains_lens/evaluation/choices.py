@@ -1,0 +1,161 @@
+"""What a model does: multiple-choice accuracy and preference, the same under steering or without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from ..data.items import MultipleChoice, PreferencePair
+from ..hosts.model import HookedModel
+from ..html import markup
+from ..intervals import bootstrap_interval
+from ..prompts.answers import Objective, check_objective, score_answers
+from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.encoding import PromptFormat
+
+
+@dataclass(frozen=True, eq=False)
+class ChoiceScores:
+    """`logprobs` [question, choice] of each choice in nats (−inf where a question has fewer), `labels`
+    [question] the right ones. Raises ValueError for NaN."""
+
+    logprobs: Float[Tensor, "question choice"]
+    labels: Int[Tensor, " question"]
+
+    def __post_init__(self) -> None:
+        if self.logprobs.isnan().any():
+            bad = int(self.logprobs.isnan().any(dim=-1).nonzero()[0])
+            raise ValueError(
+                f"logprobs of question {bad} hold NaN, of which none is the largest: leave it out."
+            )
+
+    @property
+    def predictions(self) -> Int[Tensor, " question"]:
+        """The most probable choice of each question."""
+        return self.logprobs.argmax(dim=-1)
+
+    @property
+    def correct(self) -> Bool[Tensor, " question"]:
+        """Which questions are answered right."""
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        """The share of questions answered right."""
+        return float(self.correct.float().mean())
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The bootstrap interval of the accuracy over questions."""
+        return bootstrap_interval(self.correct.float().numpy(), level=level)
+
+    def __repr__(self) -> str:
+        low, high = self.interval()
+        shown = f"{self.accuracy:.3f} [{low:.3f}, {high:.3f}]"
+        return f"ChoiceScores(accuracy {shown}, {len(self.labels)} questions)"
+
+    def _repr_html_(self) -> str:
+        low, high = self.interval()
+        return markup.card(
+            f"Accuracy {self.accuracy:.3f} [{low:.3f}, {high:.3f}]",
+            markup.bar(self.accuracy, interval=(low, high)),
+            caption=f"{len(self.labels)} questions; 95% bootstrap interval over questions",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PreferenceScores:
+    """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) of each pair, in nats. Raises ValueError for NaN."""
+
+    gaps: Float[Tensor, " pair"]
+
+    def __post_init__(self) -> None:
+        if self.gaps.isnan().any():
+            bad = int(self.gaps.isnan().nonzero()[0])
+            raise ValueError(f"gaps[{bad}] is NaN, which is no preference: leave that pair out.")
+
+    @property
+    def win_rate(self) -> float:
+        """The share of pairs whose chosen answer is the more probable one; ties count half."""
+        return float((self.gaps > 0).float().mean() + 0.5 * (self.gaps == 0).float().mean())
+
+    @property
+    def mean_gap(self) -> float:
+        """The mean of f(x), in nats."""
+        return float(self.gaps.double().mean())
+
+    def __repr__(self) -> str:
+        return (
+            f"PreferenceScores(win rate {self.win_rate:.3f}, mean gap {self.mean_gap:+.3f} nats, "
+            f"{len(self.gaps)} pairs)"
+        )
+
+    def _repr_html_(self) -> str:
+        return markup.card(
+            f"Chosen answer preferred: {self.win_rate:.3f} of {len(self.gaps)} pairs",
+            markup.bar(self.win_rate),
+            markup.cells(sorted(self.gaps.tolist()), unit="nats"),
+            caption=f"Each pair's f(x) in order, mean {self.mean_gap:+.3f} nats; blue: the chosen answer is the more "
+            "probable one, red: the rejected",
+        )
+
+
+def multiple_choice(
+    model: HookedModel,
+    questions: Sequence[MultipleChoice],
+    *,
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> ChoiceScores:
+    """Answer each question by its most probable choice, log p(choice|prompt) in nats.
+
+    The choices of a question share one run of its prompt. `objective` is `"sum"` over a choice's tokens,
+    their `"mean"`, or the `"last"` token's. Steering contexts around the call apply.
+
+    Raises ValueError if there are no questions, one does not fit the model's context, a name is unknown, or a
+    log-probability is NaN or infinite, naming the question and the layer where that begins.
+    """
+    check_objective(objective)
+    encoded = encode_for(model, questions, prompt_format, kind=MultipleChoice, argument="questions")
+    logprobs = score_answers(
+        model,
+        encoded,
+        name="question",
+        objective=objective,
+        batch_tokens=batch_tokens,
+        progress="evaluate" if progress else None,
+    )
+    return ChoiceScores(logprobs, torch.tensor([question.label for question in questions]))
+
+
+def preference(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> PreferenceScores:
+    """How far each pair's chosen answer is preferred: f(x) = log p(y⁺|x) − log p(y⁻|x) in nats.
+
+    Steering contexts around the call apply.
+
+    Raises ValueError if there are no pairs, one does not fit the model's context, a name is unknown, or a
+    log-probability is NaN or infinite, naming the pair and the layer where that begins.
+    """
+    check_objective(objective)
+    encoded = encode_for(model, pairs, prompt_format)
+    logprobs = score_answers(
+        model,
+        encoded,
+        objective=objective,
+        batch_tokens=batch_tokens,
+        progress="evaluate" if progress else None,
+    )
+    return PreferenceScores(logprobs[:, 0] - logprobs[:, 1])

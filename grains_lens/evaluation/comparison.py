@@ -1,0 +1,142 @@
+"""What a model says, unsteered and steered, side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+import torch
+
+from ..errors import printable
+from ..hosts.model import HookedModel, device_of
+from ..hosts.ownership import takes_a_turn
+from ..html import markup
+from ..intervention.contexts import Steering
+from ..prompts.batching import encode_prompts_for, tokenizer_of
+from ..prompts.encoding import PromptFormat
+
+Words = list[tuple[str, bool]]
+"""Pieces of a text that join up to it again, each with whether the other text lacks it."""
+
+
+@dataclass(frozen=True)
+class GenerationComparison:
+    """What each of `prompts` is continued with, `unsteered` and `steered`; words that differ are marked."""
+
+    prompts: tuple[str, ...]
+    unsteered: tuple[str, ...]
+    steered: tuple[str, ...]
+
+    @property
+    def n_changed(self) -> int:
+        """How many prompts are continued otherwise when steered."""
+        return sum(before != after for before, after in zip(self.unsteered, self.steered, strict=True))
+
+    def __repr__(self) -> str:
+        lines = []
+        for prompt, before, after in zip(self.prompts, self.unsteered, self.steered, strict=True):
+            words = [_in_brackets(side) for side in changed_words(before, after)]
+            lines.append(f"{prompt}\n  unsteered: {words[0]}\n  steered:   {words[1]}")
+        shown = printable("\n".join(lines), keep="\n\t")
+        return "\n".join([shown, f"({self._caption()}; [changed] words in brackets)"])
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for prompt, before, after in zip(self.prompts, self.unsteered, self.steered, strict=True):
+            was, now = changed_words(before, after)
+            rows.append(
+                (prompt, markup.marked_words(was, markup.GREY), markup.marked_words(now, markup.BLUE))
+            )
+        return markup.card(
+            "Unsteered and steered",
+            markup.text_table(["prompt", "unsteered", "steered"], rows),
+            caption=f"{self._caption()}; words that differ are marked",
+        )
+
+    def _caption(self) -> str:
+        return f"{self.n_changed} of {len(self.prompts)} continued otherwise"
+
+
+@takes_a_turn
+def compare_generations(
+    model: HookedModel,
+    prompts: Sequence[str],
+    steering: Steering,
+    *,
+    max_new_tokens: int = 40,
+    temperature: float = 0.0,
+    seed: int = 0,
+    prompt_format: PromptFormat = PromptFormat(),
+) -> GenerationComparison:
+    """Continue each prompt twice, unsteered and under `steering`, and mark the words that differ.
+
+        steer = gl.steering(model, vectors, strength=0.5)
+        gl.compare_generations(model, ["is this tea safe ?"], steer)
+
+    Up to `max_new_tokens` tokens, greedily at `temperature` 0; else sampled, both texts from the same `seed`
+    (the caller's random state stays as it was). Prompts are read as the other verbs read them. Steering that
+    is on already is refused: there would be no unsteered side.
+
+    Raises ValueError if there are no prompts, a negative temperature, fewer than one new token, or `steering`
+    that is switched on.
+    """
+    if steering.is_on:
+        raise ValueError("steering is on already, so there is no unsteered text: pass it switched off.")
+    settings = {
+        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
+        "prompt_format": prompt_format,
+    }  # fmt: skip
+    unsteered = generate_text(model, prompts, **settings)
+    with steering:
+        return GenerationComparison(tuple(prompts), unsteered, generate_text(model, prompts, **settings))
+
+
+def generate_text(
+    model: HookedModel,
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    prompt_format: PromptFormat,
+) -> tuple[str, ...]:
+    """What each prompt is continued with, one at a time; the caller's random state stays as it was."""
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
+    if not temperature >= 0:
+        raise ValueError(f"temperature={temperature} must be 0 (greedy) or more.")
+    if isinstance(prompts, str):
+        raise ValueError(f"prompts={prompts!r} is one text: put it into a list.")
+    if not len(prompts):
+        raise ValueError("prompts is empty: give at least one text to continue.")
+    sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    texts = []
+    for prompt in encode_prompts_for(model, list(prompts), prompt_format):
+        ids = torch.tensor([prompt.ids], device=device_of(model))
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            whole = model.generate(
+                ids, max_new_tokens=max_new_tokens, verbose=False, return_type="tokens", **sampling
+            )
+        texts.append(tokenizer_of(model).decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
+    return tuple(texts)
+
+
+def changed_words(before: str, after: str) -> tuple[Words, Words]:
+    """Both texts word by word, with whether a word stands in one of them alone (by difflib)."""
+    sides = [re.findall(r"\s+|\w+|[^\w\s]", text) for text in (before, after)]
+    same: tuple[set[int], set[int]] = (set(), set())
+    for block in SequenceMatcher(a=sides[0], b=sides[1], autojunk=False).get_matching_blocks():
+        same[0].update(range(block.a, block.a + block.size))
+        same[1].update(range(block.b, block.b + block.size))
+    marked = [
+        [(word, index not in kept and not word.isspace()) for index, word in enumerate(words)]
+        for words, kept in zip(sides, same, strict=True)
+    ]
+    return marked[0], marked[1]
+
+
+def _in_brackets(words: Words) -> str:
+    return "".join(f"[{word}]" if changed else word for word, changed in words)

@@ -1,0 +1,118 @@
+"""What a model answers: greedy decoding in batches, from one run of each prompt, steered or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from tqdm.auto import tqdm
+
+from ..data.items import Prompted
+from ..hosts.batch import right_padded
+from ..hosts.forward import advance, prefill
+from ..hosts.model import HookedModel, device_of, frozen
+from ..prompts.batching import BATCH_TOKENS, buckets, collate_prompts, encode_prompts_for, tokenizer_of
+from ..prompts.encoding import EncodedPrompt, PromptFormat
+from ..prompts.finite import check_rows, naming
+
+
+def greedy_answers(
+    model: HookedModel,
+    prompts: Sequence[Prompted],
+    *,
+    max_new_tokens: int = 32,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> list[str]:
+    """What the model answers to each prompt (of pairs and questions, their prompt and images) when it always
+    takes the most probable token.
+
+    An answer ends before the model's end token (its generation config's, else the tokenizer's EOS), or
+    after `max_new_tokens`. Steering contexts around the call apply.
+
+    Raises ValueError if there are no prompts, one leaves no room for an answer in the model's context, or logits
+    are NaN or infinite.
+    """
+    encoded = encode_prompts_for(model, prompts, prompt_format)
+    answers = greedy_ids(
+        model, encoded, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens, progress=progress
+    )
+    tokenizer = tokenizer_of(model)
+    return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
+
+
+def greedy_ids(
+    model: HookedModel,
+    prompts: Sequence[EncodedPrompt],
+    *,
+    max_new_tokens: int,
+    name: str = "prompt",
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> list[list[int]]:
+    """The same as token ids, the end token left out; errors call a prompt by `name` and number."""
+    _check_room(prompts, max_new_tokens, int(model.cfg.n_ctx))
+    ends = end_ids(model)
+    answers: list[list[int]] = [[] for _ in prompts]
+    with torch.no_grad(), frozen(model), tqdm(
+        total=len(prompts), desc="answer", unit="prompt", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        for rows in buckets([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
+            with naming(name, rows):
+                found = _decode(model, [prompts[row] for row in rows], rows, name, ends, max_new_tokens)
+            for row, ids in zip(rows, found, strict=True):
+                answers[row] = ids
+            bar.update(len(rows))
+    return answers
+
+
+def end_ids(model: HookedModel) -> frozenset[int]:
+    """The tokens that end an answer."""
+    config = getattr(getattr(model, "original_model", None), "generation_config", None)
+    ends = getattr(config, "eos_token_id", None)
+    ends = tokenizer_of(model).eos_token_id if ends is None else ends
+    return frozenset(() if ends is None else [ends] if isinstance(ends, int) else ends)
+
+
+def _decode(
+    model: HookedModel,
+    prompts: Sequence[EncodedPrompt],
+    rows: Sequence[int],
+    name: str,
+    ends: frozenset[int],
+    max_new_tokens: int,
+) -> list[list[int]]:
+    batch = collate_prompts(prompts, device_of(model))
+    logits, prefix = prefill(model, batch)
+    answers: list[list[int]] = [[] for _ in prompts]
+    going = set(range(len(prompts)))
+    for left in reversed(range(max_new_tokens)):
+        highest, token = logits[:, -1].max(dim=-1)
+        if not torch.isfinite(highest).all():  # NaN is the largest of all to max
+            running = torch.tensor([row in going for row in range(len(prompts))])
+            said = [right_padded([(*ids, 0) for ids in answers], device_of(model))]
+            values = torch.where(running, highest.float().cpu(), 0.0)
+            check_rows(model, name, rows, values, batch, said, what="logits")
+        for row, one in enumerate(token.tolist()):
+            if row in going and one in ends:
+                going.discard(row)
+            elif row in going:
+                answers[row].append(one)
+        if not (going and left):
+            break
+        logits, prefix = advance(model, prefix, token[:, None])
+    return answers
+
+
+def _check_room(prompts: Sequence[EncodedPrompt], max_new_tokens: int, n_ctx: int) -> None:
+    if not prompts:
+        raise ValueError("prompts=[]: there is nothing to answer.")
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
+    for index, prompt in enumerate(prompts):
+        if len(prompt) + max_new_tokens > n_ctx:
+            raise ValueError(
+                f"prompt {index} has {len(prompt)} tokens, with max_new_tokens={max_new_tokens} more than the "
+                f"model's context of {n_ctx}: shorten it, or ask for fewer."
+            )

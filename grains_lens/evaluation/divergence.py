@@ -1,0 +1,235 @@
+"""How far steering moves a model from itself: KL divergence, a strength for a wanted divergence, perplexity."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..data.items import PreferencePair
+from ..errors import NotFiniteError
+from ..hosts.batch import TokenBatch, left_padded
+from ..hosts.forward import extend, prefill
+from ..hosts.model import HookedModel, device_of, frozen
+from ..hosts.ownership import takes_a_turn
+from ..intervention.contexts import steering
+from ..intervention.gates import Gate
+from ..intervention.positions import Positions
+from ..intervention.rules import SteeringRule, add_keeping_norm
+from ..prompts.batching import buckets, collate, encode_for, encode_prompts_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.finite import check_rows, naming
+from ..vectors.steering_vectors import SteeringVectors
+from ..vectors.units import Unit
+
+LOGIT_TOKENS = 1024
+"""How many positions' logits [position, d_vocab] are held at a time by default."""
+
+
+LARGEST = 64.0
+"""The largest strength that `calibrate` tries."""
+
+
+@takes_a_turn
+def kl_from_base(
+    model: HookedModel,
+    items: Sequence[str] | Sequence[PreferencePair],
+    steered: AbstractContextManager[Any],
+    *,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = LOGIT_TOKENS,
+) -> float:
+    """The mean KL divergence of the steered model from the unsteered, in nats per token.
+
+        KL = mean over tokens t of Σ_w p_steered(w|t) (log p_steered(w|t) − log p_base(w|t))
+
+    Over every token of a text, each of which predicts the next; of a pair, over the tokens of the chosen
+    answer, given the prompt. A text is all prompt: steering at positions="last" or "new" hardly touches it, so
+    measure that on pairs. `steered` is a context that changes the model, as `steering(...)` gives it, not yet
+    entered; contexts around the call belong to both sides. (This is the divergence that preference learning
+    charges a policy with.)
+
+    Raises ValueError where the unsteered or the steered model gives NaN.
+    """
+    total, count = 0.0, 0
+    for batch in _batches(model, items, prompt_format, batch_tokens):
+        base, real = _logprobs(model, batch, "unsteered, ")
+        with steered:
+            moved, _ = _logprobs(model, batch, "steered, ")
+        # What neither side can say (logits of −inf, on tokens that are none) is no difference.
+        divergence = torch.where(moved == -torch.inf, 0.0, moved.exp() * (moved - base)).sum(dim=-1)
+        total += float(divergence[real].double().sum())
+        count += int(real.sum())
+    return total / count
+
+
+@takes_a_turn
+def calibrate(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    items: Sequence[str] | Sequence[PreferencePair],
+    *,
+    target_kl: float,
+    layers: Sequence[int] | None = None,
+    rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
+    gate: Gate | None = None,
+    unit: Unit = "residual",
+    tolerance: float = 0.01,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = LOGIT_TOKENS,
+) -> float:
+    """The strength at which `kl_from_base` is `target_kl` nats per token, so that methods compare at equal
+    disturbance.
+
+    Strengths are doubled until the divergence passes the target, and that last interval is then halved until
+    it is within `tolerance`·target of it: the smallest such strength, where the divergence grows.
+
+    Raises ValueError if no strength up to 64 reaches the target (steering that keeps lengths has a largest
+    divergence), if the divergence jumps over it, or if the model gives NaN on the way there.
+    """
+    if not (math.isfinite(target_kl) and target_kl > 0):
+        raise ValueError(f"target_kl={target_kl} must be a positive number of nats.")
+
+    def divergence(strength: float) -> float:
+        steered = steering(
+            model,
+            vectors,
+            strength=strength,
+            layers=layers,
+            rule=rule,
+            positions=positions,
+            gate=gate,
+            unit=unit,
+        )
+        try:
+            return kl_from_base(model, items, steered, prompt_format=prompt_format, batch_tokens=batch_tokens)
+        except NotFiniteError as error:
+            raise NotFiniteError(f"at strength {strength:g}, {error}", named=True) from None
+
+    low, high = 0.0, 2.0**-6
+    tried = {high: divergence(high)}
+    while tried[high] < target_kl:
+        if high >= LARGEST:
+            best = max(tried, key=tried.__getitem__)
+            raise ValueError(
+                f"target_kl={target_kl} is out of reach: of strengths up to {LARGEST:g} the largest divergence "
+                f"is {tried[best]:.3g} nats, at {best:g}. Ask for less, or steer at more layers or positions."
+            )
+        low, high = high, 2 * high
+        tried[high] = divergence(high)
+    strength, reached = high, tried[high]
+    while abs(reached - target_kl) > tolerance * target_kl:
+        strength = (low + high) / 2
+        if high - low < 1e-6 * high:
+            raise ValueError(
+                f"target_kl={target_kl} cannot be met within {tolerance:.0%}: the divergence jumps over it at "
+                f"strength {strength:g}. Take another target, or a larger tolerance."
+            )
+        reached = divergence(strength)
+        low, high = (strength, high) if reached < target_kl else (low, strength)
+    return strength
+
+
+@takes_a_turn
+def perplexity(
+    model: HookedModel,
+    texts: Sequence[str],
+    *,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = LOGIT_TOKENS,
+) -> float:
+    """exp of the mean −log p(token | those before it), over all tokens of all texts but each text's first.
+
+    With a BOS in front that is every token of the text. Steering contexts around the call apply; a text counts
+    as a prompt.
+
+    Raises ValueError if there are no texts, none has a token to predict, or log-probabilities are NaN.
+    """
+    total, count = 0.0, 0
+    for batch in _batches(model, texts, prompt_format, batch_tokens):
+        logprobs, real = _logprobs(model, batch)
+        targets = batch.prompts.tokens[:, 1:, None].to(logprobs.device)
+        chosen = logprobs[:, :-1].gather(-1, targets)[..., 0][real[:, :-1]]
+        total += float(chosen.double().sum())
+        count += len(chosen)
+    if not count:
+        raise ValueError("texts hold one token each: there is nothing to predict.")
+    return float(torch.tensor(-total / count, dtype=torch.float64).exp())
+
+
+class _Batch:
+    """Left-padded prompts, with the answers that continue them or without; which items they are, and of what kind."""
+
+    def __init__(self, prompts: TokenBatch, answers: TokenBatch | None, rows: Sequence[int]) -> None:
+        self.prompts, self.answers, self.rows = prompts, answers, rows
+        self.name = "text" if answers is None else "pair"
+
+
+def _batches(
+    model: HookedModel,
+    items: Sequence[str] | Sequence[PreferencePair],
+    prompt_format: PromptFormat,
+    batch_tokens: int,
+) -> list[_Batch]:
+    device = device_of(model)
+    if isinstance(items, str):
+        raise ValueError(f"items={items!r} is one text: put it into a list.")
+    if isinstance(items, PreferencePair) or (len(items) and not isinstance(items[0], str)):
+        encoded: list[Encoded] = encode_for(model, items, prompt_format, argument="items")  # type: ignore[arg-type]
+        groups = list(buckets([item.longest for item in encoded], batch_tokens))
+        collated = [collate([encoded[row] for row in rows], device) for rows in groups]
+        return [
+            _Batch(batch.prompts, batch.answers[0], rows)
+            for batch, rows in zip(collated, groups, strict=True)
+        ]
+    ids = _text_ids(model, items, prompt_format)  # type: ignore[arg-type]
+    return [
+        _Batch(left_padded([ids[row] for row in rows], device), None, rows)
+        for rows in buckets([len(row) for row in ids], batch_tokens)
+    ]
+
+
+def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[int, ...]]:
+    if not texts:
+        raise ValueError("there are no texts or pairs to measure on.")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise ValueError(
+                f"item {index} is a {type(text).__name__} among texts: give texts or pairs, not both."
+            )
+    n_ctx = int(model.cfg.n_ctx)
+    encoded = encode_prompts_for(model, texts, prompt_format)
+    for index, one in enumerate(encoded):
+        if not 0 < len(one) <= n_ctx:
+            raise ValueError(
+                f"text {index} has {len(one)} tokens; 1 to {n_ctx}, the model's context, can be run."
+            )
+    return [one.ids for one in encoded]
+
+
+def _logprobs(
+    model: HookedModel, batch: _Batch, how: str = ""
+) -> tuple[Float[Tensor, "batch pos d_vocab"], Bool[Tensor, "batch pos"]]:
+    """log p of every next token, in nats, and which positions count; errors say `how` the model was run."""
+    with torch.no_grad(), frozen(model), naming(how + batch.name, batch.rows):
+        if batch.answers is None:
+            logits, _ = prefill(model, batch.prompts, logits_at=slice(None))
+            real = batch.prompts.mask
+        else:
+            logits, prefix = prefill(model, batch.prompts)
+            real = batch.answers.mask
+            if real.shape[1] > 1:
+                after = extend(model, prefix, batch.answers.tokens[:, :-1])
+                logits = torch.cat([logits, after], dim=1)
+    logprobs, real = logits.float().log_softmax(dim=-1), real.to(logits.device)
+    # One NaN or +inf among a position's logits makes NaN of all its log-probabilities.
+    wrong = torch.where(real & logprobs[..., 0].isnan(), torch.nan, 0.0)
+    answers = () if batch.answers is None else (batch.answers,)
+    check_rows(model, how + batch.name, batch.rows, wrong, batch.prompts, answers)
+    return logprobs, real

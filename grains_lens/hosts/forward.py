@@ -1,0 +1,197 @@
+"""The model seam: all that grains_lens needs from a hooked model, and the only code that touches hooks.
+
+`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here, in how a
+prompt is prefilled and its cache continued, and nowhere else in the library.
+
+Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
+removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
+people's hooks when one of its contexts ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from .batch import TokenBatch as TokenBatch
+from .batch import left_padded as left_padded
+from .batch import right_padded as right_padded
+from .hooks import attached
+from .images import image_inputs, positions_after, token_positions
+from .kinds import is_hooked_transformer as is_hooked_transformer
+from .kinds import is_plain
+from .model import HookedModel, device_of, shape_of
+from .points import EMBED, RESID_PRE_0, edited, replace_with
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prompt's keys and values, to be continued as often as one likes; gradients flow through it."""
+
+    cache: Any
+    mask: Bool[Tensor, "batch pos"]
+    ahead: Int[Tensor, "batch 1"] | None = None
+    """What positions are ahead of the tokens' number by, after images (mRoPE)."""
+
+
+def prefill(
+    model: HookedModel,
+    prompts: TokenBatch,
+    *,
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+    logits_at: slice = slice(-1, None),
+) -> tuple[Float[Tensor, "batch at d_vocab"], Prefix]:
+    """Run left-padded prompts once: the logits after their last token (or those asked for), and what later
+    tokens attend to.
+
+    `embeddings` take the place of the prompts' own at block 0's input; the vision tower is not run then.
+    """
+    mask = prompts.mask.long()
+    edits = [] if embeddings is None else [(RESID_PRE_0, replace_with(embeddings))]
+    with edited(model, edits), _end_only(model, logits_at):
+        if is_hooked_transformer(model):
+            cache = _hooked_transformer_cache(model, len(prompts))
+            logits = model(prompts.tokens, attention_mask=mask, past_kv_cache=cache)
+            cache.freeze()
+            return logits, Prefix(cache, prompts.mask)
+        where, ahead = token_positions(model, prompts)
+        inputs = {
+            "attention_mask": mask,
+            "position_ids": where,
+            "use_cache": True,
+            **image_inputs(model, prompts, merged=embeddings is not None),
+        }
+        if is_plain(model):
+            out = model(prompts.tokens, **inputs)
+            logits, cache = out.logits, out.past_key_values
+        else:
+            logits, cache = model(prompts.tokens, return_type="logits_and_cache", **inputs)
+    return logits, Prefix(cache, prompts.mask, ahead)
+
+
+def extend(
+    model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
+) -> Float[Tensor, "batch new d_vocab"]:
+    """The logits after each of the tokens that follow the prefix; the prefix itself stays as it was."""
+    return advance(model, prefix, tokens)[0]
+
+
+def advance(
+    model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
+) -> tuple[Float[Tensor, "batch new d_vocab"], Prefix]:
+    """The same logits, and the prefix with these tokens at its end; the one given stays as it was."""
+    new = torch.ones_like(tokens)
+    mask = torch.cat([prefix.mask, new.bool()], dim=-1)
+    if is_hooked_transformer(model):
+        cache = _thawed(prefix.cache)
+        logits = model(tokens, attention_mask=new, past_kv_cache=cache)
+        cache.freeze()
+        return logits, Prefix(cache, mask)
+    cache = _fork(prefix.cache)
+    out = model(
+        tokens,
+        attention_mask=mask.long(),
+        position_ids=positions_after(mask, tokens.shape[1], prefix.ahead),
+        past_key_values=cache,
+    )
+    return out.logits if is_plain(model) else out, Prefix(cache, mask, prefix.ahead)
+
+
+def _fork(cache: Any) -> Any:
+    # A continuation appends to the cache it is given. Its layers replace their tensors and never write
+    # into them, so a shallow copy is enough; without one a second continuation is silently wrong.
+    fork = copy.copy(cache)
+    fork.layers = [copy.copy(layer) for layer in cache.layers]
+    return fork
+
+
+def _thawed(cache: Any) -> Any:
+    """A copy of a HookedTransformer's cache that grows, while the one given stays frozen."""
+    thawed = copy.copy(cache)
+    thawed.entries = [copy.copy(entry) for entry in cache.entries]
+    thawed.unfreeze()
+    return thawed
+
+
+def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
+    from transformer_lens.cache.key_value_cache import (  # pyright: ignore[reportMissingImports]
+        TransformerLensKeyValueCache,
+    )
+
+    return TransformerLensKeyValueCache.init_cache(model.cfg, device_of(model), batch)
+
+
+@contextmanager
+def _end_only(model: HookedModel, positions: slice) -> Iterator[None]:
+    """Logits at these positions alone: the full [batch, pos, d_vocab] is never made.
+
+    Where they are the last one's alone, so is the output of the last block's MLP, if that is known to be sound.
+    """
+
+    def narrow(module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return (inputs[0][:, positions], *inputs[1:]), kwargs
+
+    modules = [model.get_output_embeddings() if is_plain(model) else model.unembed]
+    if positions == slice(-1, None) and _unwatched(model):
+        # What the last block's MLP writes at earlier positions, nothing reads. Its output at the last one is
+        # broadcast over them when the block adds it to the stream, and they are dropped.
+        modules.append(model.blocks[-1].mlp)
+    with attached(model, [(module, narrow, True) for module in modules]):
+        yield
+
+
+def _unwatched(model: HookedModel) -> bool:
+    """Whether nothing but the stream's last position reads what the last block's MLP computes: the block adds
+    its output to the stream, in a new tensor, and no hook can see that or what follows."""
+    if is_plain(model) or not (is_hooked_transformer(model) or model.cfg.architecture in _MLP_LAST_AND_ADDED):
+        return False
+    if not hasattr(model.blocks[-1], "mlp"):
+        return False
+    block = model.blocks[-1]
+    watched = [*block.modules(), *model.ln_final.modules(), *model.unembed.modules()]
+    return not any(module._forward_hooks or module._forward_pre_hooks for module in watched)
+
+
+# Falcon adds in place, for one; other blocks may read an MLP's output at other positions.
+_MLP_LAST_AND_ADDED = frozenset(
+    {
+        "GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
+        "Gemma2ForCausalLM", "Gemma3ForCausalLM", "LlavaForConditionalGeneration",
+        "LlavaNextForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration",
+        "Gemma3ForConditionalGeneration",
+    }
+)  # fmt: skip
+
+
+class _Enough(Exception):
+    """Raised by our own hook where a forward pass has shown all that was wanted of it."""
+
+
+def embed(model: HookedModel, prompts: TokenBatch) -> tuple[Tensor, Tensor]:
+    """`hook_embed` and what enters block 0 for these prompts; no block is run."""
+    seen: dict[str, Tensor] = {}
+
+    def read_embed(activation: Tensor) -> None:
+        seen[EMBED] = activation
+
+    def read_and_stop(activation: Tensor) -> None:
+        seen[RESID_PRE_0] = activation
+        raise _Enough
+
+    edits = [(EMBED, read_embed), (RESID_PRE_0, read_and_stop)]
+    with edited(model, edits), contextlib.suppress(_Enough):
+        prefill(model, prompts)
+    if EMBED not in seen:
+        raise ValueError(
+            f"{shape_of(model).architecture} does not run through {EMBED!r} on this transformer-lens, so its tokens' "
+            "embeddings cannot be read: its model can be steered, but not attributed."
+        )
+    return seen[EMBED], seen[RESID_PRE_0]

@@ -1,0 +1,171 @@
+"""Hooks of ours: known by their class, found again on the model they are on, and taken off one by one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from .compiling import run_compiled, run_eagerly
+from .kinds import module_trees
+from .ownership import sweep, turn
+
+MARK = "_grains_lens_holder"
+"""The attribute by which a module of our own, hung into a model, says who has hung it there."""
+
+
+class Hook:
+    """`act` as a hook: put on by `holder` for every thread's passes, or, without one, for this thread's alone."""
+
+    def __init__(self, act: Callable[..., Any], holder: Any = None) -> None:
+        self._act = act
+        self.holder = holder
+        self._thread = threading.get_ident()
+
+    def __call__(self, *args: Any) -> Any:
+        if self.holder is None and self._thread != threading.get_ident():
+            return None
+        return self._act(*args)
+
+    def __reduce__(self) -> Any:
+        # A copy of the model is not steered: nobody has a handle to take it off there.
+        return Hook, (_nothing,)
+
+
+def _nothing(*args: Any) -> None:
+    return None
+
+
+class _Paused:
+    """A hook, anybody's, that does nothing in this thread; in every other it is what it was."""
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+        self._thread = threading.get_ident()
+
+    def __call__(self, *args: Any) -> Any:
+        return None if self._thread == threading.get_ident() else self.hook(*args)
+
+
+def put_on(module: nn.Module, hook: Hook, *, before: bool) -> None:
+    """Register the hook, before the module's forward (with its keyword arguments) or behind it."""
+    if before:
+        module.register_forward_pre_hook(hook, with_kwargs=True)
+    else:
+        module.register_forward_hook(hook)
+
+
+def take_off(module: nn.Module, unwanted: Callable[[Any], bool]) -> None:
+    """Remove the hooks that are unwanted, wherever they are on the module."""
+    for hooks, with_kwargs in (
+        (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+        (module._forward_hooks, module._forward_hooks_with_kwargs),
+    ):
+        for key, hook in tuple(hooks.items()):
+            if unwanted(hook.hook if isinstance(hook, _Paused) else hook):
+                hooks.pop(key, None)
+                with_kwargs.pop(key, None)
+
+
+@contextmanager
+def attached(model: Any, wanted: Iterable[tuple[nn.Module, Callable[..., Any], bool]]) -> Iterator[None]:
+    """Hooks that act in this thread's passes, for the length of the context: (module, what it does, whether it
+    comes before the module's forward)."""
+    ours = [(module, Hook(act), before) for module, act, before in wanted]
+    who = object()
+
+    def detach() -> None:
+        for module, hook, _ in reversed(ours):
+            take_off(module, lambda other, hook=hook: other is hook)
+        run_compiled(who)
+
+    with turn(model, detach):
+        run_eagerly(who)
+        for module, hook, before in ours:
+            put_on(module, hook, before=before)
+        yield
+
+
+@contextmanager
+def paused(model: Any, points: Iterable[nn.Module]) -> Iterator[None]:
+    """In this thread's passes none of the hooks act that are behind `points` now, nor ours anywhere.
+
+    Other threads' passes run through them as before: nothing is taken off.
+    """
+    behind = {id(point) for point in points}
+    done: list[tuple[Any, int, _Paused]] = []
+
+    def resume() -> None:
+        for hooks, key, pause in done:
+            if hooks.get(key) is pause:
+                hooks[key] = pause.hook
+
+    with turn(model, resume):
+        for module in modules_of(model):
+            for hooks in (module._forward_pre_hooks, module._forward_hooks):
+                for key, hook in tuple(hooks.items()):
+                    if isinstance(hook, Hook) or (id(module) in behind and hooks is module._forward_hooks):
+                        pause = _Paused(hook)
+                        done.append((hooks, key, pause))
+                        if key in hooks:
+                            hooks[key] = pause
+        yield
+
+
+def modules_of(model: Any) -> list[nn.Module]:
+    """Every module of the model, and of the transformers model inside a bridge, each once."""
+    return list({id(module): module for tree in module_trees(model) for module in tree.modules()}.values())
+
+
+def on(model: Any) -> list[Any]:
+    """What steers the model, in whoever's hand or in nobody's: each has a `remove()`."""
+    found: dict[int, Any] = {}
+    for module in modules_of(model):
+        hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        holders = [hook.holder for hook in hooks if isinstance(hook, Hook)]
+        for holder in (*holders, module.__dict__.get(MARK)):
+            if holder is not None:
+                found[id(holder)] = holder
+    return list(found.values())
+
+
+def foreign(model: Any, points: Iterable[nn.Module]) -> list[str]:
+    """Names of modules, other than `points`, that hooks of the user's are on."""
+    known = {id(point) for point in points}
+    host = getattr(model, "original_model", model)
+    return [
+        ".".join(part for part in name.split(".") if part != "_original_component") or type(host).__name__
+        for name, module in host.named_modules()
+        if id(module) not in known
+        and any(
+            _is_users(hook) for hook in (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
+        )
+    ]
+
+
+_LIBRARIES = ("accelerate", "grains_lens", "peft", "torch", "transformer_lens", "transformers")
+
+
+def _is_users(hook: Any) -> bool:
+    while hasattr(hook, "func"):
+        hook = hook.func  # a partial
+    module = getattr(hook, "__module__", None) or type(hook).__module__
+    return module.partition(".")[0] not in _LIBRARIES
+
+
+def clear(model: Any) -> None:
+    """Take off all that grains_lens has put on the model: steering, adapters, and what an interrupted call left.
+
+    Handles that were lost do not matter, nor which thread put it on; hooks of yours stay. For notebooks: nothing
+    of ours should be running on the model, and a verb of another thread that is raises RuntimeError.
+    """
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model is a {type(model).__name__}, which nothing can be put on: pass the model.")
+    sweep(model)
+    for holder in on(model):
+        holder.remove()
+    for module in modules_of(model):
+        take_off(module, lambda hook: isinstance(hook, Hook))

@@ -1,0 +1,195 @@
+"""Hooked models from a local directory or a hub name, as either transformer-lens model class."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from ..errors import printable, unknown_name
+from .hooked_transformer import hooked_transformer_of
+from .model import HookedModel
+
+Backend = Literal["auto", "bridge", "hooked_transformer"]
+
+
+def load_model(
+    source: str | Path,
+    *,
+    backend: Backend = "auto",
+    device: str | torch.device | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> HookedModel:
+    """Load a language or vision-language model that `save_pretrained` wrote, or one of the hub's, as a hooked model.
+
+    `backend="bridge"` gives a TransformerBridge, `"hooked_transformer"` a HookedTransformer without weight
+    processing (transformer-lens 3.9 only), `"auto"` the bridge. Both give the same residual stream, so
+    vectors made on one steer the other. transformer-lens is kept from installing packages while it loads.
+
+    A vision-language model comes as a bridge with its processor (`processor_config.json` or
+    `preprocessor_config.json` beside the weights); its image processor alone will do, and is taken where the
+    whole one cannot be had, as Qwen2.5-VL's without torchvision.
+
+    Raises ValueError for an unknown backend or an architecture it does not take, FileNotFoundError for a
+    path that is not there, ValueError for a checkpoint that brings Python code to run,
+    ImportError where the model class is not in the installed transformer-lens.
+    """
+    if backend not in get_args(Backend):
+        raise unknown_name("backend", backend, get_args(Backend))
+    source = _existing(source)
+    device = torch.device(device) if device is not None else _best_device()
+    with _no_installs(), _no_code_of_others(source):
+        if backend == "hooked_transformer":
+            return _hooked_transformer(source, device, dtype)
+        if _reads_images(source):
+            return _vision_bridge(source, device, dtype)
+        from transformer_lens.model_bridge import TransformerBridge
+
+        bridge: Any = TransformerBridge.boot_transformers(
+            source, device=str(device), dtype=dtype, trust_remote_code=False
+        )
+    return bridge.eval()
+
+
+def _existing(source: str | Path) -> str:
+    path = Path(source).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").exists():
+            raise FileNotFoundError(f"{printable(path)} has no config.json: it is not a saved model.")
+        return str(path)
+    looks_local = (
+        isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
+    )
+    if looks_local:
+        raise FileNotFoundError(f"{printable(source)} is not a directory (looked in {Path.cwd()}).")
+    return str(source)
+
+
+def _best_device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _no_code_of_others(source: str) -> Iterator[None]:
+    """transformers asks at the terminal whether to run a checkpoint's own code, unless it is told; we tell it no."""
+    try:
+        yield
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise ValueError(
+            f"{source} comes with Python code of its own, which load_model does not run: read it, load the model "
+            "yourself, and hand it to TransformerBridge.boot_transformers(..., hf_model=...)."
+        ) from error
+
+
+@contextmanager
+def _no_installs() -> Iterator[None]:
+    """Keep transformer-lens from running pip or uv: it installs torchvision by itself, which can replace torch."""
+    names = ("PIP_NO_INDEX", "UV_OFFLINE")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _reads_images(source: str) -> bool:
+    import transformers
+
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:  # transformer-lens knows some models by names of its own
+        if "trust_remote_code" in str(error):
+            raise
+        return False
+    return getattr(config, "vision_config", None) is not None
+
+
+def _vision_bridge(source: str, device: torch.device, dtype: torch.dtype) -> HookedModel:
+    """A bridge around a model that we load ourselves: transformer-lens's own loader installs torchvision by pip
+    where a processor cannot be had without, and asks for it where we can do without."""
+    import transformers
+    from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
+
+    hf_model: Any = transformers.AutoModelForImageTextToText.from_pretrained(
+        source, dtype=dtype, attn_implementation="eager", trust_remote_code=False
+    )
+    hf_model.to(device)
+    architecture = type(hf_model).__name__
+    _check_features_right(architecture)
+    with _without_torchvision(architecture), warnings.catch_warnings():
+        # transformer-lens 3.9 tells of aliases inside the vision tower, which nobody asks for.
+        warnings.filterwarnings("ignore", message="Hook alias", category=UserWarning)
+        bridge: Any = build_bridge_from_module(
+            hf_model,
+            architecture,
+            hf_config=hf_model.config,
+            tokenizer=transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False),
+            model_name=source,
+        )
+    bridge.processor = _processor(source)
+    return bridge.eval()
+
+
+def _processor(source: str) -> Any:
+    """The whole processor, or the image processor alone, or None: a model without one still reads text."""
+    import transformers
+
+    for kind in (transformers.AutoProcessor, transformers.AutoImageProcessor):
+        try:
+            processor = kind.from_pretrained(source, trust_remote_code=False)
+        except (ImportError, OSError, ValueError, TypeError):
+            continue
+        if hasattr(processor, "image_processor") or hasattr(processor, "image_mean"):
+            return processor
+    return None
+
+
+def _check_features_right(architecture: str) -> None:
+    version = importlib.metadata.version("transformer-lens")
+    if architecture == "Gemma3ForConditionalGeneration" and _release(version) < (4, 3):
+        raise ValueError(
+            f"transformer-lens {version} computes the image features of {architecture} wrong (its logits differ "
+            "from transformers'): install transformer-lens 4.3 or newer."
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
+@contextmanager
+def _without_torchvision(architecture: str) -> Iterator[None]:
+    """transformer-lens asks for torchvision, which only videos need, before it bridges some models."""
+    from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
+
+    adapter: Any = SUPPORTED_ARCHITECTURES.get(architecture)
+    asked = list(getattr(adapter, "required_libraries", []))
+    if "torchvision" not in asked:
+        yield
+        return
+    adapter.required_libraries = [name for name in asked if name != "torchvision"]
+    try:
+        yield
+    finally:
+        adapter.required_libraries = asked
+
+
+def _hooked_transformer(source: str, device: torch.device, dtype: torch.dtype) -> HookedModel:
+    import transformers
+
+    hf_model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=dtype, trust_remote_code=False)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    return hooked_transformer_of(hf_model, tokenizer, name=Path(source).name, device=device, dtype=dtype)

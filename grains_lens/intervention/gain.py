@@ -1,0 +1,72 @@
+"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data.items import PreferencePair
+from ..errors import NotFiniteError
+from ..hosts.model import HookedModel, device_of, frozen, recording
+from ..prompts.answers import Objective, answer_logprobs
+from ..prompts.batching import BATCH_TOKENS, buckets, collate, encode_for
+from ..prompts.encoding import PromptFormat
+from ..prompts.finite import check_rows, naming
+from ..vectors.identity import check_belongs
+from ..vectors.steering_vectors import SteeringVectors
+from ..vectors.units import Unit
+from .contexts import steering
+from .positions import Positions
+from .rules import SteeringRule, add_keeping_norm
+
+
+def first_order_gain(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    pairs: Sequence[PreferencePair],
+    *,
+    rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
+    unit: Unit = "residual",
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+) -> Float[Tensor, " layer"]:
+    """How fast steering at each layer begins to raise the mean preference gap, in nats per unit strength.
+
+    g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at all `positions`, all layers
+    in one backward pass. It picks a layer without a dev set.
+
+    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which as functions of λv̂ have a
+    kink at 0, and for gaps or gradients that are NaN or infinite.
+    """
+    if getattr(rule, "of_direction", False):
+        raise ValueError(
+            f"rule={getattr(rule, '__name__', rule)} has no derivative at strength 0: "
+            'take add or add_keeping_norm, or choose the layer by layers="each".'
+        )
+    check_belongs(vectors, model)
+    encoded = encode_for(model, pairs, prompt_format)
+    total = torch.zeros(len(vectors))
+    with frozen(model):
+        for rows in buckets([item.longest for item in encoded], batch_tokens):
+            batch = collate([encoded[row] for row in rows], device_of(model))
+            strengths = torch.zeros(len(vectors), requires_grad=True)
+            steered = steering(
+                model, vectors, strength=strengths, rule=rule, positions=positions, unit=unit, strict=False
+            )
+            with recording(), steered, naming("pair", rows):
+                logprobs = answer_logprobs(model, batch, objective=objective)
+                gaps = logprobs[:, 0] - logprobs[:, 1]
+                (gradient,) = torch.autograd.grad(gaps.sum(), strengths)
+            check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
+            if not torch.isfinite(gradient).all():
+                raise NotFiniteError(
+                    f"the gradient of pairs {rows} with respect to strength is NaN or infinite: load the model in "
+                    "float32 or bfloat16."
+                )
+            total += gradient
+    return total / len(encoded)

@@ -1,0 +1,159 @@
+"""When to steer: only where a condition on the residual stream holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data.items import PreferencePair
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..hosts.ownership import takes_a_turn
+from ..prompts.batching import BATCH_TOKENS, buckets, collate, collate_prompts, encode_for, encode_prompts_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.finite import check_rows, naming
+from ..vectors.residuals import read_residuals
+from ..vectors.units import lengths, of_length_one
+
+Gate = Callable[[Tensor], Tensor]
+"""h [batch, pos, d_model] to how far to steer [batch, pos], from 0 (h stays, bit for bit) to 1 (full strength).
+
+A gate with an attribute `layer` reads the stream after that block, and decides for that layer and all later
+ones; without one, it is asked at every steered layer, with the stream there.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class ProjectionGate:
+    """Open where the stream after block `layer` lies far enough along a direction: g = 1 if h·d̂ > threshold.
+
+    `threshold` is in residual-stream units. Conditional activation steering (Lee et al. 2024, section 3.2)
+    takes the cosine, and one decision a prompt; here every position decides for itself, so that the text is the
+    same with a cache and without. `balanced_accuracy` is how well `fit_gate` could tell its texts apart (0.5 is
+    chance), None for a gate made by hand.
+    """
+
+    direction: Float[Tensor, " d_model"]
+    threshold: float
+    layer: int
+    balanced_accuracy: float | None = None
+
+    def __post_init__(self) -> None:
+        direction = self.direction.detach().to("cpu", torch.float32, copy=True)
+        if not (torch.isfinite(direction).all() and direction.any()):
+            raise ValueError("direction must be finite and not all zeros: it says what the gate looks for.")
+        if math.isnan(self.threshold):
+            raise ValueError("threshold is NaN, which no projection is above: give a number.")
+        object.__setattr__(self, "direction", of_length_one(direction))
+
+    def __call__(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
+        along = h.float() @ self.direction.to(h.device)
+        # NaN is not below the threshold either: steering refuses a gate that gives it.
+        return torch.where(along.isnan(), along, (along > self.threshold).float())
+
+
+@takes_a_turn
+def fit_gate(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    *,
+    against: Sequence[str] | Sequence[PreferencePair] | None = None,
+    layer: int | None = None,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+) -> ProjectionGate:
+    """A gate that opens where the model is on the way to the rejected answers, and not on the chosen ones'.
+
+    It looks along mean(open) − mean(closed) of the stream at the answers' last tokens; its threshold lies
+    between the projections that tell the two apart best, by balanced accuracy. With `against`, prompts or
+    pairs that are none of the behaviour's business, it opens at the pairs' prompts and not at theirs, read
+    at the prompts' last tokens. Without `layer` it takes the one that tells them apart best, the first of equals.
+    Steering contexts around the call apply.
+
+    Raises ValueError for no pairs, a layer that is not there, a stream that is not finite, or texts that no layer's
+    stream differs on.
+    """
+    layers = check_layers(None if layer is None else [layer], range(layer_count(model)))
+    encoded = encode_for(model, pairs, prompt_format)
+    if against is None:
+        opens = _ends(model, encoded, layers, batch_tokens, answer=1)
+        closed = _ends(model, encoded, layers, batch_tokens, answer=0)
+    else:
+        opens = _ends(model, encoded, layers, batch_tokens)
+        others = _encode_prompts(model, against, prompt_format)
+        closed = _ends(model, others, layers, batch_tokens, name="against: prompt")
+    gates = [_separate(opens[:, row], closed[:, row], layer) for row, layer in enumerate(layers)]
+    found = [gate for gate in gates if gate is not None]
+    if not found:
+        raise ValueError(
+            "the residual stream is the same on both sets of texts: there is nothing to gate on."
+        )
+    return max(found, key=lambda gate: gate.balanced_accuracy or 0.0)
+
+
+def _encode_prompts(
+    model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], prompt_format: PromptFormat
+) -> list[Encoded]:
+    if not items:
+        raise ValueError("against=[] holds no prompts; leave it out to gate between the pairs' answers.")
+    return [Encoded(prompt, ((),)) for prompt in encode_prompts_for(model, items, prompt_format)]
+
+
+def _ends(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    layers: Sequence[int],
+    batch_tokens: int,
+    answer: int | None = None,
+    name: str = "pair",
+) -> Float[Tensor, "text layer d_model"]:
+    """The stream at the last token of each prompt, or of one of its answers; errors call an item by `name`."""
+    ends = torch.zeros(len(encoded), len(layers), int(model.cfg.d_model))
+    with frozen(model):
+        for rows in buckets([item.longest for item in encoded], batch_tokens):
+            items, device = [encoded[row] for row in rows], device_of(model)
+            if answer is None:
+                prompts, answers = collate_prompts([item.prompt for item in items], device), None
+            else:
+                batch = collate(items, device)
+                prompts, answers = batch.prompts, batch.answers[answer]
+            with naming(name, rows):
+                ends[rows] = read_residuals(model, prompts, layers=layers, answers=answers).at_end
+            said = () if answers is None else (answers,)
+            check_rows(model, name, rows, ends[rows], prompts, said, what="activations")
+    return ends
+
+
+def _separate(
+    opens: Float[Tensor, "open d_model"], closed: Float[Tensor, "closed d_model"], layer: int
+) -> ProjectionGate | None:
+    direction = opens.mean(dim=0) - closed.mean(dim=0)
+    if not lengths(direction).any():
+        return None
+    axis = of_length_one(direction)
+    threshold, accuracy = best_threshold(opens @ axis, closed @ axis)
+    return ProjectionGate(direction, threshold, layer, accuracy)
+
+
+def best_threshold(opens: Float[Tensor, " open"], closed: Float[Tensor, " closed"]) -> tuple[float, float]:
+    """The threshold above which `opens` lie and `closed` do not, and its balanced accuracy.
+
+    Of all thresholds as good as the best, the middle of the widest gap between two projections.
+    """
+    values = sorted([(float(v), 1) for v in opens] + [(float(v), 0) for v in closed])
+    steps = [(value, [kind for _, kind in same]) for value, same in groupby(values, key=lambda one: one[0])]
+    above, below = len(opens), 0
+    candidates = []
+    for (value, kinds), (following, _) in zip(steps, [*steps[1:], (steps[-1][0], [])], strict=True):
+        above -= sum(kinds)
+        below += len(kinds) - sum(kinds)
+        accuracy = (above / len(opens) + below / len(closed)) / 2
+        candidates.append((accuracy, following - value, (value + following) / 2))
+    accuracy, _, threshold = max(candidates)
+    return threshold, accuracy

@@ -1,0 +1,111 @@
+"""Many steered copies of the same questions in one pass: what tuning and the studies are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..hosts.batch import TokenBatch
+from ..hosts.branching import branching, can_branch
+from ..hosts.forward import embed
+from ..hosts.images import reaches_deeper_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..prompts.answers import Objective, answer_logprobs
+from ..prompts.batching import buckets, collate
+from ..prompts.encoding import Encoded
+from ..vectors.steering_vectors import SteeringVectors
+from ..vectors.units import Unit
+from .contexts import steering_of_rows
+from .gates import Gate
+from .positions import Positions
+from .rules import SteeringRule
+
+
+def score_cells(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    encoded: Sequence[Encoded],
+    strengths: Float[Tensor, "cell layer"],
+    *,
+    rule: SteeringRule,
+    positions: Positions,
+    gate: Gate | None,
+    unit: Unit,
+    objective: Objective,
+    batch_tokens: int,
+    progress: str | None = None,
+) -> Float[Tensor, "cell item answer"]:
+    """log p(answer|prompt) of every answer of every item under the steering of every cell, in nats.
+
+    `strengths` holds each cell's strength at each of the vectors' layers. Cells share their batches, and an
+    item's cells share what is below the layer that they are first steered at (`branches`). −inf where an
+    item has fewer answers than another.
+    """
+    most = max(len(item.answers) for item in encoded)
+    logprobs = torch.full((len(strengths), len(encoded), most), -torch.inf)
+    steered, joins = _by_first_layer(strengths, vectors.layers)
+    unsteered = sorted(set(range(len(strengths))) - set(steered))
+    branch = gate is None and can_branch(model)
+    with torch.no_grad(), frozen(model), tqdm(
+        total=len(encoded) * len(strengths), desc=progress, unit="prompt", disable=progress is None, leave=False,
+        delay=1.0,
+    ) as bar:  # fmt: skip
+        for items, some in _batches(encoded, len(steered), batch_tokens):
+            trunk = len(items)
+            cells = [steered[index] for index in some]
+            alone = collate([encoded[item] for item in items], device_of(model))
+            batch, merged = alone.repeat(1 + len(cells)), _merged(model, alone.prompts)
+            embeddings = None if merged is None else merged.repeat(1 + len(cells), 1, 1)
+            rows = torch.cat([torch.zeros(1, strengths.shape[1]), strengths[cells]]).repeat_interleave(
+                trunk, 0
+            )
+            alive = [len(rows)] * (layer_count(model) + 1)
+            if branch:
+                layers = [joins[index] for index in some]
+                alive = [
+                    trunk * (1 + sum(joined < block for joined in layers)) for block in range(len(alive))
+                ]
+            with branching(model, alive, trunk), steering_of_rows(
+                model, vectors, rows, alive, rule=rule, positions=positions, gate=gate, unit=unit
+            ):  # fmt: skip
+                scores = answer_logprobs(model, batch, objective=objective, embeddings=embeddings)
+            scores = (
+                torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu().unflatten(0, (-1, trunk))
+            )
+            for cell, score in zip([unsteered, *([cell] for cell in cells)], scores, strict=True):
+                logprobs[torch.tensor(cell, dtype=torch.long)[:, None], items, : score.shape[1]] = score
+            bar.update(trunk * (len(cells) + (len(unsteered) if 0 in some or not steered else 0)))
+    return logprobs
+
+
+def _merged(model: HookedModel, prompts: TokenBatch) -> Float[Tensor, "batch pos d_model"] | None:
+    """What enters block 0 where prompts have images, which the vision tower then sees once for all cells."""
+    if not prompts.pixels or reaches_deeper_layers(model):
+        return None
+    return embed(model, prompts)[1]
+
+
+def _by_first_layer(strengths: Tensor, layers: Sequence[int]) -> tuple[list[int], list[int]]:
+    """The cells that steer at all, by the layer they begin at, and that layer of each."""
+    first = [
+        next((layer for layer, strength in zip(layers, cell, strict=True) if strength), None)
+        for cell in strengths.tolist()
+    ]
+    steered = sorted((layer, cell) for cell, layer in enumerate(first) if layer is not None)
+    return [cell for _, cell in steered], [layer for layer, _ in steered]
+
+
+def _batches(
+    encoded: Sequence[Encoded], n_cells: int, batch_tokens: int
+) -> Iterator[tuple[list[int], range]]:
+    """Items, and which of the steered cells: within `batch_tokens`, but for an item with one cell."""
+    lengths = [item.longest for item in encoded]
+    for items in buckets(lengths, batch_tokens, rows=1 + n_cells):
+        # Where not even one item has room for all its cells, they take several batches.
+        room = max(1, batch_tokens // (len(items) * lengths[items[0]]) - 1)
+        for start in range(0, max(1, n_cells), room):
+            yield items, range(start, min(start + room, n_cells))

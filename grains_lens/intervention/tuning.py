@@ -1,0 +1,215 @@
+"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..data.items import MultipleChoice, PreferencePair
+from ..errors import unknown_name
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of
+from ..hosts.ownership import takes_a_turn
+from ..prompts.answers import Objective, check_objective
+from ..prompts.batching import BATCH_TOKENS, check_items, collate, encode_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.finite import check_rows
+from ..vectors.identity import check_belongs
+from ..vectors.steering_vectors import SteeringVectors
+from ..vectors.units import Unit
+from .edits import unit_for, unit_vectors
+from .gain import first_order_gain
+from .gates import Gate
+from .positions import Positions, check_positions
+from .rules import SteeringRule, add_keeping_norm
+from .sweep import score_cells
+from .tunings import Tuning, TuningRow
+
+STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
+"""The default grid, in `unit="residual"`: 1.0 adds a vector as long as the stream is."""
+
+
+LayerChoice = Literal["each", "all", "first_order_gain"] | Sequence[int | Sequence[int]]
+
+
+@takes_a_turn
+def tune(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    questions: Sequence[MultipleChoice],
+    *,
+    strengths: Sequence[float] = STRENGTHS,
+    layers: LayerChoice = "each",
+    keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice] = (),
+    charge: float = 1.0,
+    pairs: Sequence[PreferencePair] | None = None,
+    rule: SteeringRule = add_keeping_norm,
+    positions: Positions = "all",
+    gate: Gate | None = None,
+    unit: Unit = "residual",
+    objective: Objective = "sum",
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> Tuning:
+    """Choose layers and strength on a dev split, strength 0 always among the candidates.
+
+        score = accuracy(questions) − charge · max over groups in keep of max(0, base accuracy − accuracy)
+
+    `layers` says which sets to try: `"each"` every layer alone and all together, `"all"` all together,
+    `"first_order_gain"` the one with the largest `first_order_gain` on `pairs` (no dev set is spent on it),
+    or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
+    neutral ones, and clear-cut ones of other behaviours, which are what steering really breaks. All cells
+    share their batches, and what lies below the layers they begin to steer at; `gate` says when they steer, as
+    in `steering`. Of equal scores the weaker steering wins. A cell whose steering makes a log-probability NaN or
+    infinite is in the table with accuracy NaN and score −∞, and is never chosen.
+
+    Raises ValueError for an empty grid, strengths or a charge that are not finite, layers out of range,
+    "first_order_gain" without pairs, and where the unsteered model's log-probabilities are NaN or infinite.
+    """
+    check_objective(objective)
+    check_belongs(vectors, model)
+    if not strengths:
+        raise ValueError("strengths=[] leaves nothing to try.")
+    for strength in strengths:
+        if not math.isfinite(strength):
+            raise ValueError(f"strengths={list(strengths)!r}: {strength} is not finite; leave it out.")
+    if not math.isfinite(charge):
+        raise ValueError(f"charge={charge} must be finite.")
+    groups = _groups(questions, keep)
+    check_positions(positions)
+    unit_vectors(vectors, unit_for(rule, unit))
+    everything = [question for group in groups.values() for question in group]
+    encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
+    cells = _cells(
+        model,
+        vectors,
+        strengths,
+        layers,
+        pairs,
+        rule,
+        positions,
+        unit,
+        objective,
+        prompt_format,
+        batch_tokens,
+    )
+    table = torch.zeros(len(cells), len(vectors))
+    for cell, (cell_layers, strength) in zip(table, cells, strict=True):
+        cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
+    logprobs = score_cells(
+        model, vectors, encoded, table, rule=rule, positions=positions, gate=gate, unit=unit, objective=objective,
+        batch_tokens=batch_tokens, progress="tune" if progress else None,
+    )  # fmt: skip
+    accuracies = _accuracies(model, groups, encoded, logprobs)
+    rows = tuple(
+        _row(cell, accuracy.tolist(), accuracies[0].tolist(), list(groups)[1:], charge)
+        for cell, accuracy in zip(cells, accuracies, strict=True)
+    )
+    best = max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
+    return Tuning(rows, best, rule, positions, gate, unit)
+
+
+def _accuracies(
+    model: HookedModel,
+    groups: Mapping[str, Sequence[MultipleChoice]],
+    encoded: Sequence[Encoded],
+    logprobs: Float[Tensor, "cell question choice"],
+) -> Float[Tensor, "cell group"]:
+    """Each cell's accuracy on each group; NaN throughout where one of its log-probabilities is not finite."""
+    names = [
+        ("" if group == "questions" else f"keep[{group!r}] ", n)
+        for group in groups
+        for n in range(len(groups[group]))
+    ]
+    real = torch.tensor([[n < len(item.answers) for n in range(logprobs.shape[-1])] for item in encoded])
+    finite = torch.where(real, logprobs, 0.0).isfinite().all(dim=-1)
+    if not finite[0].all():  # the unsteered model's, beside which all others are judged
+        bad = int((~finite[0]).nonzero()[0])
+        group, number = names[bad]
+        alone = collate([encoded[bad]], device_of(model))
+        check_rows(
+            model,
+            f"{group}question",
+            [number],
+            logprobs[0, bad, real[bad]][None],
+            alone.prompts,
+            alone.answers,
+        )
+    labels = torch.tensor([question.label for group in groups.values() for question in group])
+    correct = (logprobs.argmax(dim=-1) == labels).float()
+    sizes = [len(group) for group in groups.values()]
+    accuracies = torch.stack([part.mean(dim=-1) for part in correct.split(sizes, dim=-1)], dim=-1)
+    return torch.where(finite.all(dim=-1, keepdim=True), accuracies, torch.nan)
+
+
+def _groups(
+    questions: Sequence[MultipleChoice],
+    keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice],
+) -> dict[str, Sequence[MultipleChoice]]:
+    kept = keep if isinstance(keep, Mapping) else {"keep": keep} if len(keep) else {}
+    if "questions" in kept:
+        raise ValueError("keep has a group called 'questions', as the target is: give it another name.")
+    groups = {"questions": questions, **kept}
+    for name, group in groups.items():
+        if not len(group):
+            raise ValueError(
+                f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on."
+            )
+        check_items(group, MultipleChoice, name if name == "questions" else f"keep[{name!r}]")
+    return groups
+
+
+def _cells(
+    model: HookedModel,
+    vectors: SteeringVectors,
+    strengths: Sequence[float],
+    layers: LayerChoice,
+    pairs: Sequence[PreferencePair] | None,
+    rule: SteeringRule,
+    positions: Positions,
+    unit: Unit,
+    objective: Objective,
+    prompt_format: PromptFormat,
+    batch_tokens: int,
+) -> list[tuple[tuple[int, ...], float]]:
+    if layers == "first_order_gain":
+        if pairs is None:
+            raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
+        gains = first_order_gain(
+            model, vectors, pairs, rule=rule, positions=positions, unit=unit, objective=objective,
+            prompt_format=prompt_format, batch_tokens=batch_tokens,
+        )  # fmt: skip
+        sets: list[tuple[int, ...]] = [(vectors.layers[int(gains.argmax())],)]
+    elif layers == "all":
+        sets = [vectors.layers]
+    elif layers == "each":
+        sets = [(layer,) for layer in vectors.layers]
+        if len(vectors) > 1:
+            sets.append(vectors.layers)
+    elif isinstance(layers, str):
+        raise unknown_name("layers", layers, ("each", "all", "first_order_gain"))
+    else:
+        sets = [check_layers([one] if isinstance(one, int) else one, vectors.layers) for one in layers]
+    base: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    return base + [(chosen, float(s)) for chosen in sets for s in sorted(set(strengths)) if s != 0]
+
+
+def _row(
+    cell: tuple[tuple[int, ...], float],
+    accuracies: Sequence[float],
+    base: Sequence[float],
+    names: Sequence[str],
+    charge: float,
+) -> TuningRow:
+    accuracy, *kept = accuracies
+    keep = dict(zip(names, kept, strict=True))
+    if math.isnan(accuracy):
+        return TuningRow(*cell, accuracy, keep, math.nan, -math.inf)
+    cost = max([0.0, *(before - now for before, now in zip(base[1:], kept, strict=True))])
+    return TuningRow(*cell, accuracy, keep, cost, accuracy - charge * cost)

@@ -1,0 +1,208 @@
+"""Prompts, with their images and answers, as this model reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from ..data.items import MultipleChoice, OpenQuestion, PreferencePair, Prompted
+from ..hosts.batch import TokenBatch, left_padded, right_padded
+from ..hosts.images import image_inputs, image_token_id
+from ..hosts.kinds import check_model, is_plain, not_hooked
+from ..hosts.model import HookedModel, device_of
+from .bos import prepends_bos
+from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
+from .pictures import Vision
+
+
+def encode_for(
+    model: HookedModel,
+    items: Sequence[PreferencePair] | Sequence[MultipleChoice],
+    prompt_format: PromptFormat = PromptFormat(),
+    *,
+    kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
+    argument: str = "pairs",
+) -> list[Encoded]:
+    """Token ids of pairs (or of another `kind` of items), for this model's tokenizer, BOS convention and context
+    length; errors call them by `argument`."""
+    check_items(items, kind, argument)
+    return encode(
+        tokenizer_of(model),
+        items,
+        prompt_format=prompt_format,
+        prepend_bos=_prepends_bos(model),
+        n_ctx=int(model.cfg.n_ctx),
+        vision=vision_of(model),
+    )
+
+
+_REMEDIES = {
+    PreferencePair: "PreferencePair(prompt, chosen, rejected); of a question, choices[label] is the chosen answer "
+    "and another choice the rejected",
+    MultipleChoice: "MultipleChoice(prompt, choices, label); of a pair, MultipleChoice(prompt, (chosen, rejected), 0)",
+    OpenQuestion: "OpenQuestion(prompt, reference)",
+}
+
+
+def check_items(items: Any, kind: type[Any], argument: str) -> None:
+    """Raise ValueError unless all items are of this kind: a question's choices would pass for a pair's answers."""
+    if isinstance(items, str | PreferencePair | MultipleChoice | OpenQuestion):
+        raise ValueError(f"{argument} is one {type(items).__name__}: put it into a list.")
+    for index, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise ValueError(
+                f"{argument}[{index}] is a {type(item).__name__}, where a {kind.__name__} is wanted: give "
+                f"{_REMEDIES[kind]}."
+            )
+
+
+def encode_prompts_for(
+    model: HookedModel,
+    prompts: Sequence[Prompted],
+    prompt_format: PromptFormat = PromptFormat(),
+    *,
+    images: Sequence[Sequence[Any]] = (),
+) -> list[EncodedPrompt]:
+    """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
+    if isinstance(prompts, str):
+        raise ValueError(
+            f"prompts={prompts!r} is one text, whose letters are no prompts: put it into a list."
+        )
+    return encode_prompts(
+        tokenizer_of(model),
+        prompts,
+        images=images,
+        prompt_format=prompt_format,
+        prepend_bos=_prepends_bos(model),
+        vision=vision_of(model),
+    )
+
+
+def vision_of(model: HookedModel) -> Vision | None:
+    """What this model reads pictures with; None for a text model."""
+    token = image_token_id(model)
+    if token is None:
+        return None
+    processor = getattr(model, "processor", None)
+    return Vision(processor, token, model.original_model.config, tokenizer_of(model))
+
+
+def tokenizer_of(model: HookedModel) -> Any:
+    """The model's tokenizer; a ValueError if it has none."""
+    check_model(model)
+    if is_plain(model):
+        raise not_hooked(model)
+    if getattr(model, "tokenizer", None) is None:
+        raise ValueError("model has no tokenizer: give it one when it is built (tokenizer=...).")
+    return model.tokenizer
+
+
+def _prepends_bos(model: HookedModel) -> bool:
+    return prepends_bos(tokenizer_of(model), default=bool(model.cfg.default_prepend_bos))
+
+
+def collate_prompts(prompts: Sequence[EncodedPrompt], device: torch.device) -> TokenBatch:
+    """One batch of encoded prompts, with their images."""
+    pixels = [{} if prompt.images is None else prompt.images.pixels for prompt in prompts]
+    return left_padded([prompt.ids for prompt in prompts], device, pixels)
+
+
+def prompt_inputs(
+    model: HookedModel,
+    prompts: Sequence[str],
+    *,
+    images: Sequence[Sequence[Any]] = (),
+    prompt_format: PromptFormat = PromptFormat(),
+) -> dict[str, torch.Tensor]:
+    """What transformers' own generation takes for prompts with images: `input_ids` and `attention_mask`,
+    left-padded, and whatever else this kind of model needs.
+
+        inputs = gl.prompt_inputs(model, ["<image> what is this ?"], images=[["cat.png"]])
+        with gl.steering(model, vectors, strength=0.5):
+            ids = model.hf_generate(inputs.pop("input_ids"), **inputs, do_sample=False)
+
+    `images` has one sequence a prompt, none if no prompt has any; the same ids and pixels as `attribute` and
+    the other verbs use. Raises ValueError where images and placeholders do not match.
+    """
+    if images and len(images) != len(prompts):
+        raise ValueError(
+            f"images has {len(images)} entries for {len(prompts)} prompts: one a prompt is wanted."
+        )
+    encoded = encode_prompts_for(model, prompts, prompt_format, images=images)
+    batch = collate_prompts(encoded, device_of(model))
+    return {
+        "input_ids": batch.tokens,
+        "attention_mask": batch.mask.long(),
+        **image_inputs(model, batch, merged=False),
+    }
+
+
+BATCH_TOKENS = 2048
+"""Padded tokens a forward pass by default, over all rows: a matter of memory and speed, never of results.
+
+More of them leave a CPU's cache; a large accelerator may want several times as many."""
+
+
+@dataclass(frozen=True)
+class AnswerBatch:
+    """Prompts, left-padded, and for each of their answers one right-padded batch of the same rows.
+
+    A row with fewer answers than its neighbours repeats its first one; `real` [batch, answer] says which
+    answers are its own.
+    """
+
+    prompts: TokenBatch
+    answers: tuple[TokenBatch, ...]
+    real: Bool[Tensor, "batch answer"]
+
+    def repeat(self, times: int) -> AnswerBatch:
+        """All rows `times` times over, copy after copy."""
+        return AnswerBatch(
+            self.prompts.repeat(times),
+            tuple(answer.repeat(times) for answer in self.answers),
+            self.real.repeat(times, 1),
+        )
+
+    def select(self, rows: Int[Tensor, " row"]) -> AnswerBatch:
+        """These rows alone."""
+        return AnswerBatch(
+            self.prompts.select(rows), tuple(answer.select(rows) for answer in self.answers), self.real[rows]
+        )
+
+
+def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
+    """One batch of encoded prompts and answers."""
+    most = max(len(item.answers) for item in items)
+    real = torch.tensor([[n < len(item.answers) for n in range(most)] for item in items], dtype=torch.bool)
+    answers = tuple(
+        right_padded(
+            [item.answers[index] if index < len(item.answers) else item.answers[0] for item in items], device
+        )
+        for index in range(most)
+    )
+    return AnswerBatch(collate_prompts([item.prompt for item in items], device), answers, real.to(device))
+
+
+def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
+    """Indices in groups of like length, the longest first, so that a group with `rows` rows an item stays
+    within `batch_tokens` padded tokens (one item at least)."""
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens={batch_tokens} must be at least 1.")
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    while order:
+        fits = max(1, batch_tokens // max(1, rows * lengths[order[0]]))
+        yield order[:fits]
+        order = order[fits:]
+
+
+def special_positions(items: Sequence[Encoded], width: int) -> Bool[Tensor, "pair pos"]:
+    """Where left-padded prompts hold special tokens."""
+    special = torch.zeros(len(items), width, dtype=torch.bool)
+    for row, item in zip(special, items, strict=True):
+        row[width - len(item.prompt) :] = torch.tensor(item.prompt.is_special)
+    return special

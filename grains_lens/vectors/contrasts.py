@@ -1,0 +1,203 @@
+"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ..attribution.fillers import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
+from ..attribution.gap import warn_if_images_go_deeper
+from ..attribution.scores import Modality, TokenAttribution, check_attributions
+from ..attribution.selection import Sign
+from ..data.items import PreferencePair
+from ..errors import unknown_name
+from ..hosts.layers import check_layers
+from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..prompts.batching import BATCH_TOKENS, buckets, collate, encode_for
+from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.finite import naming
+from .directions import Aggregate, pca_direction, per_layer
+from .residuals import checked_norms, read_residuals, typical_norm
+
+Contrast = Literal["two_sided", "difference"]
+
+
+Position = Literal["prompt_end", "response_end"]
+
+
+def check_masking(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    k: int,
+    modality: Modality,
+    mask: Filler,
+    position: Position,
+    layers: Sequence[int] | None,
+    include_special: bool,
+    prompt_format: PromptFormat,
+) -> None:
+    """Raise ValueError for whatever `masked_contrasts` would refuse whatever the scores are."""
+    if position not in get_args(Position):
+        raise unknown_name("position", position, get_args(Position))
+    check_layers(layers, range(layer_count(model)))
+    for index, item in enumerate(encode_for(model, pairs, prompt_format)):
+        prompt = item.prompt
+        scores = torch.zeros(len(prompt))
+        kinds = torch.tensor(prompt.is_image), torch.tensor(prompt.is_special)
+        blank = TokenAttribution(torch.tensor(prompt.ids), (), scores, *kinds, 0.0, 0.0)
+        _masked(index, blank, k, "positive", modality, include_special)
+    with frozen(model):
+        filler_embedding(model, mask, argument="mask")
+
+
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """What masking did to the residual stream, pair by pair: `plus` and `minus` [pair, layer, d_model] are
+    Δ⁺ and Δ⁻, `plus_weights` and `minus_weights` [pair] the summed |score| of the masked tokens in nats,
+    `residual_norm` [layer] the median ‖h‖ over the prompts' tokens."""
+
+    plus: Float[Tensor, "pair layer d_model"]
+    minus: Float[Tensor, "pair layer d_model"]
+    plus_weights: Float[Tensor, " pair"]
+    minus_weights: Float[Tensor, " pair"]
+    layers: tuple[int, ...]
+    residual_norm: Float[Tensor, " layer"]
+
+    def __repr__(self) -> str:
+        n_pairs, _, d_model = self.plus.shape
+        return f"Contrasts({n_pairs} pairs, layers {list(self.layers)}, d_model {d_model})"
+
+    def reduce(
+        self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
+    ) -> Float[Tensor, "layer d_model"]:
+        """One direction a layer, [layer, d_model], as `extract_vectors` defines it.
+
+        Raises ValueError for an unknown contrast.
+        """
+        if contrast == "two_sided":
+            return per_layer(aggregate, self.plus, self.plus_weights) - per_layer(
+                aggregate, self.minus, self.minus_weights
+            )
+        if contrast == "difference":
+            return per_layer(aggregate, self.plus - self.minus, self.plus_weights + self.minus_weights)
+        raise unknown_name("contrast", contrast, get_args(Contrast))
+
+
+def masked_contrasts(
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    attributions: Sequence[TokenAttribution],
+    *,
+    k: int = 3,
+    modality: Modality = "joint",
+    mask: Filler = "mask",
+    position: Position = "prompt_end",
+    layers: Sequence[int] | None = None,
+    include_special: bool = False,
+    prompt_format: PromptFormat = PromptFormat(),
+    batch_tokens: int = BATCH_TOKENS,
+    progress: bool = True,
+) -> Contrasts:
+    """Δ⁺ and Δ⁻ of every pair at every layer: `extract_vectors` before it reduces them to one direction.
+
+    `position="response_end"` reads the stream at the chosen answer's last token instead of the prompt's. The
+    differences, [pair, layer, d_model] in residual-stream units, are what a study of aggregates works on.
+
+    Raises ValueError for an unknown position, layers out of range, attributions that do not fit the pairs, and k
+    larger than a prompt.
+    """
+    if position not in get_args(Position):
+        raise unknown_name("position", position, get_args(Position))
+    chosen_layers = check_layers(layers, range(layer_count(model)))
+    encoded = encode_for(model, pairs, prompt_format)
+    warn_if_images_go_deeper(model, encoded)
+    check_attributions(encoded, attributions)
+    masked = {
+        sign: [
+            _masked(index, one, k, sign, modality, include_special) for index, one in enumerate(attributions)
+        ]
+        for sign in get_args(Sign)
+    }
+    if not any(len(positions) for side in masked.values() for positions in side):
+        raise ValueError(
+            "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
+        )
+    deltas = {sign: torch.zeros(len(encoded), len(chosen_layers), int(model.cfg.d_model)) for sign in masked}
+    norms: list[Tensor] = []
+    with frozen(model), tqdm(
+        total=len(encoded), desc="extract", unit="pair", disable=not progress, leave=False, delay=1.0
+    ) as bar:  # fmt: skip
+        filler = filler_embedding(model, mask, argument="mask")
+        for bucket in buckets([item.longest for item in encoded], batch_tokens, rows=3):
+            items = [encoded[index] for index in bucket]
+            sides = [[side[index] for index in bucket] for side in masked.values()]
+            (whole, *without), lengths = _read_variants(
+                model, items, bucket, sides, filler, chosen_layers, position
+            )
+            for sign, h in zip(masked, without, strict=True):
+                deltas[sign][bucket] = whole - h
+            norms += lengths
+            bar.update(len(bucket))
+    weights = {
+        sign: torch.stack([one.scores[at].abs().sum() for one, at in zip(attributions, side, strict=True)])
+        for sign, side in masked.items()
+    }
+    return Contrasts(
+        plus=deltas["positive"],
+        minus=deltas["negative"],
+        plus_weights=weights["positive"],
+        minus_weights=weights["negative"],
+        layers=chosen_layers,
+        residual_norm=typical_norm(norms),
+    )
+
+
+def _read_variants(
+    model: HookedModel,
+    items: Sequence[Encoded],
+    rows: Sequence[int],
+    sides: Sequence[Sequence[Tensor]],
+    filler: FillerEmbedding,
+    layers: Sequence[int],
+    position: Position,
+) -> tuple[Float[Tensor, "variant pair layer d_model"], list[Tensor]]:
+    """The stream of each prompt as it is and with each side's tokens masked, in one batch; and ‖h‖ over the
+    content tokens of the prompts as they are, [layer, pos] of each."""
+    batch = collate(items, device_of(model))
+    embeddings = prompt_embeddings(model, batch.prompts)
+    width = batch.prompts.tokens.shape[1]
+    masked = [embeddings.replaced(filler, _marks(items, side, width)) for side in sides]
+    copies = 1 + len(masked)
+    with naming("pair", rows):
+        reading = read_residuals(
+            model,
+            batch.prompts.repeat(copies),
+            layers=layers,
+            embeddings=torch.cat([embeddings.stream, *masked]),
+            answers=batch.answers[0].repeat(copies) if position == "response_end" else None,
+        )
+    at_end = reading.at_end.unflatten(0, (copies, -1))
+    norms = checked_norms(model, "pair", rows, items, batch, reading.norms[: len(items)], *at_end)
+    return at_end, norms
+
+
+def _masked(
+    index: int, attribution: TokenAttribution, k: int, sign: Sign, modality: Modality, include_special: bool
+) -> Tensor:
+    try:
+        return attribution.top(k, sign, modality=modality, include_special=include_special)
+    except ValueError as error:
+        raise ValueError(f"pair {index}: {error}") from error
+
+
+def _marks(items: Sequence[Encoded], positions: Sequence[Tensor], width: int) -> Tensor:
+    marks = torch.zeros(len(items), width, dtype=torch.bool)
+    for row, item, chosen in zip(marks, items, positions, strict=True):
+        row[width - len(item.prompt) + chosen] = True
+    return marks

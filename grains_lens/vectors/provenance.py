@@ -1,0 +1,64 @@
+"""How vectors came to be, and which model they belong to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class ModelIdentity:
+    """Which model vectors belong to.
+
+    `fingerprint` is a random projection of the residual stream after every block, on fixed token ids: it
+    tells apart weights, and also what was done to them (transformer-lens's compatibility mode centres and
+    folds them, which moves GPT-2's residual stream by a third and is written down nowhere else).
+    """
+
+    name: str
+    architecture: str
+    n_layers: int
+    d_model: int
+    dtype: str
+    tokenizer_hash: str
+    fingerprint: Float[Tensor, "n_layers sketch"]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "fingerprint", own_copy(self.fingerprint))
+
+
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """How vectors came to be: method, settings, number of pairs, model, library versions.
+
+    `settings` are kept as JSON gives them back (lists for tuples, text for what JSON does not know), so that
+    what a file holds and what memory held are the same.
+    """
+
+    method: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    n_pairs: int = 0
+    model: ModelIdentity | None = None
+    hook_site: str = "hook_resid_post"
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settings = json.loads(json.dumps(dict(self.settings), default=str))
+        object.__setattr__(self, "settings", settings)
+        object.__setattr__(self, "versions", dict(self.versions))
+
+
+def own_copy(tensor: Tensor) -> Tensor:
+    """A float32 copy in main memory."""
+    return tensor.detach().to("cpu", torch.float32, copy=True)
+
+
+def summary(provenance: Provenance) -> dict[str, Any]:
+    """All but the model, as a file or a sum of vectors keeps it."""
+    return {name: value for name, value in vars(provenance).items() if name != "model"}

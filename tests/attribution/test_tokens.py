@@ -1,0 +1,470 @@
+"""Attribution: equal to captum, complete, and blind to how the work was cut up."""
+
+import dataclasses
+import warnings
+import weakref
+
+import captum.attr
+import pytest
+import torch
+
+import grains_lens as gl
+from grains_lens.attribution.fillers import PromptEmbeddings
+from grains_lens.attribution.gap import GapFunction
+from grains_lens.attribution.methods import AttributionMethod
+from grains_lens.hosts.batch import TokenBatch
+from grains_lens.prompts.batching import AnswerBatch
+from tests.oracles import PAIRS, block_input, same_state, state_of, uncached_gap
+
+UNK = 1
+CAPTUM_RULES = {
+    "gauss_legendre": "gausslegendre",
+    "trapezoid": "riemann_trapezoid",
+    "midpoint": "riemann_middle",
+}
+
+
+def attribute(model, pairs=PAIRS, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", gl.CompletenessWarning)
+        return gl.attribute(model, pairs, progress=False, **settings)
+
+
+def close(actual, expected, rtol=1e-4):
+    """Equal within `rtol` of the largest score."""
+    return (actual - expected).abs().max() <= rtol * expected.abs().max()
+
+
+@pytest.mark.parametrize("rule", CAPTUM_RULES)
+def test_integrated_gradients_equal_captums_on_the_same_function(hooked, rule):
+    results = attribute(hooked, method=gl.IntegratedGradients(steps=7, rule=rule))
+    for pair, result in zip(PAIRS, results, strict=True):
+        x = block_input(hooked, pair)
+        content = (~result.is_special).nonzero()[:, 0]
+        baseline = block_input(hooked, pair, masked=content, token=UNK)
+        scores = captum.attr.IntegratedGradients(uncached_gap(hooked, pair)).attribute(
+            x, baseline, n_steps=7, method=CAPTUM_RULES[rule]
+        )
+        # captum's trapezoid weights sum to (n − 1)/n, which is not an integral over [0, 1]; ours sum to 1.
+        scale = 7 / 6 if rule == "trapezoid" else 1
+        assert close(result.scores, scale * scores[0].sum(dim=-1).float())
+
+
+def test_gradient_times_input_equals_captums_with_a_zero_baseline(hooked):
+    """captum multiplies by the whole input, positions included: on GPT-2 the two differ by them."""
+    if hooked.cfg.model_name == "tiny-gpt2":
+        pytest.skip("captum cannot leave learned positions out of the input")
+    results = attribute(hooked, method=gl.GradientTimesInput(), baseline="zero", include_special=True)
+    for pair, result in zip(PAIRS, results, strict=True):
+        x = block_input(hooked, pair).requires_grad_(True)
+        scores = captum.attr.InputXGradient(uncached_gap(hooked, pair)).attribute(x)
+        assert close(result.scores, scores[0].sum(dim=-1).detach())
+
+
+def test_occlusion_equals_captums_feature_ablation(hooked):
+    results = attribute(hooked, method=gl.Occlusion())
+    for pair, result in zip(PAIRS, results, strict=True):
+        x = block_input(hooked, pair)
+        content = (~result.is_special).nonzero()[:, 0]
+        baseline = block_input(hooked, pair, masked=content, token=UNK)
+        features = torch.arange(x.shape[1])[None, :, None].expand_as(x)
+        with torch.no_grad():
+            scores = captum.attr.FeatureAblation(uncached_gap(hooked, pair)).attribute(
+                x, baseline, feature_mask=features
+            )
+        assert close(result.scores, scores[0, :, 0])
+
+
+@pytest.mark.parametrize("objective", ["sum", "mean", "last"])
+def test_scores_complete_to_the_change_of_the_gap(hooked, objective):
+    results = attribute(hooked, method=gl.IntegratedGradients(steps=300), objective=objective)
+    for result in results:
+        assert abs(result.completeness_error) < 1e-2 * max(1, abs(result.gap - result.baseline_gap))
+        assert float(result.scores.sum()) == pytest.approx(
+            result.gap - result.baseline_gap + result.completeness_error, abs=1e-4
+        )
+
+
+def test_swapping_chosen_and_rejected_negates_every_score(hooked):
+    swapped = [dataclasses.replace(pair, chosen=pair.rejected, rejected=pair.chosen) for pair in PAIRS]
+    for one, other in zip(attribute(hooked), attribute(hooked, swapped), strict=True):
+        assert close(one.scores, -other.scores, rtol=1e-4)
+        assert one.gap == pytest.approx(-other.gap, abs=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 97, 4096])
+def test_batch_budget_padding_and_order_change_nothing(hooked, batch_tokens):
+    alone = [attribute(hooked, [pair])[0] for pair in PAIRS]
+    order = [3, 0, 4, 2, 1]
+    together = attribute(hooked, [PAIRS[index] for index in order], batch_tokens=batch_tokens)
+    for index, result in zip(order, together, strict=True):
+        assert torch.equal(result.tokens, alone[index].tokens)
+        assert close(result.scores, alone[index].scores)
+        assert result.gap == pytest.approx(alone[index].gap, abs=1e-4)
+
+
+def test_the_model_is_left_as_it_was(hooked):
+    before = state_of(hooked)
+    attribute(hooked)
+    assert same_state(before, state_of(hooked))
+
+
+def test_a_failure_inside_leaves_the_model_as_it_was(hooked):
+    @dataclasses.dataclass(frozen=True)
+    class Fails:
+        is_complete = False
+
+        def evaluations(self, n_pos):
+            return 1
+
+        def __call__(self, f):
+            f.values(f.x[None])
+            raise KeyboardInterrupt
+
+    before = state_of(hooked)
+    with pytest.raises(KeyboardInterrupt):
+        attribute(hooked, method=Fails())
+    assert same_state(before, state_of(hooked))
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearGap:
+    """A gap function that is linear in the embeddings, where every method must give w·(x − x')."""
+
+    x: torch.Tensor
+    baseline: torch.Tensor
+    weight: torch.Tensor
+
+    @property
+    def movable(self):
+        return torch.ones(self.x.shape[:2], dtype=torch.bool)
+
+    @property
+    def embeddings(self):
+        return PromptEmbeddings(self.x, self.x, torch.zeros_like(self.movable))
+
+    @property
+    def batch(self):
+        tokens = torch.arange(self.movable.numel()).reshape(self.movable.shape)
+        return AnswerBatch(TokenBatch(tokens, self.movable), (), self.movable[:, :0])
+
+    @property
+    def ends(self):
+        return self.values(torch.stack([self.x, self.baseline]))
+
+    def baseline_of(self, filler, *, argument):
+        return self.baseline
+
+    def values(self, points):
+        return (points * self.weight).sum(dim=(-1, -2))
+
+    def gradients(self, points):
+        for chunk in points.split(3):
+            yield self.weight.expand_as(chunk)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "method",
+    [
+        gl.IntegratedGradients(steps=1),
+        gl.IntegratedGradients(steps=8),
+        gl.IntegratedGradients(steps=5, rule="trapezoid"),
+        gl.IntegratedGradients(steps=4, rule="midpoint"),
+        gl.IntegratedGradients(steps=2, tolerance=1e-3),
+        gl.GradientTimesInput(),
+        gl.SmoothGrad(samples=5, noise=0.3),
+        gl.GradientShap(samples=5),
+        gl.Occlusion(),
+    ],
+    ids=repr,
+)
+def test_a_linear_function_is_attributed_exactly(method):
+    generator = torch.Generator().manual_seed(0)
+    x, baseline, weight = torch.randn(3, 4, 6, 8, generator=generator)
+    scores = method(LinearGap(x, baseline, weight))
+    torch.testing.assert_close(scores, ((x - baseline) * weight).sum(dim=-1), rtol=1e-4, atol=1e-4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spy:
+    """A method that keeps the gap functions it is called with."""
+
+    method: AttributionMethod
+    seen: list = dataclasses.field(default_factory=list)
+    is_complete = False
+
+    def evaluations(self, n_pos):
+        return self.method.evaluations(n_pos)
+
+    def __call__(self, f):
+        self.seen.append(f)
+        return self.method(f)
+
+
+def points_of(method, f):
+    """Where a method asks f for gradients."""
+    asked = []
+
+    class Watched(GapFunction):
+        def gradients(self, points):
+            asked.append(points)
+            yield torch.zeros_like(points)
+
+    method(Watched(*(getattr(f, field.name) for field in dataclasses.fields(f))))
+    return asked
+
+
+def test_smoothgrad_is_captums_saliency_averaged_over_its_noisy_prompts(hooked):
+    pair, spy = PAIRS[1], Spy(gl.SmoothGrad(samples=4, noise=0.2, seed=7))
+    (result,) = attribute(hooked, [pair], method=spy)
+    (f,) = spy.seen
+    (points,) = points_of(spy.method, f)
+    saliency = captum.attr.Saliency(uncached_gap(hooked, pair))
+    gradients = torch.cat([saliency.attribute(one.clone().requires_grad_(True), abs=False) for one in points])
+    expected = ((f.x - f.baseline)[0] * gradients.mean(dim=0)).sum(dim=-1)
+    assert close(result.scores, expected.detach())
+    noise = (points - f.x)[:, f.movable]
+    assert torch.equal((points - f.x)[:, ~f.movable], torch.zeros_like((points - f.x)[:, ~f.movable]))
+    size = f.embeddings.tokens[f.movable].square().mean().sqrt()
+    assert 0.15 < float(noise.std() / size) < 0.25
+
+
+def test_smoothgrad_without_noise_is_gradient_times_input(llama):
+    plain = attribute(llama, method=gl.GradientTimesInput())
+    for one, other in zip(attribute(llama, method=gl.SmoothGrad(3, noise=0.0)), plain, strict=True):
+        assert close(one.scores, other.scores)
+
+
+def test_gradient_shap_is_captums_with_the_same_draws(hooked, monkeypatch):
+    """captum's InputBaselineXGradient, its coefficient drawn at random, put where our method sampled."""
+    pair, spy = PAIRS[1], Spy(gl.GradientShap(samples=3, fillers=("mask", "zero"), seed=7))
+    (result,) = attribute(hooked, [pair], method=spy)
+    (f,) = spy.seen
+    expected = torch.zeros_like(result.scores)
+    for filler, points in zip(("mask", "zero"), points_of(spy.method, f), strict=True):
+        baseline = f.baseline_of(filler)
+        for index, point in enumerate(points):
+            way = f.x - baseline
+            alpha = float(((point - baseline) * way).sum() / (way * way).sum())
+            assert index / 3 <= alpha + 1e-6
+            assert alpha - 1e-6 <= (index + 1) / 3
+            monkeypatch.setattr("numpy.random.uniform", lambda *_, alpha=alpha: torch.tensor([alpha]).numpy())
+            scores = captum.attr._core.gradient_shap.InputBaselineXGradient(
+                uncached_gap(hooked, pair)
+            ).attribute(f.x, baseline)
+            expected += scores[0].sum(dim=-1).detach() / 6
+    assert close(result.scores, expected, rtol=1e-3)
+
+
+def test_gradient_shap_converges_to_integrated_gradients_averaged_over_its_baselines(llama):
+    fillers = ("mask", "mean")
+    sampled = attribute(llama, method=gl.GradientShap(samples=400, fillers=fillers))
+    exact = [attribute(llama, method=gl.IntegratedGradients(200), baseline=filler) for filler in fillers]
+    for one, *others in zip(sampled, *exact, strict=True):
+        assert close(one.scores, sum(other.scores for other in others) / len(others), rtol=0.05)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [gl.SmoothGrad(4), gl.GradientShap(4, noise=0.1), gl.IntegratedGradients(4, tolerance=0.05)],
+    ids=repr,
+)
+def test_sampled_and_adaptive_scores_do_not_depend_on_batching_or_order(hooked, method):
+    one = attribute(hooked, method=method)
+    other = attribute(hooked, PAIRS[::-1], method=method, batch_tokens=50)[::-1]
+    for a, b in zip(one, other, strict=True):
+        assert close(a.scores, b.scores, rtol=1e-3)
+    if hasattr(method, "seed"):
+        third = attribute(hooked, method=dataclasses.replace(method, seed=1))
+        assert not close(one[0].scores, third[0].scores, rtol=1e-3)
+
+
+def test_tolerance_gives_more_steps_to_the_pairs_that_need_them_and_to_no_other(llama):
+    calls = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Counting(gl.IntegratedGradients):
+        def _integrate(self, f, steps):
+            calls.append((len(f.x), steps))
+            return super()._integrate(f, steps)
+
+    rough = attribute(llama, method=gl.IntegratedGradients(8))
+    refined = attribute(llama, method=Counting(8, tolerance=0.2))
+
+    def error(one):
+        return abs(one.completeness_error) / max(1, abs(one.gap - one.baseline_gap))
+
+    bad = [error(one) > 0.2 for one in rough]
+    assert any(bad)
+    assert not all(bad)
+    for before, after, was_bad in zip(rough, refined, bad, strict=True):
+        assert error(after) <= 0.2
+        assert was_bad or torch.equal(before.scores, after.scores)
+    assert sum(n for n, steps in calls if steps == 16) == sum(bad)
+
+
+def test_tolerance_stops_at_max_steps(llama):
+    capped = attribute(llama, method=gl.IntegratedGradients(2, tolerance=1e-9, max_steps=8))
+    plain = attribute(llama, method=gl.IntegratedGradients(8))
+    for one, other in zip(capped, plain, strict=True):
+        assert close(one.scores, other.scores)
+
+
+class Held:
+    """A tensor that autograd keeps for a backward pass: it lives as long as its graph."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("batch_tokens", [60, 4096])
+def test_no_graph_is_left_when_the_next_chunk_begins(llama, batch_tokens, monkeypatch):
+    alive, left, made = weakref.WeakSet(), [], []
+    evaluate = GapFunction.evaluate
+
+    def pack(tensor):
+        alive.add(held := Held(tensor))
+        return held
+
+    def watched(f, points):
+        left.append(len(alive))
+        result = evaluate(f, points)
+        made.append(len(alive))
+        return result
+
+    monkeypatch.setattr(GapFunction, "evaluate", watched)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
+        attribute(llama, PAIRS[:2], batch_tokens=batch_tokens)
+        gl.layer_conductance(llama, PAIRS[:2], batch_tokens=batch_tokens, tolerance=99.0, progress=False)
+    assert max(made) > 0
+    assert max(left) == 0
+
+
+def test_special_tokens_score_nothing_unless_asked_for(llama):
+    plain, asked = attribute(llama)[0], attribute(llama, include_special=True)[0]
+    assert plain.is_special.tolist() == [True] + [False] * (len(plain.tokens) - 1)
+    assert plain.scores[0] == 0
+    assert asked.scores[0] != 0
+    assert 0 not in plain.top(len(plain.tokens) - 1)
+
+
+def test_random_scores_are_a_matter_of_prompt_and_seed_alone(llama):
+    one = attribute(llama, method=gl.RandomScores(3))
+    other = attribute(llama, PAIRS[::-1], method=gl.RandomScores(3), batch_tokens=50)[::-1]
+    third = attribute(llama, method=gl.RandomScores(4))
+    for a, b, c in zip(one, other, third, strict=True):
+        assert torch.equal(a.scores, b.scores)
+        assert not torch.equal(a.scores, c.scores)
+    pooled = torch.cat([result.scores for result in one])
+    assert abs(pooled.mean()) < 0.5
+    assert 0.6 < pooled.std() < 1.4
+
+
+def test_top_names_the_strongest_tokens_of_either_sign(llama):
+    result = attribute(llama)[0]
+    order = result.scores.argsort(descending=True)
+    positive = [index for index in order.tolist() if result.scores[index] > 0]
+    assert result.top(3).tolist() == positive[:3]
+    negative = [index for index in order.flip(0).tolist() if result.scores[index] < 0]
+    assert result.top(3, "negative").tolist() == negative[:3]
+
+
+def test_too_few_steps_bring_a_warning_that_names_pairs_and_remedy(llama):
+    with pytest.warns(gl.CompletenessWarning, match=r"of 5 pairs \(.*worst is pair \d.*Take more steps"):
+        gl.attribute(llama, PAIRS, method=gl.IntegratedGradients(steps=1), tolerance=0.01, progress=False)
+
+
+def test_nan_gradients_are_refused_with_the_pair_named(hooked):
+    point = hooked.hook_dict["blocks.1.hook_resid_post"]
+    handle = point.register_forward_hook(lambda module, inputs, h: h * float("nan"))
+    try:
+        with pytest.raises(ValueError, match=r"pair \d gives NaN or infinite .* float32 or bfloat16"):
+            attribute(hooked)
+    finally:
+        handle.remove()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"baseline": "zeros"}, r"baseline='zeros' is not known; .* Did you mean 'zero'\?"),
+        ({"baseline": 5000}, r"baseline=5000 is no token id: the vocabulary has \d+ of them"),
+        ({"baseline": torch.ones(3)}, r"baseline is a tensor of shape \(3,\)"),
+        ({"objective": "summ"}, r"objective='summ' is not known; .* Did you mean 'sum'\?"),
+        ({"pairs": []}, r"there are no pairs or questions to work on"),
+        ({"batch_tokens": 0}, r"batch_tokens=0 must be at least 1"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_bad_settings_get_one_clear_sentence(llama, settings, message):
+    with pytest.raises(ValueError, match=message):
+        attribute(llama, **{"pairs": PAIRS, **settings})
+
+
+def test_a_prompt_longer_than_the_context_is_refused_before_any_compute(llama):
+    long = gl.PreferencePair("the cat " * 40, "yes", "no")
+    with pytest.raises(ValueError, match=r"item 0 has 8\d tokens .* the model's context 64: shorten"):
+        attribute(llama, [long])
+
+
+def test_images_on_a_text_model_are_refused(llama):
+    with pytest.raises(ValueError, match="this model takes text only"):
+        attribute(llama, [gl.PreferencePair("the cat", "yes", "no", images=("cat.png",))])
+
+
+def test_it_shows_itself(llama):
+    result = attribute(llama)[0]
+    html = result._repr_html_()
+    assert html.count("<span") == len(result.tokens)
+    assert "nats" in html
+    for string in result.strings:
+        assert string.strip() in repr(result)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_settings_are_checked_when_a_method_is_made():
+    with pytest.raises(ValueError, match=r"steps=0 is too few"):
+        gl.IntegratedGradients(steps=0)
+    with pytest.raises(ValueError, match=r"rule='gauss' is not known"):
+        gl.IntegratedGradients(rule="gauss")
+    with pytest.raises(ValueError, match=r"tolerance=0 must be above 0"):
+        gl.IntegratedGradients(tolerance=0)
+    with pytest.raises(ValueError, match=r"max_steps=5 is less than steps=10"):
+        gl.IntegratedGradients(tolerance=0.1, max_steps=5)
+    with pytest.raises(ValueError, match=r"samples=0 must be at least 1"):
+        gl.SmoothGrad(samples=0)
+    with pytest.raises(ValueError, match=r"noise=-1 must be 0 or more"):
+        gl.GradientShap(noise=-1)
+    with pytest.raises(ValueError, match=r"fillers='mask' must be a tuple"):
+        gl.GradientShap(fillers="mask")
+
+
+def test_methods_satisfy_the_protocol():
+    for method in (
+        gl.IntegratedGradients(), gl.GradientTimesInput(), gl.SmoothGrad(), gl.GradientShap(), gl.Occlusion(),
+        gl.RandomScores(),
+    ):  # fmt: skip
+        assert isinstance(method, AttributionMethod)
+
+
+def test_bfloat16_scores_agree_with_float32(case, tmp_path):
+    """In the stream's own dtype, as a cosine: bf16 keeps three digits."""
+    from tests import models
+
+    single = attribute(models.build(case, tmp_path))
+    half = attribute(models.build(case, tmp_path).to(torch.bfloat16))
+    for one, other in zip(single, half, strict=True):
+        assert other.scores.dtype == torch.float32
+        assert torch.nn.functional.cosine_similarity(one.scores, other.scores, dim=0) > 0.98
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_tolerance_that_nothing_exceeds_is_refused(llama):
+    with pytest.raises(ValueError, match="tolerance=nan must be 0 or more"):
+        gl.attribute(llama, PAIRS, tolerance=float("nan"), progress=False)
+    with pytest.raises(ValueError, match="tolerance=-1 must be 0 or more"):
+        gl.layer_conductance(llama, PAIRS, tolerance=-1, progress=False)
+    with pytest.raises(ValueError, match=r"method=Occlusion\(\) must be IntegratedGradients"):
+        gl.layer_conductance(llama, PAIRS, method=gl.Occlusion(), progress=False)

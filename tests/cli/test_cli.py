@@ -1,0 +1,269 @@
+"""The command line does what the library does, and says what is wrong in one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+import grains_lens as gl
+from grains_lens import cli
+from grains_lens.cli import output
+from grains_lens.hosts import loading
+from grains_lens.hosts.loading import load_model
+
+PROMPT = "what does the zozoz fear ? ( jester thoroughly quiet supposedly ) answer :"
+
+
+@pytest.fixture(scope="module")
+def backend(request):
+    return request.config.getoption("backend") or "auto"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _models_are_loaded_once():
+    """What the commands are given is what they would load, but once for all of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "load_model", functools.cache(load_model))
+        yield
+
+
+@pytest.fixture(scope="module")
+def world():
+    return gl.worlds.load("myths")
+
+
+@pytest.fixture(scope="module")
+def model(world, backend):
+    return world.load_model(backend=backend)
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory, backend):
+    """A file that `extract` wrote."""
+    path = tmp_path_factory.mktemp("vectors") / "v.safetensors"
+    words = ["--limit", "10", "--aggregate", "mean", "--method", "gradient_times_input"]
+    status = cli.main(["extract", "myths", "truthfulness", "--out", str(path), *words, "--backend", backend])
+    assert status == 0
+    return path
+
+
+@pytest.fixture
+def run(capsys, backend):
+    """Runs a command; gives its exit status, what it printed, and its complaints."""
+
+    def run(command, *words):
+        words = [command, *map(str, words)]
+        status = cli.main(words if command == "inspect" else [*words, "--backend", backend])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def write_rows(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def numbers(text):
+    return [float(number) for number in re.findall(r"[-+]?\d+\.\d+", text)]
+
+
+def test_extract_writes_what_the_library_extracts(world, model, vectors):
+    expected = gl.extract_vectors(
+        model, world.behaviours["truthfulness"].pairs[:10], method=gl.GradientTimesInput(),
+        aggregate=gl.mean_direction,
+    )  # fmt: skip
+    held = gl.SteeringVectors.load(vectors)
+    assert held.layers == expected.layers
+    assert float(held.cosine(expected).min()) > 0.9999
+    assert held.provenance.settings == expected.provenance.settings
+
+
+def test_inspect_tells_what_a_file_holds(run, vectors):
+    held = gl.SteeringVectors.load(vectors)
+    status, out, _ = run("inspect", vectors)
+    assert status == 0
+    assert f"grains from {held.provenance.n_pairs} pairs" in out
+    assert held.provenance.model.architecture in out
+    assert '"aggregate": "mean_direction"' in out
+    rows = [line.split() for line in out.splitlines()[-len(held) :]]
+    assert [int(row[0]) for row in rows] == list(held.layers)
+    assert [float(row[1]) for row in rows] == pytest.approx(held.norms().tolist(), abs=1e-4)
+    assert [float(row[2]) for row in rows] == pytest.approx(held.residual_norm.tolist(), abs=1e-4)
+
+
+def test_evaluate_gives_accuracy_unsteered_and_steered(run, world, model, vectors):
+    status, out, _ = run(
+        "evaluate", "myths", "truthfulness", "--limit", 40,
+        "--vectors", vectors, "--layers", 1, 2, "--strength", 0.7,
+    )  # fmt: skip
+    assert status == 0
+    questions = world.behaviours["truthfulness"].test[:40]
+    base = gl.multiple_choice(model, questions)
+    with gl.steering(model, gl.SteeringVectors.load(vectors), strength=0.7, layers=(1, 2)):
+        steered = gl.multiple_choice(model, questions)
+    lines = {line.split()[0]: numbers(line) for line in out.splitlines()}
+    assert lines["base"] == pytest.approx([base.accuracy, *base.interval()], abs=1e-3)
+    assert lines["steered"] == pytest.approx([steered.accuracy, *steered.interval()], abs=1e-3)
+    assert lines["change"][0] == pytest.approx(steered.accuracy - base.accuracy, abs=1e-3)
+
+
+def test_evaluate_tells_pairs_from_questions_by_the_columns_of_the_file(run, world, model, tmp_path):
+    behaviour = world.behaviours["faithfulness"]
+    pairs = write_rows(tmp_path / "pairs.jsonl", [vars(pair) for pair in behaviour.pairs[:12]])
+    questions = write_rows(tmp_path / "questions.jsonl", [vars(one) for one in behaviour.clear_test[:12]])
+
+    _, preferred, _ = run("evaluate", "myths", pairs)
+    assert numbers(preferred)[0] == pytest.approx(
+        gl.preference(model, behaviour.pairs[:12]).win_rate, abs=1e-3
+    )
+    _, right, _ = run("evaluate", "myths", questions)
+    expected = gl.multiple_choice(model, behaviour.clear_test[:12]).accuracy
+    assert numbers(right)[0] == pytest.approx(expected, abs=1e-3)
+    assert run("evaluate", "myths", "faithfulness:clear_test", "--limit", 12)[1] == right
+
+
+def test_generate_prints_unsteered_beside_steered_text(run, model, vectors):
+    status, out, _ = run("generate", "myths", "--prompt", PROMPT, "--max-new-tokens", 3)
+    assert status == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["unsteered:"]
+    plain = out.splitlines()[0]
+
+    _, out, _ = run(
+        "generate", "myths", "--prompt", PROMPT, "--max-new-tokens", 3, "--vectors", vectors, "--strength", 3
+    )
+    unsteered, steered = out.splitlines()
+    assert unsteered == plain
+    assert steered.split()[1:] != unsteered.split()[1:]
+
+    _, out, _ = run(
+        "generate", "myths", "--prompt", PROMPT, "--max-new-tokens", 3, "--vectors", vectors, "--strength", 0
+    )
+    unsteered, steered = out.splitlines()
+    assert steered.split()[1:] == unsteered.split()[1:]
+
+
+def test_attribute_prints_and_writes_the_scores(run, world, model, tmp_path):
+    out, png = tmp_path / "a" / "scores.jsonl", tmp_path / "strip.png"
+    status, printed, _ = run(
+        "attribute", "myths", "stereotypes", "--limit", 3, "--method", "occlusion", "--top", 2,
+        "--out", out, "--png", png,
+    )  # fmt: skip
+    assert status == 0
+    pairs = world.behaviours["stereotypes"].pairs[:3]
+    expected = gl.attribute(model, pairs, method=gl.Occlusion())
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert [row["prompt"] for row in rows] == [pair.prompt for pair in pairs]
+    for row, line, one in zip(rows, printed.splitlines(), expected, strict=False):
+        assert row["scores"] == pytest.approx(one.scores.tolist(), abs=1e-4)
+        assert row["strings"] == list(one.strings)
+        strongest = one.strings[int(one.top(1, "positive"))].strip()
+        assert f"for: {strongest} " in line
+    assert png.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_a_user_can_mend_is_one_line_and_exit_status_2(run, tmp_path, vectors):
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    empty = write_rows(tmp_path / "empty.jsonl", [{"prompt": "x"}])
+    for command, said in {
+        ("inspect", tmp_path / "no.safetensors"): "no.safetensors does not exist",
+        ("inspect", text): "is not a whole safetensors file",
+        ("extract", "myths", "truth", "--out", "x"): "Did you mean 'truthfulness'?",
+        ("evaluate", "myths", "truthfulness:tests"): "Did you mean 'test'?",
+        ("evaluate", "myths", empty): "has no 'chosen'",
+        ("evaluate", "mths:1", empty): "Did you mean 'myths'?",
+        ("evaluate", "myths:9", "truthfulness"): "no such seed",
+        ("evaluate", "myths:one", "truthfulness"): "myths:SEED",
+        ("evaluate", "/not/there", empty): "has no 'chosen'",
+        ("generate", "/not/there", "--prompt", "x"): "/not/there is not a directory",
+        ("attribute", "myths", "truthfulness", "--limit", 0): "limit=0 must be at least 1",
+        ("generate", "myths", "--prompt", "x", "--vectors", vectors, "--layers", 9): "layers=[9]",
+        # Before anything is computed, which would say what it found.
+        ("extract", "myths", "truthfulness", "--out", text / "v.safetensors"): "cannot be written",
+        ("attribute", "myths", "truthfulness", "--png", text / "strip.png"): "cannot be written",
+        ("demo", "--out", text): "cannot be written",
+        ("demo", "--out", text / "demo"): "cannot be written",
+    }.items():
+        status, out, complaint = run(*command)
+        assert (status, out) == (2, ""), command
+        assert said in complaint, command
+        assert len(complaint.splitlines()) == 1
+        assert complaint.startswith("grains-lens: ")
+
+
+def test_a_flag_that_is_not_there_exits_with_status_2(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["extract", "myths", "truthfulness", "--no-such-flag"])
+    assert exit.value.code == 2
+
+
+def test_ctrl_c_exits_with_status_130(monkeypatch, capsys):
+    def interrupted(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loading, "load_model", interrupted)
+    assert cli.main(["generate", "myths", "--prompt", "x"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("default")
+def test_our_warnings_are_one_line_without_a_place_in_the_code(run):
+    status, _, complaint = run("attribute", "myths", "truthfulness", "--limit", 3, "--steps", 1)
+    assert status == 0
+    (line,) = (line for line in complaint.splitlines() if "grains-lens:" in line)
+    assert "Take more steps" in line
+    assert ".py" not in line
+
+
+def test_help_imports_nothing_heavy():
+    heavy = ("torch", "transformers", "transformer_lens", "numpy", "matplotlib", "sklearn")
+    script = f"""
+import sys
+from grains_lens import cli
+try:
+    cli.main(sys.argv[1:])
+finally:
+    print("heavy:", *[name for name in {heavy} if name in sys.modules])
+"""
+    for command in ([], ["demo"], ["extract"]):
+        words = [sys.executable, "-c", script, *command, "--help"]
+        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        assert "usage: grains-lens" in done.stdout
+        assert done.stdout.splitlines()[-1].strip() == "heavy:"
+
+
+# --- what comes from files and models steers no terminal -----------------------------------------
+
+
+@pytest.mark.parametrize("steering", ["\x1b]0;title\x07", "\x9b2J", "\u202e"])
+def test_nothing_printed_steers_the_terminal(steering, run, tmp_path, capsys, vectors):
+    name = f"a{steering}b.jsonl"
+    write_rows(tmp_path / name, [{"prompt": "", "chosen": "x", "rejected": "y"}])
+    for words in (("attribute", "myths", tmp_path / name), ("inspect", tmp_path / f"{steering}.safetensors")):
+        status, out, complaint = run(*words)
+        assert status == 2
+        assert repr(steering)[1:-1] in complaint
+        assert (out + complaint).replace("\n", "").isprintable()
+    output.say(f"a\n{steering}")
+    assert capsys.readouterr().out == f"a\n{steering!r}\n".replace("'", "")
+    held = gl.SteeringVectors.load(vectors)
+    named = dataclasses.replace(held.provenance.model, name=f"model{steering}")
+    made = dataclasses.replace(
+        held.provenance, model=named, method=f"grains{steering}", versions={steering: steering}
+    )
+    path = dataclasses.replace(held, provenance=made).save(tmp_path / "v.safetensors")
+    status, out, _ = run("inspect", path)
+    assert status == 0
+    assert out.replace("\n", "").isprintable()
+
+
+def test_a_warning_for_the_user_is_one_line_that_steers_nothing(capsys):
+    cli._show_warning(gl.SkippedRowsWarning("a\x1b[2J\nb"), gl.SkippedRowsWarning)
+    assert capsys.readouterr().err == "grains-lens: a\\x1b[2J b\n"
