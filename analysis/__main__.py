@@ -85,10 +85,13 @@ def parse(name: str, arguments: Sequence[str]) -> Command[Any]:
     chosen = study.load(name)
     quick = "--quick" in arguments
     return tyro.cli(
-        Command[chosen.Settings], args=list(arguments), prog=f"python -m analysis {name}",
-        description=chosen.QUESTION, config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+        Command[chosen.Settings],
+        args=list(arguments),
+        prog=f"python -m analysis {name}",
+        description=chosen.QUESTION,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         default=Command(Running(), chosen.QUICK if quick else chosen.Settings()),
-    )  # fmt: skip
+    )
 
 
 def run_study(name: str, command: Command[Any]) -> None:
@@ -96,9 +99,13 @@ def run_study(name: str, command: Command[Any]) -> None:
     chosen, running = study.load(name), command.running
     stem = running.out / (name.rpartition(".")[2] + ("-quick" if running.quick else ""))
     made = run(
-        name, command.settings, stem.with_suffix(".jsonl"), jobs=running.jobs, backend=running.backend,
+        name,
+        command.settings,
+        stem.with_suffix(".jsonl"),
+        jobs=running.jobs,
+        backend=running.backend,
         address=running.address,
-    )  # fmt: skip
+    )
     frame = made.frame()
     text = markdown(chosen.table(frame))
     write_text(stem.with_suffix(".md"), text + "\n", argument="--out")

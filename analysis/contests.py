@@ -165,8 +165,15 @@ def vector_trials(
 ) -> list[Trial]:
     """Steering by these vectors at every set of layers and strength; `how` goes to `tune` and `steering`."""
     tuning = gl.tune(
-        bench.model, vectors, paper.questions, layers=sets, strengths=strengths, keep=paper.keep, progress=False, **how
-    )  # fmt: skip
+        bench.model,
+        vectors,
+        paper.questions,
+        layers=sets,
+        strengths=strengths,
+        keep=paper.keep,
+        progress=False,
+        **how,
+    )
     trials = [nothing(tuning.rows[0].accuracy)]
     for row in tuning.rows[1:]:
         context = functools.partial(
@@ -206,8 +213,14 @@ def adapter_trials(
         adapter, done = None, 0
         for upto in steps:
             adapter = train(
-                bench.model, pairs, steps=upto - done, learning_rate=rate, seed=seed, start=adapter, progress=False
-            )  # fmt: skip
+                bench.model,
+                pairs,
+                steps=upto - done,
+                learning_rate=rate,
+                seed=seed,
+                start=adapter,
+                progress=False,
+            )
             done = upto
             contexts.append((f"rate {rate:.2g}, {upto} steps", rate * upto, functools.partial(_on, adapter)))
     return context_trials(bench.model, paper, contexts)
@@ -235,8 +248,13 @@ class Lesson:
     def grains(self, aggregate: Any, *, k: int = 3) -> gl.SteeringVectors:
         """GrAInS from these attributions."""
         return gl.extract_vectors(
-            self.bench.model, self.pairs, attributions=self.attributions, aggregate=aggregate, k=k, progress=False
-        )  # fmt: skip
+            self.bench.model,
+            self.pairs,
+            attributions=self.attributions,
+            aggregate=aggregate,
+            k=k,
+            progress=False,
+        )
 
 
 class _Kept(threading.local):
@@ -259,7 +277,7 @@ def _attributions(lesson: Lesson) -> Sequence[gl.TokenAttribution]:
     if _kept.model() is not model or _kept.key != key:
         attributions = gl.attribute(
             model, lesson.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
-        )  # fmt: skip
+        )
         _kept.model, _kept.key, _kept.attributions = weakref.ref(model), key, attributions
     return _kept.attributions
 

@@ -78,9 +78,15 @@ class Judging:
     ) -> gl.Tuning:
         questions, keep = {"dev": (self.n_dev, self.n_keep), "test": (self.n_test, self.n_keep_test)}[split]
         return gl.tune(
-            bench.model, vectors, getattr(bench.behaviour, split)[:questions], layers=layers, strengths=strengths,
-            keep=bench.keep(split, keep), charge=self.charge, progress=False,
-        )  # fmt: skip
+            bench.model,
+            vectors,
+            getattr(bench.behaviour, split)[:questions],
+            layers=layers,
+            strengths=strengths,
+            keep=bench.keep(split, keep),
+            charge=self.charge,
+            progress=False,
+        )
 
     @staticmethod
     def _row(base: Any, row: Any) -> dict[str, Any]:

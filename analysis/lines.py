@@ -22,8 +22,12 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(
-            line.decode(), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite, parse_int=_integer
-        )  # fmt: skip
+            line.decode(),
+            object_pairs_hook=_once,
+            parse_constant=_finite,
+            parse_float=_finite,
+            parse_int=_integer,
+        )
         if b"\\ud" in line.lower():
             json.dumps(value, ensure_ascii=False).encode()
     except RecursionError:

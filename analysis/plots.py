@@ -49,20 +49,37 @@ def points(
     """Points with 95% whiskers at these places of the x axis."""
     colour = COLOURS[index % len(COLOURS)]
     axes.errorbar(
-        at, table[y], yerr=whiskers(table, y), fmt=MARKERS[index % len(MARKERS)], ms=3.5, color=colour,
-        elinewidth=1, label=label,
-    )  # fmt: skip
+        at,
+        table[y],
+        yerr=whiskers(table, y),
+        fmt=MARKERS[index % len(MARKERS)],
+        ms=3.5,
+        color=colour,
+        elinewidth=1,
+        label=label,
+    )
 
 
 def bars(
-    axes: Axes, table: pd.DataFrame, y: str, at: Sequence[float], *, width: float = 0.8, label: str | None = None,
+    axes: Axes,
+    table: pd.DataFrame,
+    y: str,
+    at: Sequence[float],
+    *,
+    width: float = 0.8,
+    label: str | None = None,
     index: int = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Bars with 95% whiskers at these places of the x axis."""
     axes.bar(
-        at, table[y], width, yerr=whiskers(table, y), color=COLOURS[index % len(COLOURS)], label=label,
+        at,
+        table[y],
+        width,
+        yerr=whiskers(table, y),
+        color=COLOURS[index % len(COLOURS)],
+        label=label,
         error_kw={"elinewidth": 0.8, "ecolor": "#222"},
-    )  # fmt: skip
+    )
 
 
 def whiskers(table: pd.DataFrame, y: str) -> np.ndarray:
@@ -90,9 +107,14 @@ def matrix(
         if not np.isnan(value):
             dark = abs(value) > 0.6 * scale
             axes.text(
-                column, row, form.format(value), ha="center", va="center", size=SMALL,
+                column,
+                row,
+                form.format(value),
+                ha="center",
+                va="center",
+                size=SMALL,
                 color="white" if dark else "black",
-            )  # fmt: skip
+            )
 
 
 def labels(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
@@ -111,9 +133,15 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 4, title: str | None = 
     """One legend for the whole figure, below it, of what is drawn in one of its panels."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(
-        handles, names, loc="outside lower center", ncols=min(columns, len(names)), fontsize=SMALL, frameon=False,
-        title=title, title_fontsize=SMALL,
-    )  # fmt: skip
+        handles,
+        names,
+        loc="outside lower center",
+        ncols=min(columns, len(names)),
+        fontsize=SMALL,
+        frameon=False,
+        title=title,
+        title_fontsize=SMALL,
+    )
 
 
 def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
@@ -131,21 +159,31 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequ
             place
             for far in range(1, 30)
             for place in (
-                (right, far * 3.0 - 6), (left, far * 3.0 - 6), (right, -far * 3.0 - 3), (left, -far * 3.0 - 3),
-                (-width / 2, far * 4.0), (-width / 2, -far * 4.0 - height),
+                (right, far * 3.0 - 6),
+                (left, far * 3.0 - 6),
+                (right, -far * 3.0 - 3),
+                (left, -far * 3.0 - 3),
+                (-width / 2, far * 4.0),
+                (-width / 2, -far * 4.0 - height),
             )
-        ]  # fmt: skip
+        ]
         boxes = [(cx + dx, cy + dy, cx + dx + width, cy + dy + height) for dx, dy in places]
         free = [
-            n for n, box in enumerate(boxes)
+            n
+            for n, box in enumerate(boxes)
             if _inside(box, frame) and not any(_overlap(box, other) for other in taken)
-        ]  # fmt: skip
+        ]
         chosen = free[0] if free else 0
         taken.append(boxes[chosen])
         line = {"arrowstyle": "-", "lw": 0.4, "color": "#888"}
         axes.annotate(
-            name, at, places[chosen], textcoords="offset points", size=SMALL, arrowprops=line if chosen > 3 else None
-        )  # fmt: skip
+            name,
+            at,
+            places[chosen],
+            textcoords="offset points",
+            size=SMALL,
+            arrowprops=line if chosen > 3 else None,
+        )
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

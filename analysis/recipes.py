@@ -47,9 +47,13 @@ class Attributing:
     def of(self, model: Any, pairs: Sequence[gl.PreferencePair]) -> list[gl.TokenAttribution]:
         """The pairs' attributions."""
         return gl.attribute(
-            model, pairs, method=method(self.method, self.steps), baseline=self.baseline,
-            tolerance=float("inf"), progress=False,
-        )  # fmt: skip
+            model,
+            pairs,
+            method=method(self.method, self.steps),
+            baseline=self.baseline,
+            tolerance=float("inf"),
+            progress=False,
+        )
 
 
 def method(name: MethodName, steps: int) -> Any:
@@ -86,9 +90,13 @@ class Recipe:
         if self.vectors != "grains":
             return getattr(gl.baselines, self.vectors)(model, pairs, **self._quiet())
         return gl.extract_vectors(
-            model, pairs, attributions=attributions or self.attributing.of(model, pairs), k=self.k,
-            aggregate=AGGREGATES[self.aggregate], progress=False,
-        )  # fmt: skip
+            model,
+            pairs,
+            attributions=attributions or self.attributing.of(model, pairs),
+            k=self.k,
+            aggregate=AGGREGATES[self.aggregate],
+            progress=False,
+        )
 
     def from_pool(
         self, model: Any, pool: Sequence[gl.PreferencePair]
@@ -111,14 +119,18 @@ def reduced(
     """The vectors that an aggregate makes of what masking did."""
     directions = contrasts.reduce(aggregate, contrast=contrast)
     return gl.SteeringVectors.of_layers(
-        dict(zip(contrasts.layers, directions, strict=True)), method="grains",
+        dict(zip(contrasts.layers, directions, strict=True)),
+        method="grains",
         residual_norm=dict(zip(contrasts.layers, contrasts.residual_norm.tolist(), strict=True)),
-    )  # fmt: skip
+    )
 
 
 def _some(contrasts: gl.Contrasts, pairs: Sequence[int]) -> gl.Contrasts:
     rows = list(pairs)
     return replace(
-        contrasts, plus=contrasts.plus[rows], minus=contrasts.minus[rows],
-        plus_weights=contrasts.plus_weights[rows], minus_weights=contrasts.minus_weights[rows],
-    )  # fmt: skip
+        contrasts,
+        plus=contrasts.plus[rows],
+        minus=contrasts.minus[rows],
+        plus_weights=contrasts.plus_weights[rows],
+        minus_weights=contrasts.minus_weights[rows],
+    )

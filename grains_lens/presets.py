@@ -45,7 +45,7 @@ class Preset:
         """`tune` with this preset's layers and positions; `.steering(model, vectors)` of the result has both."""
         return tune(
             model, vectors, questions, **{"layers": self.layers, "positions": self.positions, **settings}
-        )  # fmt: skip
+        )
 
 
 PAPER = Preset(k=3, aggregate=pca_direction, layers="all", positions="all")

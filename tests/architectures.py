@@ -25,26 +25,65 @@ _HEADS = {"head_dim": D_MODEL // N_HEADS}
 
 # Name in transformers, without "Config" and "ForCausalLM": its sizes, under the names that its config has.
 SIZES: dict[str, dict[str, Any]] = {
-    "GPTJ": {"n_layer": N_LAYERS, "n_embd": D_MODEL, "n_head": N_HEADS, "n_inner": D_MLP, "n_positions": N_CTX,
-             "rotary_dim": 4},
-    "GPTNeo": {"num_layers": N_LAYERS, "hidden_size": D_MODEL, "num_heads": N_HEADS, "intermediate_size": D_MLP,
-               "max_position_embeddings": N_CTX, "window_size": 8,
-               "attention_types": [[["global", "local", "global"], 1]]},
-    "GPTBigCode": {"n_layer": N_LAYERS, "n_embd": D_MODEL, "n_head": N_HEADS, "n_inner": D_MLP,
-                   "n_positions": N_CTX},
+    "GPTJ": {
+        "n_layer": N_LAYERS,
+        "n_embd": D_MODEL,
+        "n_head": N_HEADS,
+        "n_inner": D_MLP,
+        "n_positions": N_CTX,
+        "rotary_dim": 4,
+    },
+    "GPTNeo": {
+        "num_layers": N_LAYERS,
+        "hidden_size": D_MODEL,
+        "num_heads": N_HEADS,
+        "intermediate_size": D_MLP,
+        "max_position_embeddings": N_CTX,
+        "window_size": 8,
+        "attention_types": [[["global", "local", "global"], 1]],
+    },
+    "GPTBigCode": {
+        "n_layer": N_LAYERS,
+        "n_embd": D_MODEL,
+        "n_head": N_HEADS,
+        "n_inner": D_MLP,
+        "n_positions": N_CTX,
+    },
     "GPTNeoX": _SIZES | {"hidden_dropout": 0.1},
-    "CodeGen": {"n_layer": N_LAYERS, "n_embd": D_MODEL, "n_head": N_HEADS, "n_inner": D_MLP, "n_positions": N_CTX,
-                "rotary_dim": 4},
+    "CodeGen": {
+        "n_layer": N_LAYERS,
+        "n_embd": D_MODEL,
+        "n_head": N_HEADS,
+        "n_inner": D_MLP,
+        "n_positions": N_CTX,
+        "rotary_dim": 4,
+    },
     "Phi": _SIZES | {"embd_pdrop": 0.1},
     "Phi3": _GROUPED,
     "Falcon": {"num_hidden_layers": N_LAYERS, "hidden_size": D_MODEL, "num_attention_heads": N_HEADS},
     "Bloom": {"n_layer": N_LAYERS, "hidden_size": D_MODEL, "n_head": N_HEADS},
-    "Mpt": {"n_layers": N_LAYERS, "d_model": D_MODEL, "n_heads": N_HEADS, "expansion_ratio": 2,
-            "max_seq_len": N_CTX},
-    "OPT": {"num_hidden_layers": N_LAYERS, "hidden_size": D_MODEL, "num_attention_heads": N_HEADS,
-            "ffn_dim": D_MLP, "max_position_embeddings": N_CTX, "word_embed_proj_dim": D_MODEL},
-    "XGLM": {"num_layers": N_LAYERS, "d_model": D_MODEL, "attention_heads": N_HEADS, "ffn_dim": D_MLP,
-             "max_position_embeddings": N_CTX},
+    "Mpt": {
+        "n_layers": N_LAYERS,
+        "d_model": D_MODEL,
+        "n_heads": N_HEADS,
+        "expansion_ratio": 2,
+        "max_seq_len": N_CTX,
+    },
+    "OPT": {
+        "num_hidden_layers": N_LAYERS,
+        "hidden_size": D_MODEL,
+        "num_attention_heads": N_HEADS,
+        "ffn_dim": D_MLP,
+        "max_position_embeddings": N_CTX,
+        "word_embed_proj_dim": D_MODEL,
+    },
+    "XGLM": {
+        "num_layers": N_LAYERS,
+        "d_model": D_MODEL,
+        "attention_heads": N_HEADS,
+        "ffn_dim": D_MLP,
+        "max_position_embeddings": N_CTX,
+    },
     "Granite": _GROUPED | {"embedding_multiplier": 3.0, "residual_multiplier": 0.5, "logits_scaling": 2.0},
     "GraniteMoe": _GROUPED | _EXPERTS | {"embedding_multiplier": 3.0},
     "Cohere": _GROUPED | {"logit_scale": 0.5},
@@ -52,8 +91,13 @@ SIZES: dict[str, dict[str, Any]] = {
     "StableLm": _GROUPED,
     "Mistral": _GROUPED | {"sliding_window": 8},
     "Mixtral": _GROUPED | _EXPERTS,
-    "Qwen2Moe": _GROUPED | {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
-                            "shared_expert_intermediate_size": 16},
+    "Qwen2Moe": _GROUPED
+    | {
+        "num_experts": 3,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 16,
+        "shared_expert_intermediate_size": 16,
+    },
     "Qwen3": _GROUPED | _HEADS,
     "Qwen3Moe": _GROUPED | _HEADS | {"num_experts": 3, "num_experts_per_tok": 2, "moe_intermediate_size": 16},
     "Gemma": _GROUPED | _HEADS,
@@ -77,11 +121,22 @@ SIZES: dict[str, dict[str, Any]] = {
     "NanoChat": _GROUPED,
     "Lfm2": _GROUPED | {"layer_types": ["full_attention"] * N_LAYERS},
     "Mamba": {"num_hidden_layers": N_LAYERS, "hidden_size": D_MODEL, "state_size": 4},
-    "DeepseekV3": _SIZES | {"num_key_value_heads": N_HEADS, "q_lora_rank": 16, "kv_lora_rank": 16,
-                            "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8, "n_routed_experts": 4,
-                            "num_experts_per_tok": 2, "n_group": 1, "topk_group": 1, "moe_intermediate_size": 16,
-                            "first_k_dense_replace": 1},
-}  # fmt: skip
+    "DeepseekV3": _SIZES
+    | {
+        "num_key_value_heads": N_HEADS,
+        "q_lora_rank": 16,
+        "kv_lora_rank": 16,
+        "qk_rope_head_dim": 4,
+        "qk_nope_head_dim": 4,
+        "v_head_dim": 8,
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 1,
+    },
+}
 
 
 def build_hf(name: str) -> Any:
@@ -90,9 +145,11 @@ def build_hf(name: str) -> Any:
     import transformers
 
     ids = {
-        "vocab_size": len(models.SPECIAL_TOKENS) + len(models.WORDS), "pad_token_id": 0, "bos_token_id": 2,
+        "vocab_size": len(models.SPECIAL_TOKENS) + len(models.WORDS),
+        "pad_token_id": 0,
+        "bos_token_id": 2,
         "eos_token_id": 3,
-    }  # fmt: skip
+    }
     config = getattr(transformers, f"{name}Config")(**SIZES[name], **ids)
     # The bridges compute attention themselves, or ask for this one.
     model = getattr(transformers, f"{name}ForCausalLM")._from_config(config, attn_implementation="eager")

@@ -18,6 +18,7 @@ from grains_lens import (
     Tuning,
     add,
 )
+from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.tunings import TuningRow
 from grains_lens.vectors.provenance import ModelIdentity
 
@@ -72,7 +73,7 @@ def tuning() -> Tuning:
         TuningRow((2,), 0.5, 0.75, {NASTY[0]: 0.875}, 0.025, 0.725),
         TuningRow((0, 1, 2, 3), 1.0, 0.625, {NASTY[0]: 0.5}, 0.4, 0.225),
     ]
-    return Tuning(tuple(rows), rows[1], add, "all", None, "residual")
+    return Tuning(tuple(rows), rows[1], Intervention(rule=add))
 
 
 def choices() -> ChoiceScores:

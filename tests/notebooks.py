@@ -35,9 +35,13 @@ def execute(path: Path, workdir: Path) -> Any:
     notebook: Any = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     client = NotebookClient(
-        notebook, timeout=600, kernel_name="python3", record_timing=False, coalesce_streams=True,
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
         resources={"metadata": {"path": str(workdir)}},
-    )  # fmt: skip
+    )
     search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     client.execute(env={**os.environ, **QUIET, "PYTHONPATH": search})
     return _without_noise(notebook)

@@ -12,6 +12,7 @@ import torch
 import grains_lens as gl
 from grains_lens.baselines.differences import mean_difference
 from grains_lens.baselines.features import correlated_features
+from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import encode_for
 from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
@@ -149,9 +150,14 @@ def test_cells_of_a_sweep_are_what_steering_gives_and_a_picture_is_looked_at_onc
     encoded, tower = encode_for(seeing.hooked, asked, kind=gl.MultipleChoice), vision_tower(seeing.hooked)
     with seen_by(tower) as pixels:
         found = score_cells(
-            seeing.hooked, vectors, encoded, strengths, rule=gl.add_keeping_norm, positions="all", gate=None,
-            unit="residual", objective="sum", batch_tokens=10_000,
-        )  # fmt: skip
+            seeing.hooked,
+            vectors,
+            encoded,
+            strengths,
+            Intervention(),
+            objective="sum",
+            batch_tokens=10_000,
+        )
     with seen_by(tower) as once:
         gl.multiple_choice(seeing.hooked, asked, progress=False)
     assert sum(pixels) == sum(once) > 0

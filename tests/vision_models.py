@@ -128,24 +128,32 @@ def save_processor(architecture: VisionArchitecture, tokenizer: Any, directory: 
     if architecture == "llava":
         images = tf.CLIPImageProcessorPil(**square)
         tf.LlavaProcessor(
-            images, tokenizer, patch_size=PATCH, vision_feature_select_strategy="default",
+            images,
+            tokenizer,
+            patch_size=PATCH,
+            vision_feature_select_strategy="default",
             num_additional_image_tokens=1,
-        ).save_pretrained(directory)  # fmt: skip
+        ).save_pretrained(directory)
     elif architecture == "llava_next":
         images = tf.LlavaNextImageProcessorPil(**square, image_grid_pinpoints=PINPOINTS)
         tf.LlavaNextProcessor(
-            images, tokenizer, patch_size=2 * PATCH, vision_feature_select_strategy="default",
+            images,
+            tokenizer,
+            patch_size=2 * PATCH,
+            vision_feature_select_strategy="default",
             num_additional_image_tokens=1,
-        ).save_pretrained(directory)  # fmt: skip
+        ).save_pretrained(directory)
     elif architecture == "gemma3_vl":
         images = tf.Gemma3ImageProcessorPil(size={"height": IMAGE_SIZE, "width": IMAGE_SIZE})
         tf.Gemma3Processor(images, tokenizer, image_seq_length=4).save_pretrained(directory)
     else:
         # The whole processor needs torchvision, for videos.
         tf.Qwen2VLImageProcessorPil(
-            patch_size=PATCH, merge_size=2, temporal_patch_size=2,
+            patch_size=PATCH,
+            merge_size=2,
+            temporal_patch_size=2,
             size={"shortest_edge": 4 * PATCH * PATCH, "longest_edge": 64 * PATCH * PATCH},
-        ).save_pretrained(directory)  # fmt: skip
+        ).save_pretrained(directory)
 
 
 PINPOINTS = [[IMAGE_SIZE, 2 * IMAGE_SIZE], [2 * IMAGE_SIZE, IMAGE_SIZE], [2 * IMAGE_SIZE, 2 * IMAGE_SIZE]]
@@ -205,22 +213,34 @@ def _new_hf(architecture: VisionArchitecture) -> Any:
         )
         return tf.Gemma3ForConditionalGeneration(
             tf.Gemma3Config(
-                text_config=text_config, vision_config=vision, mm_tokens_per_image=4,
-                boi_token_index=ids["<start_of_image>"], eoi_token_index=ids["<end_of_image>"],
+                text_config=text_config,
+                vision_config=vision,
+                mm_tokens_per_image=4,
+                boi_token_index=ids["<start_of_image>"],
+                eoi_token_index=ids["<end_of_image>"],
                 image_token_index=ids["<image_soft_token>"],
             )
-        )  # fmt: skip
+        )
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 1, 1]}
     special = {
-        "image_token_id": ids["<|image_pad|>"], "video_token_id": ids["<|video_pad|>"],
-        "vision_start_token_id": ids["<|vision_start|>"], "vision_end_token_id": ids["<|vision_end|>"],
-    }  # fmt: skip
+        "image_token_id": ids["<|image_pad|>"],
+        "video_token_id": ids["<|video_pad|>"],
+        "vision_start_token_id": ids["<|vision_start|>"],
+        "vision_end_token_id": ids["<|vision_end|>"],
+    }
     if architecture == "qwen3_vl":
         deep = {
-            "depth": 3, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": D_MODEL,
-            "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 64,
+            "depth": 3,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": D_MODEL,
+            "patch_size": PATCH,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "num_position_embeddings": 64,
             "deepstack_visual_indexes": [0, 1],
-        }  # fmt: skip
+        }
         text |= {"rope_parameters": rope, "head_dim": D_MODEL // N_HEADS}
         return tf.Qwen3VLForConditionalGeneration(
             tf.Qwen3VLConfig(text_config=text, vision_config=deep, **special)
@@ -228,12 +248,19 @@ def _new_hf(architecture: VisionArchitecture) -> Any:
     config = tf.Qwen2_5_VLConfig(
         text_config=text | {"rope_parameters": rope},
         vision_config={
-            "depth": 2, "hidden_size": 16, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": D_MODEL,
-            "patch_size": PATCH, "spatial_merge_size": 2, "temporal_patch_size": 2, "window_size": 16,
+            "depth": 2,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": D_MODEL,
+            "patch_size": PATCH,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "window_size": 16,
             "fullatt_block_indexes": [1],
         },
         **special,
-    )  # fmt: skip
+    )
     return tf.Qwen2_5_VLForConditionalGeneration(config)
 
 

@@ -145,13 +145,23 @@ def _print_speed(model: Any, pairs: Sequence[gl.PreferencePair], settings: Setti
     for name, rate in _rates(settings.shape, few, steps).items():
         floor = _flops(settings, outcome["ours"], few, model) / rate
         _row(
-            "integrated gradients", times["ours"], n, f"the floor at {name} ({rate / 1e9:.0f} GFLOP/s)",
-            Times((floor,), (floor,)), times["ours"].seconds / floor, "≤ 2",
-        )  # fmt: skip
+            "integrated gradients",
+            times["ours"],
+            n,
+            f"the floor at {name} ({rate / 1e9:.0f} GFLOP/s)",
+            Times((floor,), (floor,)),
+            times["ours"].seconds / floor,
+            "≤ 2",
+        )
     _row(
-        "conductance of all layers", times["conductance"], n, "one run of integrated gradients",
-        times["ours"], ratio(times, "conductance", "ours"), "≤ 1.2",
-    )  # fmt: skip
+        "conductance of all layers",
+        times["conductance"],
+        n,
+        "one run of integrated gradients",
+        times["ours"],
+        ratio(times, "conductance", "ours"),
+        "≤ 1.2",
+    )
     _end_to_end(model, pairs, settings)
     print(f"\nScores differ from captum's by at most {furthest:.1e} of a pair's largest score.")
     if furthest > SAME_WITHIN:
@@ -178,9 +188,14 @@ def _end_to_end(model: Any, pairs: Sequence[gl.PreferencePair], settings: Settin
         for name, lots in turns.items()
     }
     _row(
-        f"{len(pairs)} pairs to vectors", whole["ours"], size, "the released code's pattern",
-        whole["released"], ratio(whole, "released", "ours"), "≥ 5",
-    )  # fmt: skip
+        f"{len(pairs)} pairs to vectors",
+        whole["ours"],
+        size,
+        "the released code's pattern",
+        whole["released"],
+        ratio(whole, "released", "ours"),
+        "≥ 5",
+    )
 
 
 def _row(

@@ -67,10 +67,14 @@ class Row:
 def llama(d_model: int, n_layers: int) -> Any:
     """A Llama with random weights."""
     config = transformers.LlamaConfig(
-        hidden_size=d_model, intermediate_size=3 * d_model, num_hidden_layers=n_layers,
-        num_attention_heads=d_model // 64, num_key_value_heads=d_model // 64, vocab_size=8000,
+        hidden_size=d_model,
+        intermediate_size=3 * d_model,
+        num_hidden_layers=n_layers,
+        num_attention_heads=d_model // 64,
+        num_key_value_heads=d_model // 64,
+        vocab_size=8000,
         max_position_embeddings=2048,
-    )  # fmt: skip
+    )
     torch.manual_seed(0)
     model = transformers.LlamaForCausalLM(config).eval()
     model.config.architectures = ["LlamaForCausalLM"]
@@ -81,9 +85,11 @@ def vectors_for(d_model: int, n_layers: int) -> gl.SteeringVectors:
     """Random unit directions at every layer."""
     directions = torch.randn(n_layers, d_model, generator=torch.Generator().manual_seed(0))
     return gl.SteeringVectors(
-        directions / directions.norm(dim=-1, keepdim=True), tuple(range(n_layers)), torch.ones(n_layers),
+        directions / directions.norm(dim=-1, keepdim=True),
+        tuple(range(n_layers)),
+        torch.ones(n_layers),
         gl.Provenance("random"),
-    )  # fmt: skip
+    )
 
 
 # --- who steers ----------------------------------------------------------------------------------
@@ -142,9 +148,13 @@ def repengs(model: Any, vectors: gl.SteeringVectors) -> dict[str, Callable[[], A
 
 def hf_generate(model: Any, tokens: torch.Tensor, new: int) -> None:
     model.generate(
-        tokens, attention_mask=torch.ones_like(tokens), max_new_tokens=new, min_new_tokens=new,
-        do_sample=False, pad_token_id=0,
-    )  # fmt: skip
+        tokens,
+        attention_mask=torch.ones_like(tokens),
+        max_new_tokens=new,
+        min_new_tokens=new,
+        do_sample=False,
+        pad_token_id=0,
+    )
 
 
 def lens_generate(model: Any, tokens: torch.Tensor, new: int) -> None:
@@ -231,8 +241,11 @@ def hooked_models(plain: Any) -> Iterator[tuple[str, Any]]:
         words = {f"w{index}": index for index in range(plain.config.vocab_size)}
         transformers.PreTrainedTokenizerFast(
             tokenizer_object=Tokenizer(WordLevel(words, unk_token="w0")),
-            bos_token="w1", eos_token="w2", pad_token="w3", unk_token="w0",
-        ).save_pretrained(directory)  # fmt: skip
+            bos_token="w1",
+            eos_token="w2",
+            pad_token="w3",
+            unk_token="w0",
+        ).save_pretrained(directory)
         for backend in ("bridge", "hooked_transformer"):
             try:
                 model = gl.load_model(directory, backend=backend, device="cpu")

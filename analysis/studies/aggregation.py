@@ -47,9 +47,12 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1), Attributing("gradient_times_input"),
-    judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)), n_pairs=5, draws=1,
-)  # fmt: skip
+    Subject(seeds=(0,), n_behaviours=1),
+    Attributing("gradient_times_input"),
+    judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)),
+    n_pairs=5,
+    draws=1,
+)
 
 
 def cells(settings: Settings) -> Sequence[Cell]:

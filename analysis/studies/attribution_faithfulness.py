@@ -37,8 +37,12 @@ class Settings:
     attributing: Attributing = Attributing()
     """The method given here is tried first; then those of `methods`."""
     methods: tuple[MethodName, ...] = (
-        "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random",
-    )  # fmt: skip
+        "gradient_times_input",
+        "smooth_grad",
+        "gradient_shap",
+        "occlusion",
+        "random",
+    )
     k: int = 3
     n_pairs: int = 12
     draws: int = 2
@@ -46,9 +50,13 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1), Attributing(steps=4),
-    methods=("occlusion", "random"), n_pairs=2, draws=1, random_orders=1,
-)  # fmt: skip
+    Subject(seeds=(0,), n_behaviours=1),
+    Attributing(steps=4),
+    methods=("occlusion", "random"),
+    n_pairs=2,
+    draws=1,
+    random_orders=1,
+)
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
@@ -65,9 +73,13 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
         attributions = attributing.of(bench.model, pairs)
         seconds = (time.perf_counter() - start) / len(pairs)
         curves = gl.faithfulness(
-            bench.model, pairs, attributions, mask=attributing.baseline, random_orders=settings.random_orders,
+            bench.model,
+            pairs,
+            attributions,
+            mask=attributing.baseline,
+            random_orders=settings.random_orders,
             progress=False,
-        )  # fmt: skip
+        )
         rows.append(
             {
                 "kind": "score",

@@ -49,8 +49,13 @@ class Settings:
 QUICK = Settings(
     Subject(seeds=(0,), n_behaviours=1),
     judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
-    n_pairs=5, draws=1, n_texts=4, n_questions=4, n_prompts=2, n_tokens=6,
-)  # fmt: skip
+    n_pairs=5,
+    draws=1,
+    n_texts=4,
+    n_questions=4,
+    n_prompts=2,
+    n_tokens=6,
+)
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
@@ -130,10 +135,14 @@ def figure(frame: pd.DataFrame) -> Figure:
     answer = table(frame)
     behaviours = list(dict.fromkeys(answer["behaviour"]))
     shown = {
-        "gain": "gain on the target", "perplexity": "perplexity", "kl": "KL divergence, nats",
-        "clear_change": "clear questions, change", "neutral_change": "neutral questions, change",
-        "keep_change": "kept questions, change", "repetition": "repetition",
-    }  # fmt: skip
+        "gain": "gain on the target",
+        "perplexity": "perplexity",
+        "kl": "KL divergence, nats",
+        "clear_change": "clear questions, change",
+        "neutral_change": "neutral questions, change",
+        "keep_change": "kept questions, change",
+        "repetition": "repetition",
+    }
     values = [value for value in shown if value in answer][:6]
     figure, axes = plots.panels(len(values), columns=3, height=1.9)
     for panel, value in zip(axes, values, strict=True):

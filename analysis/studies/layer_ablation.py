@@ -87,9 +87,15 @@ def figure(frame: pd.DataFrame) -> Figure:
         at = np.arange(len(here)) + (index - (len(behaviours) - 1) / 2) * 0.18
         colour = plots.COLOURS[index]
         axes.errorbar(
-            here["gain"], at, xerr=plots.whiskers(here, "gain"), fmt=plots.MARKERS[index], ms=3, color=colour,
-            elinewidth=0.8, label=behaviour,
-        )  # fmt: skip
+            here["gain"],
+            at,
+            xerr=plots.whiskers(here, "gain"),
+            fmt=plots.MARKERS[index],
+            ms=3,
+            color=colour,
+            elinewidth=0.8,
+            label=behaviour,
+        )
     axes.set_yticks(range(len(names)), names, size=plots.SMALL)
     axes.invert_yaxis()
     axes.axvline(0, color="#666", lw=0.7, ls=(0, (3, 2)), zorder=0)

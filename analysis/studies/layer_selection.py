@@ -117,9 +117,13 @@ def layer_scores(
     """
     contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=recipe.k, progress=False)
     conductance = gl.layer_conductance(
-        bench.model, pairs, method=gl.IntegratedGradients(recipe.attributing.steps),
-        baseline=recipe.attributing.baseline, tolerance=float("inf"), progress=False,
-    )  # fmt: skip
+        bench.model,
+        pairs,
+        method=gl.IntegratedGradients(recipe.attributing.steps),
+        baseline=recipe.attributing.baseline,
+        tolerance=float("inf"),
+        progress=False,
+    )
     directions = vectors.unit().directions
     return {
         "first-order gain": gl.first_order_gain(bench.model, vectors, pairs).tolist(),

@@ -144,7 +144,7 @@ def all_layers(
     """All layers together at many strengths."""
     return vector_trials(
         lesson.bench, make(lesson), dev, [lesson.bench.layers], grid.strengths(grid.all_layers, 1)
-    )  # fmt: skip
+    )
 
 
 def tuned(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
@@ -154,7 +154,7 @@ def tuned(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
     def make(lesson: Lesson) -> gl.SteeringVectors:
         return preset.extract(
             lesson.bench.model, lesson.pairs, attributions=lesson.attributions, progress=False
-        )  # fmt: skip
+        )
 
     return one_layer(make, lesson, dev, grid, positions=preset.positions)
 
@@ -171,9 +171,15 @@ def optimised(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
     """A vector trained at each layer on the preference, with a KL charge; steered by as it is, or less, or more."""
     sets = grid.layers(lesson.bench.layers)
     vectors = gl.baselines.optimised_direction(
-        lesson.bench.model, lesson.pairs, layers=[layer for (layer,) in sets], steps=grid.vector_steps,
-        batch_size=16, learning_rate=0.03, seed=lesson.bench.cell.draw, progress=False,
-    )  # fmt: skip
+        lesson.bench.model,
+        lesson.pairs,
+        layers=[layer for (layer,) in sets],
+        steps=grid.vector_steps,
+        batch_size=16,
+        learning_rate=0.03,
+        seed=lesson.bench.cell.draw,
+        progress=False,
+    )
     strengths = grid.strengths(grid.as_trained, len(sets))
     return vector_trials(lesson.bench, vectors, dev, sets, strengths, unit="raw")
 
@@ -187,9 +193,16 @@ def trained_gate(
     vectors, trials = make(lesson), []
     for layers in sets:
         gate = gl.baselines.trained_gate(
-            lesson.bench.model, lesson.pairs, vectors, strength=strengths[len(strengths) // 2], layers=layers,
-            steps=grid.vector_steps, batch_size=16, seed=lesson.bench.cell.draw, progress=False,
-        )  # fmt: skip
+            lesson.bench.model,
+            lesson.pairs,
+            vectors,
+            strength=strengths[len(strengths) // 2],
+            layers=layers,
+            steps=grid.vector_steps,
+            batch_size=16,
+            seed=lesson.bench.cell.draw,
+            progress=False,
+        )
         tried = vector_trials(lesson.bench, vectors, dev, [layers], strengths, rule=gate)
         trials += tried[1:] if trials else tried  # doing nothing once
     return trials
@@ -209,7 +222,7 @@ def correlated_features(lesson: Lesson) -> gl.SteeringVectors:
     """CorrSteer-A, with dictionaries of the model's own stream."""
     return gl.baselines.correlated_features(
         lesson.bench.model, lesson.pairs, dictionaries(lesson.bench), progress=False
-    )  # fmt: skip
+    )
 
 
 def dictionaries(bench: Bench) -> Mapping[int, Dictionary]:
@@ -228,7 +241,7 @@ def random_tokens(lesson: Lesson) -> gl.SteeringVectors:
     method = gl.RandomScores(lesson.bench.cell.draw)
     return gl.extract_vectors(
         lesson.bench.model, lesson.pairs, method=method, aggregate=gl.mean_direction, progress=False
-    )  # fmt: skip
+    )
 
 
 def random_direction(lesson: Lesson) -> gl.SteeringVectors:
@@ -346,9 +359,15 @@ def scatter(axes: Axes, answer: pd.DataFrame) -> None:
         here = answer[[METHODS[name].family == family for name in answer["method"]]]
         colour = plots.COLOURS[index]
         axes.errorbar(
-            here["cost"], here["gain"], xerr=plots.whiskers(here, "cost"), yerr=plots.whiskers(here, "gain"),
-            fmt="none", ecolor=colour, elinewidth=0.5, alpha=0.35,
-        )  # fmt: skip
+            here["cost"],
+            here["gain"],
+            xerr=plots.whiskers(here, "cost"),
+            yerr=plots.whiskers(here, "gain"),
+            fmt="none",
+            ecolor=colour,
+            elinewidth=0.5,
+            alpha=0.35,
+        )
         axes.plot(here["cost"], here["gain"], plots.MARKERS[index], ms=4, color=colour, label=family)
     plots.zero(axes)
     axes.margins(0.12)

@@ -44,9 +44,11 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(world="hints", seeds=(0,), n_behaviours=1), Attributing("gradient_times_input"),
-    judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)), n_pairs=3,
-)  # fmt: skip
+    Subject(world="hints", seeds=(0,), n_behaviours=1),
+    Attributing("gradient_times_input"),
+    judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)),
+    n_pairs=3,
+)
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
@@ -64,9 +66,14 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     for name, attributions in (dict.fromkeys(modalities, scored) | {"random": chance}).items():
         modality: Any = "joint" if name == "random" else name
         vectors = gl.extract_vectors(
-            bench.model, pairs, attributions=attributions, k=settings.k, modality=modality,
-            aggregate=AGGREGATES[settings.aggregate], progress=False,
-        )  # fmt: skip
+            bench.model,
+            pairs,
+            attributions=attributions,
+            k=settings.k,
+            modality=modality,
+            aggregate=AGGREGATES[settings.aggregate],
+            progress=False,
+        )
         share = (
             _image_share(attributions, settings.k) if name in ("joint", "random") else float(name == "vision")
         )

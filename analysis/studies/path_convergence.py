@@ -105,9 +105,13 @@ def _attribute(
     model: Any, pairs: Sequence[gl.PreferencePair], baseline: Baseline, rule: Any, steps: int
 ) -> list[gl.TokenAttribution]:
     return gl.attribute(
-        model, pairs, method=gl.IntegratedGradients(steps, rule), baseline=baseline, tolerance=float("inf"),
+        model,
+        pairs,
+        method=gl.IntegratedGradients(steps, rule),
+        baseline=baseline,
+        tolerance=float("inf"),
         progress=False,
-    )  # fmt: skip
+    )
 
 
 def _rank(one: gl.TokenAttribution, other: gl.TokenAttribution) -> float:

@@ -170,13 +170,22 @@ def trials_of(variant: Variant, lesson: Lesson, paper: Paper, grid: Grid) -> lis
     gate = gl.fit_gate(bench.model, lesson.pairs, layer=0)
     contexts: list[tuple[str, float, Callable[[], Any]]] = [
         (
-            f"layers {layers} at {strength:.3g}, gated", strength,
+            f"layers {layers} at {strength:.3g}, gated",
+            strength,
             functools.partial(
-                gl.steering, bench.model, vectors, strength=strength, layers=layers, gate=gate, unit=unit, **how
+                gl.steering,
+                bench.model,
+                vectors,
+                strength=strength,
+                layers=layers,
+                gate=gate,
+                unit=unit,
+                **how,
             ),
         )
-        for layers in sets for strength in strengths
-    ]  # fmt: skip
+        for layers in sets
+        for strength in strengths
+    ]
     return context_trials(bench.model, paper, contexts)
 
 
@@ -211,9 +220,11 @@ def weighted(vectors: gl.SteeringVectors, shares: torch.Tensor) -> gl.SteeringVe
         shares = torch.ones_like(shares)
     lengths = shares / shares.mean() * vectors.residual_norm
     return gl.SteeringVectors(
-        directions=vectors.unit().directions * lengths[:, None], layers=vectors.layers,
-        residual_norm=vectors.residual_norm, provenance=vectors.provenance,
-    )  # fmt: skip
+        directions=vectors.unit().directions * lengths[:, None],
+        layers=vectors.layers,
+        residual_norm=vectors.residual_norm,
+        provenance=vectors.provenance,
+    )
 
 
 # --- the answer ----------------------------------------------------------------------------------
@@ -233,9 +244,15 @@ def figure(frame: pd.DataFrame) -> Figure:
     figure, (axes,) = plots.panels(1, width=1.3 * plots.COLUMN, height=0.7 + 0.15 * len(answer))
     for index, (value, label) in enumerate((("gain", "gain"), ("score", "gain − cost"))):
         axes.errorbar(
-            answer[value], [one + 0.16 * (1 - 2 * index) for one in at], xerr=plots.whiskers(answer, value),
-            fmt=plots.MARKERS[index], ms=3, color=plots.COLOURS[index], elinewidth=0.8, label=label,
-        )  # fmt: skip
+            answer[value],
+            [one + 0.16 * (1 - 2 * index) for one in at],
+            xerr=plots.whiskers(answer, value),
+            fmt=plots.MARKERS[index],
+            ms=3,
+            color=plots.COLOURS[index],
+            elinewidth=0.8,
+            label=label,
+        )
     axes.set_yticks(list(at), answer["variant"].tolist(), size=plots.SMALL)
     axes.axvline(0, color="#666", lw=0.7, ls=(0, (3, 2)), zorder=0)
     axes.margins(y=0.02)

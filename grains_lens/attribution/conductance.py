@@ -10,15 +10,14 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..errors import unknown_name
-from ..hosts.model import HookedModel, frozen, layer_count, recording
+from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, buckets, encode_for
+from ..prompts.batching import BATCH_TOKENS, batches, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
 from .fillers import Filler, filler_embedding
@@ -134,11 +133,16 @@ def layer_conductance(
     warn_if_images_go_deeper(model, encoded)
     names = [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))]
     results: list[LayerConductance | None] = [None] * len(encoded)
-    with frozen(model), tqdm(
-        total=len(encoded), desc="conductance", unit="pair", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
+    with batches(
+        model,
+        [item.longest for item in encoded],
+        batch_tokens,
+        rows=method.steps,
+        label="conductance" if progress else None,
+        unit="pair",
+    ) as groups:
         filler = filler_embedding(model, baseline, argument="baseline")
-        for chosen in buckets([item.longest for item in encoded], batch_tokens, method.steps):
+        for chosen in groups:
             items = [encoded[index] for index in chosen]
             f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             # What a component carries need not add up, so there is nothing to refine it by.
@@ -151,7 +155,6 @@ def layer_conductance(
                 results[index] = _layer_conductance(
                     model, site, items[row], parts[row].cpu(), float(gaps[row]), float(baseline_gaps[row])
                 )
-            bar.update(len(chosen))
     done = [result for result in results if result is not None]
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]

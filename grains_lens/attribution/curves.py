@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.batching import BATCH_TOKENS, bar, encode_for
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
 from .fillers import Filler, filler_embedding
@@ -65,10 +64,11 @@ class FaithfulnessCurves:
         drawn = [
             markup.curves(
                 [*((one.tolist(), _RANDOM) for one in random), (by_score.tolist(), _BY_SCORE)],
-                title=f"share of {title}", unit="f, nats",
+                title=f"share of {title}",
+                unit="f, nats",
             )
             for title, by_score, random in kinds
-        ]  # fmt: skip
+        ]
         return markup.card(
             f"Faithfulness: deletion gain {self.deletion_gain:+.3f}, insertion gain {self.insertion_gain:+.3f} nats",
             *drawn,
@@ -118,10 +118,9 @@ def faithfulness(
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)
     curves = []
-    with frozen(model):
+    with frozen(model), bar(len(encoded), "faithfulness" if progress else None, "pair") as shown:
         filler = filler_embedding(model, mask, argument="mask")
-        bar = tqdm(encoded, desc="faithfulness", unit="pair", disable=not progress, leave=False, delay=1.0)
-        for index, (item, one) in enumerate(zip(bar, attributions, strict=True)):
+        for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
             f = gap_function(model, [item], filler, objective, batch_tokens, include_special=False)
             content = (~one.is_special).nonzero()[:, 0]
             orders = [content[one.scores[content].argsort(descending=True, stable=True)]]
@@ -135,6 +134,7 @@ def faithfulness(
                 values = f.values(points)[:, 0].float().cpu().reshape(masked.shape[:3])
             check_finite(f, [index], values[None])
             curves.append(FaithfulnessCurves(values[0, 0], values[1, 0], values[0, 1:], values[1, 1:]))
+            shown.update()
     return curves
 
 

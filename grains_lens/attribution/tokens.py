@@ -7,12 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
-from ..hosts.model import HookedModel, frozen
+from ..hosts.model import HookedModel
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, buckets, encode_for
+from ..prompts.batching import BATCH_TOKENS, batches, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
 from .fillers import Filler, filler_embedding
@@ -74,13 +73,17 @@ def attribute(
     encoded = encode_for(model, pairs, prompt_format)
     warn_if_images_go_deeper(model, encoded)
     results: list[TokenAttribution | None] = [None] * len(encoded)
-    with frozen(model), tqdm(
-        total=len(encoded), desc="attribute", unit="pair", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
+    rows = method.evaluations(max(len(item.prompt) for item in encoded))
+    with batches(
+        model,
+        [item.longest for item in encoded],
+        batch_tokens,
+        rows=rows,
+        label="attribute" if progress else None,
+        unit="pair",
+    ) as groups:
         filler = filler_embedding(model, baseline, argument="baseline")
-        lengths = [item.longest for item in encoded]
-        rows = method.evaluations(max(len(item.prompt) for item in encoded))
-        for chosen in buckets(lengths, batch_tokens, rows):
+        for chosen in groups:
             items = [encoded[index] for index in chosen]
             f = gap_function(model, items, filler, objective, batch_tokens, include_special)
             with naming("pair", chosen):
@@ -91,7 +94,6 @@ def attribute(
                 results[index] = _token_attribution(
                     model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
                 )
-            bar.update(len(chosen))
     attributions = [result for result in results if result is not None]
     if method.is_complete:
         warn_if_incomplete(

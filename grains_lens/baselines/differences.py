@@ -38,9 +38,13 @@ def mean_difference(
     Raises ValueError for bad pairs and layers out of range.
     """
     ends = read_ends(
-        model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        model,
+        pairs,
+        layers=layers,
+        prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
         progress="mean difference" if progress else None,
-    )  # fmt: skip
+    )
     return _vectors(
         model, "mean_difference", per_layer(mean_direction, ends.differences), ends, prompt_format
     )
@@ -68,9 +72,13 @@ def pca_difference(
     Raises ValueError for bad pairs and layers out of range.
     """
     ends = read_ends(
-        model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        model,
+        pairs,
+        layers=layers,
+        prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
         progress="PCA of differences" if progress else None,
-    )  # fmt: skip
+    )
     return _vectors(model, "pca_difference", per_layer(pca_direction, ends.differences), ends, prompt_format)
 
 
@@ -99,9 +107,13 @@ def in_context_vector(
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
     ends = read_ends(
-        model, pairs, layers=None, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        model,
+        pairs,
+        layers=None,
+        prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
         progress="in-context vector" if progress else None,
-    )  # fmt: skip
+    )
     joint = pca_direction(ends.differences.flatten(1)).unflatten(0, (len(ends.layers), -1))
     return _vectors(model, "in_context_vector", joint, ends, prompt_format).at(chosen_layers)
 

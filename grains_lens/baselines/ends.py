@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..prompts.batching import buckets, collate, encode_for
+from ..prompts.batching import batches, buckets, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
 from ..vectors.residuals import checked_norms, read_residuals, typical_norm
@@ -49,10 +48,10 @@ def read_ends(
     encoded = encode_for(model, pairs, prompt_format)
     ends = torch.zeros(2, len(encoded), len(chosen_layers), int(model.cfg.d_model))
     norms: list[Tensor] = []
-    with frozen(model), tqdm(
-        total=len(encoded), desc=progress, unit="pair", disable=progress is None, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
-        for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
+    with batches(
+        model, [item.longest for item in encoded], batch_tokens, rows=2, label=progress, unit="pair"
+    ) as groups:
+        for rows in groups:
             items = [encoded[row] for row in rows]
             batch = collate(items, device_of(model))
             with naming("pair", rows):
@@ -62,7 +61,6 @@ def read_ends(
                 ]
             ends[:, rows] = torch.stack([reading.at_end for reading in readings])
             norms += checked_norms(model, "pair", rows, items, batch, readings[0].norms, *ends[:, rows])
-            bar.update(len(rows))
     return AnswerEnds(ends[0], ends[1], chosen_layers, typical_norm(norms))
 
 

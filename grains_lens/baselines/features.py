@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..hosts.layers import check_layers
-from ..hosts.model import HookedModel, device_of, frozen, layer_count, shape_of
+from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import score_answers
-from ..prompts.batching import BATCH_TOKENS, buckets, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, batches, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..vectors.identity import provenance_of
 from ..vectors.residuals import checked_norms, read_writing, typical_norm
@@ -85,10 +84,17 @@ def correlated_features(
     y = y if given is None else given
     tallies = {layer: Tally(dictionaries[layer].W_dec.shape[0], y) for layer in layers}
     norms: list[Tensor] = []
-    with torch.no_grad(), frozen(model), tqdm(
-        total=len(own), desc="features", unit="pair", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
-        for rows in buckets([item.longest for item in own], batch_tokens):
+    with (
+        torch.no_grad(),
+        batches(
+            model,
+            [item.longest for item in own],
+            batch_tokens,
+            label="features" if progress else None,
+            unit="pair",
+        ) as groups,
+    ):
+        for rows in groups:
             items = [own[row] for row in rows]
             batch = collate(items, device_of(model))
             (answers,) = batch.answers
@@ -102,7 +108,6 @@ def correlated_features(
                         f"dictionaries[{layer}].encode gives NaN or infinity; see that its weights are finite."
                     )
                 tallies[layer].add(active, rows)
-            bar.update(len(rows))
     chosen = {layer: tallies[layer].top(n_features) for layer in layers}
     _warn_of_zeros(chosen, y, outcomes is not None)
     directions = [_weighted_sum(dictionaries[layer], chosen[layer]) for layer in layers]

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import gelu
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..errors import VectorFileError
@@ -22,7 +21,7 @@ from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
 from ..prompts.answers import Objective
-from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.batching import BATCH_TOKENS, bar, encode_for
 from ..prompts.encoding import PromptFormat
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
@@ -35,7 +34,7 @@ FORMAT = "grains_lens.trained_gate"
 _WEIGHTS = ("down", "up", "bias")
 KIND = FileKind(
     FORMAT, holds="trained gates", writer="TrainedGate.save", metadata=("header",), tensors=_WEIGHTS
-)  # fmt: skip
+)
 
 Weights = tuple[Float[Tensor, "rank d_model"], Float[Tensor, "d_model rank"], Float[Tensor, " d_model"]]
 """D, U and b."""
@@ -179,24 +178,35 @@ def trained_gate(
     vectors = vectors if layers is None else vectors.at(layers)
     added = strength * unit_vectors(vectors, unit)
     training = Training.of(
-        model, encode_for(model, pairs, prompt_format), schedule, keep=keep, prompt_format=prompt_format,
+        model,
+        encode_for(model, pairs, prompt_format),
+        schedule,
+        keep=keep,
+        prompt_format=prompt_format,
         batch_tokens=batch_tokens,
-    )  # fmt: skip
+    )
     weights = _untrained(rank, vectors.d_model, seed)
 
     def edits() -> list[tuple[str, Edit]]:
         return steering_edits(added, vectors.layers, partial(gated_add, weights=weights))
 
-    with frozen(model), recording(), tqdm(
-        total=steps, desc="gate", unit="step", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
-        losses = training.run([weight.requires_grad_() for weight in weights], edits, bar)
+    with (
+        frozen(model),
+        recording(),
+        bar(steps, "gate" if progress else None, "step") as shown,
+    ):
+        losses = training.run([weight.requires_grad_() for weight in weights], edits, shown)
     settings = {
-        "strength": strength, "unit": unit, "layers": list(vectors.layers), "vectors": vectors.provenance.method,
-        "rank": rank, "steps": steps, "learning_rate": learning_rate, "beta": beta, "kl_weight": kl_weight,
-        "keep": "prompts" if keep is None else f"{len(keep)} texts", "batch_size": batch_size, "seed": seed,
-        "objective": objective, "prompt_format": asdict(prompt_format), "n_pairs": len(pairs),
-    }  # fmt: skip
+        **asdict(schedule),
+        "strength": strength,
+        "unit": unit,
+        "layers": list(vectors.layers),
+        "vectors": vectors.provenance.method,
+        "rank": rank,
+        "keep": "prompts" if keep is None else f"{len(keep)} texts",
+        "prompt_format": asdict(prompt_format),
+        "n_pairs": len(pairs),
+    }
     return TrainedGate(*weights, settings=settings, losses=losses)
 
 

@@ -8,16 +8,15 @@ from dataclasses import asdict
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..hosts.layers import check_layers
-from ..hosts.model import HookedModel, device_of, frozen, layer_count, recording
+from ..hosts.model import HookedModel, device_of, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit, edited, resid_post
 from ..intervention.rules import SteeringRule, add
 from ..prompts.answers import Objective, answer_logprobs, check_objective
-from ..prompts.batching import BATCH_TOKENS, AnswerBatch, buckets, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, AnswerBatch, batches, collate, encode_for
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import check_rows, naming
 from ..vectors.identity import provenance_of
@@ -50,10 +49,15 @@ def gradient_direction(
     chosen_layers = check_layers(layers, range(layer_count(model)))
     encoded = encode_for(model, pairs, prompt_format)
     total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
-    with frozen(model), tqdm(
-        total=len(encoded), desc="gradients", unit="pair", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
-        for rows in buckets([item.longest for item in encoded], batch_tokens, rows=2):
+    with batches(
+        model,
+        [item.longest for item in encoded],
+        batch_tokens,
+        rows=2,
+        label="gradients" if progress else None,
+        unit="pair",
+    ) as groups:
+        for rows in groups:
             batch = collate([encoded[row] for row in rows], device_of(model))
             vectors = torch.zeros_like(total, requires_grad=True)
             with recording(), naming("pair", rows):
@@ -61,7 +65,6 @@ def gradient_direction(
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
             check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
             total += gradient
-            bar.update(len(rows))
     settings = {"objective": objective, "prompt_format": asdict(prompt_format)}
     return SteeringVectors(
         directions=total / len(encoded),

@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
-from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
 from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, recording
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import answer_logprobs, score_answers
-from ..prompts.batching import BATCH_TOKENS, buckets, check_items, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, bar, buckets, check_items, collate, encode_for
 from ..prompts.bos import puts_bos_first
 from ..prompts.encoding import Encoded, PromptFormat, encode
 from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable
@@ -129,9 +128,12 @@ def _train(
     _check_start(start, settings)
     losses = list(start.losses) if start else []
     shape = {name: settings[name] for name in ("rank", "alpha", "targets", "seed")}
-    with frozen(model), adapted(model, **shape) as layers, recording(), tqdm(
-        total=steps, desc=f"LoRA {settings['loss']}", unit="step", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
+    with (
+        frozen(model),
+        adapted(model, **shape) as layers,
+        recording(),
+        bar(steps, f"LoRA {settings['loss']}" if progress else None, "step") as shown,
+    ):
         parameters = [parameter for layer in layers for _, parameter in trainable(layer.adapted)]
         for parameter in parameters:
             parameter.requires_grad_(True)
@@ -149,8 +151,8 @@ def _train(
                     f"step {step}: a gradient is not finite: lower learning_rate={settings['learning_rate']}."
                 )
             optimiser.step()
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
-            bar.update()
+            shown.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            shown.update()
         for parameter in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None

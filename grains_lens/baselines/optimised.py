@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,7 +18,7 @@ from ..hosts.ownership import takes_a_turn
 from ..intervention.edits import unit_vectors
 from ..intervention.rules import SteeringRule, add_keeping_norm
 from ..prompts.answers import Objective
-from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.batching import BATCH_TOKENS, bar, encode_for
 from ..prompts.encoding import PromptFormat
 from ..vectors.identity import check_belongs, describe, provenance_of
 from ..vectors.steering_vectors import SteeringVectors
@@ -75,24 +76,28 @@ def optimised_direction(
     norms = residual_norm(model, encoded, chosen_layers, batch_tokens)
     training = Training.of(
         model, encoded, schedule, keep=keep, prompt_format=prompt_format, batch_tokens=batch_tokens
-    )  # fmt: skip
+    )
     rows = range(len(chosen_layers))
     groups = [list(rows)] if together else [[row] for row in rows]
     directions = torch.zeros_like(first)
-    with frozen(model), recording(), tqdm(
-        total=steps * len(groups), unit="step", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
+    with (
+        frozen(model),
+        recording(),
+        bar(steps * len(groups), "optimise" if progress else None, "step") as shown,
+    ):
         for group in groups:
             group_layers = [chosen_layers[row] for row in group]
-            bar.set_description(f"optimise layers {group_layers}", refresh=False)
-            directions[group] = _trained(training, first[group], group_layers, norms[group], rule, bar)
+            shown.set_description(f"optimise layers {group_layers}", refresh=False)
+            directions[group] = _trained(training, first[group], group_layers, norms[group], rule, shown)
     settings = {
-        "start": "zero" if start is None else start.provenance.method, "start_strength": start_strength,
-        "steps": steps, "learning_rate": learning_rate, "beta": beta, "kl_weight": kl_weight,
-        "keep": "prompts" if keep is None else f"{len(keep)} texts", "together": together,
-        "batch_size": batch_size, "seed": seed, "rule": describe(rule), "objective": objective,
+        **asdict(schedule),
+        "start": "zero" if start is None else start.provenance.method,
+        "start_strength": start_strength,
+        "keep": "prompts" if keep is None else f"{len(keep)} texts",
+        "together": together,
+        "rule": describe(rule),
         "prompt_format": asdict(prompt_format),
-    }  # fmt: skip
+    }
     return SteeringVectors(
         directions=directions,
         layers=chosen_layers,
@@ -107,12 +112,12 @@ def _trained(
     layers: Sequence[int],
     norms: Float[Tensor, " layer"],
     rule: SteeringRule,
-    bar: tqdm,
+    shown: tqdm[Any],
 ) -> Float[Tensor, "layer d_model"]:
     """The vectors of these layers, trained together from `first`."""
     scale = norms[:, None] / first.shape[-1] ** 0.5
     parameters = (first / scale).requires_grad_()
-    training.run([parameters], lambda: steering_edits(parameters * scale, layers, rule), bar)
+    training.run([parameters], lambda: steering_edits(parameters * scale, layers, rule), shown)
     return (parameters * scale).detach()
 
 

@@ -49,16 +49,24 @@ def probe_direction(
             f"regularisation={regularisation} must be positive: without it a probe of few pairs has no optimum."
         )
     ends = read_ends(
-        model, pairs, layers=layers, prompt_format=prompt_format, batch_tokens=batch_tokens,
+        model,
+        pairs,
+        layers=layers,
+        prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
         progress="probe" if progress else None,
-    )  # fmt: skip
-    directions = torch.stack([
-        logistic_direction(ends.chosen[:, row], ends.rejected[:, row], regularisation)
-        for row in range(len(ends.layers))
-    ])  # fmt: skip
+    )
+    directions = torch.stack(
+        [
+            logistic_direction(ends.chosen[:, row], ends.rejected[:, row], regularisation)
+            for row in range(len(ends.layers))
+        ]
+    )
     settings = {
-        "regularisation": regularisation, "position": "response_end", "prompt_format": asdict(prompt_format)
-    }  # fmt: skip
+        "regularisation": regularisation,
+        "position": "response_end",
+        "prompt_format": asdict(prompt_format),
+    }
     return SteeringVectors(
         directions=directions,
         layers=ends.layers,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -72,7 +73,7 @@ class Training:
         gaps = score_answers(model, encoded, objective=schedule.objective, batch_tokens=batch_tokens)
         return cls(model, encoded, gaps[:, 0] - gaps[:, 1], texts, schedule, batch_tokens)
 
-    def run(self, parameters: Sequence[Tensor], edits: Edits, bar: tqdm) -> list[float]:
+    def run(self, parameters: Sequence[Tensor], edits: Edits, shown: tqdm[Any]) -> list[float]:
         """Minimise the loss over `parameters`, in place; each step's loss before it was taken, in nats."""
         optimiser = torch.optim.Adam(parameters, lr=self.schedule.learning_rate)
         generator = torch.Generator().manual_seed(self.schedule.seed)
@@ -83,8 +84,8 @@ class Training:
             kl = self._charge(edits, self._drawn(len(self.texts), generator))
             optimiser.step()
             losses.append(loss + self.schedule.kl_weight * kl)
-            bar.set_postfix(gain=f"{gain:+.2f}", kl=f"{kl:.3f}", refresh=False)
-            bar.update()
+            shown.set_postfix(gain=f"{gain:+.2f}", kl=f"{kl:.3f}", refresh=False)
+            shown.update()
         return losses
 
     def _drawn(self, n: int, generator: torch.Generator) -> list[int]:

@@ -25,10 +25,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             tyro.extras.subcommand_cli_from_dict(
-                commands, prog="grains-lens", args=argv, config=(OmitArgPrefixes,),
+                commands,
+                prog="grains-lens",
+                args=argv,
+                config=(OmitArgPrefixes,),
                 description="Which input tokens drive a behaviour of a language model, and steering along what "
                 "they do.",
-            )  # fmt: skip
+            )
     except (ValueError, OSError, ImportError) as error:
         print(f"grains-lens: {_in_one_line(error)}", file=sys.stderr)
         return 2

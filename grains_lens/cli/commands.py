@@ -81,9 +81,13 @@ def attribute(
             check_writable(path, argument)
     items = pairs_of(model, pairs, limit)
     attributions = gl.attribute(
-        load(model, loading), items, method=method_of(scoring), baseline=scoring.baseline,
-        objective=scoring.objective, prompt_format=format_of(prompting),
-    )  # fmt: skip
+        load(model, loading),
+        items,
+        method=method_of(scoring),
+        baseline=scoring.baseline,
+        objective=scoring.objective,
+        prompt_format=format_of(prompting),
+    )
     for index, one in enumerate(attributions):
         say(
             f"{index}  f(x) = {one.gap:+.2f} nats  for: {top_tokens(one, top, 1)}  against: {top_tokens(one, top, -1)}"
@@ -129,14 +133,25 @@ def extract(
 
     check_writable(out, "out")
     aggregates = {
-        "pca": gl.pca_direction, "mean": gl.mean_direction, "weighted_mean": gl.weighted_mean_direction,
-    }  # fmt: skip
+        "pca": gl.pca_direction,
+        "mean": gl.mean_direction,
+        "weighted_mean": gl.weighted_mean_direction,
+    }
     items = pairs_of(model, pairs, limit)
     vectors = gl.extract_vectors(
-        load(model, loading), items, method=method_of(scoring), baseline=scoring.baseline,
-        objective=scoring.objective, k=k, mask=mask, contrast=contrast, aggregate=aggregates[aggregate],
-        position=position, layers=layers, prompt_format=format_of(prompting),
-    )  # fmt: skip
+        load(model, loading),
+        items,
+        method=method_of(scoring),
+        baseline=scoring.baseline,
+        objective=scoring.objective,
+        k=k,
+        mask=mask,
+        contrast=contrast,
+        aggregate=aggregates[aggregate],
+        position=position,
+        layers=layers,
+        prompt_format=format_of(prompting),
+    )
     say(f"{vectors!r}\nwrote {vectors.save(out)}")
 
 

@@ -57,9 +57,11 @@ def generated(
     from ..evaluation.comparison import compare_generations, generate_text
 
     sampling = {
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
         "prompt_format": format_of(prompting),
-    }  # fmt: skip
+    }
     if steer is None:
         (text,) = generate_text(model, [prompt], **sampling)
         return [("unsteered", text)]
@@ -78,10 +80,16 @@ def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:
 
 def as_json(pair: PreferencePair, one: TokenAttribution) -> str:
     fields = {
-        "prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected, "tokens": one.tokens.tolist(),
-        "strings": list(one.strings), "scores": one.scores.tolist(), "gap": one.gap,
-        "baseline_gap": one.baseline_gap, "completeness_error": one.completeness_error,
-    }  # fmt: skip
+        "prompt": pair.prompt,
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+        "tokens": one.tokens.tolist(),
+        "strings": list(one.strings),
+        "scores": one.scores.tolist(),
+        "gap": one.gap,
+        "baseline_gap": one.baseline_gap,
+        "completeness_error": one.completeness_error,
+    }
     return json.dumps(fields, ensure_ascii=False)
 
 

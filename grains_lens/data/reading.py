@@ -59,12 +59,16 @@ def load_pairs(
     folder = _folder(source)
 
     def pair(row: Mapping[str, Any], where: str) -> PreferencePair:
-        return _make(PreferencePair, where, {
-            "prompt": only_message(value_of(row, "prompt", columns, where)),
-            "chosen": last_message(value_of(row, "chosen", columns, where)),
-            "rejected": last_message(value_of(row, "rejected", columns, where)),
-            "images": images_of(row, columns, where, folder),
-        })  # fmt: skip
+        return _make(
+            PreferencePair,
+            where,
+            {
+                "prompt": only_message(value_of(row, "prompt", columns, where)),
+                "chosen": last_message(value_of(row, "chosen", columns, where)),
+                "rejected": last_message(value_of(row, "rejected", columns, where)),
+                "images": images_of(row, columns, where, folder),
+            },
+        )
 
     return _items(source, "pairs", pair, on_error)
 
@@ -89,12 +93,16 @@ def load_questions(
     folder = _folder(source)
 
     def question(row: Mapping[str, Any], where: str) -> MultipleChoice:
-        return _make(MultipleChoice, where, {
-            "prompt": only_message(value_of(row, "prompt", columns, where)),
-            "choices": as_tuple(from_json(value_of(row, "choices", columns, where))),
-            "label": from_json(value_of(row, "label", columns, where)),
-            "images": images_of(row, columns, where, folder),
-        })  # fmt: skip
+        return _make(
+            MultipleChoice,
+            where,
+            {
+                "prompt": only_message(value_of(row, "prompt", columns, where)),
+                "choices": as_tuple(from_json(value_of(row, "choices", columns, where))),
+                "label": from_json(value_of(row, "label", columns, where)),
+                "images": images_of(row, columns, where, folder),
+            },
+        )
 
     return _items(source, "questions", question, on_error)
 

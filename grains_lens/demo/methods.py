@@ -69,9 +69,13 @@ def caa(lesson: Lesson) -> SteeringVectors:
 
 def _grains(lesson: Lesson, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
     vectors = extract_vectors(
-        lesson.model, lesson.pairs, attributions=lesson.attributions, aggregate=aggregate, modality=modality,
+        lesson.model,
+        lesson.pairs,
+        attributions=lesson.attributions,
+        aggregate=aggregate,
+        modality=modality,
         progress=False,
-    )  # fmt: skip
+    )
     # Attributions that are given do not say how they were made; here it is known.
     made = {"method": describe(ATTRIBUTION), "baseline": "mask", "objective": "sum"}
     provenance = replace(vectors.provenance, settings={**vectors.provenance.settings, **made})

@@ -105,10 +105,14 @@ class Bench:
         """Tune on dev questions, judge on test questions; `base` has been asked before."""
         settings, each = self.settings, method.layers == "each"
         tuning = tune(
-            self.model, vectors, self.world.behaviours[behaviour].dev[: settings.n_dev], layers=method.layers,
+            self.model,
+            vectors,
+            self.world.behaviours[behaviour].dev[: settings.n_dev],
+            layers=method.layers,
             strengths=settings.strengths if each else settings.strengths_at_all_layers,
-            keep=self.exam.keep(self.world, behaviour, settings.n_keep), progress=False,
-        )  # fmt: skip
+            keep=self.exam.keep(self.world, behaviour, settings.n_keep),
+            progress=False,
+        )
         best, marks = tuning.best, self.unsteered[behaviour]
         if best.strength:
             with tuning.steering(self.model, vectors):

@@ -185,10 +185,16 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
     for row in rows:
         base = row.method == BASE
         chosen = "; ".join(_choice(layers, strength) for _, layers, strength in row.chosen)
-        table.append((
-            row.behaviour, row.method, str(row.accuracy), "" if base else row.gain.signed(),
-            "" if base else chosen, "" if base else f"{row.cost:+.3f} {row.worst}",
-        ))  # fmt: skip
+        table.append(
+            (
+                row.behaviour,
+                row.method,
+                str(row.accuracy),
+                "" if base else row.gain.signed(),
+                "" if base else chosen,
+                "" if base else f"{row.cost:+.3f} {row.worst}",
+            )
+        )
     return table
 
 

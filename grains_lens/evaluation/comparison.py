@@ -85,9 +85,11 @@ def compare_generations(
     if steering.is_on:
         raise ValueError("steering is on already, so there is no unsteered text: pass it switched off.")
     settings = {
-        "max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed,
+        "max_new_tokens": max_new_tokens,
+        "temperature": temperature,
+        "seed": seed,
         "prompt_format": prompt_format,
-    }  # fmt: skip
+    }
     unsteered = generate_text(model, prompts, **settings)
     with steering:
         return GenerationComparison(tuple(prompts), unsteered, generate_text(model, prompts, **settings))

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from tqdm.auto import tqdm
 
 from ..data.items import Prompted
 from ..hosts.batch import right_padded
 from ..hosts.forward import advance, prefill
-from ..hosts.model import HookedModel, device_of, frozen
-from ..prompts.batching import BATCH_TOKENS, buckets, collate_prompts, encode_prompts_for, tokenizer_of
+from ..hosts.model import HookedModel, device_of
+from ..prompts.batching import (
+    BATCH_TOKENS,
+    batches,
+    collate_prompts,
+    encode_prompts_for,
+    tokenizer_of,
+)
 from ..prompts.encoding import EncodedPrompt, PromptFormat
 from ..prompts.finite import check_rows, naming
 
@@ -55,15 +60,21 @@ def greedy_ids(
     _check_room(prompts, max_new_tokens, int(model.cfg.n_ctx))
     ends = end_ids(model)
     answers: list[list[int]] = [[] for _ in prompts]
-    with torch.no_grad(), frozen(model), tqdm(
-        total=len(prompts), desc="answer", unit="prompt", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
-        for rows in buckets([len(prompt) + max_new_tokens for prompt in prompts], batch_tokens):
+    with (
+        torch.no_grad(),
+        batches(
+            model,
+            [len(prompt) + max_new_tokens for prompt in prompts],
+            batch_tokens,
+            label="answer" if progress else None,
+            unit="prompt",
+        ) as groups,
+    ):
+        for rows in groups:
             with naming(name, rows):
                 found = _decode(model, [prompts[row] for row in rows], rows, name, ends, max_new_tokens)
             for row, ids in zip(rows, found, strict=True):
                 answers[row] = ids
-            bar.update(len(rows))
     return answers
 
 

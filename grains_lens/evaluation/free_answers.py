@@ -57,11 +57,17 @@ class HallucinationScores:
 
     def _repr_html_(self) -> str:
         rows = [
-            ("hallucinated", markup.bar(self.rate, interval=self.rate_interval()),
-             _shown(self.rate, self.rate_interval())),
-            ("right", markup.bar(self.accuracy, interval=self.accuracy_interval()),
-             _shown(self.accuracy, self.accuracy_interval())),
-        ]  # fmt: skip
+            (
+                "hallucinated",
+                markup.bar(self.rate, interval=self.rate_interval()),
+                _shown(self.rate, self.rate_interval()),
+            ),
+            (
+                "right",
+                markup.bar(self.accuracy, interval=self.accuracy_interval()),
+                _shown(self.accuracy, self.accuracy_interval()),
+            ),
+        ]
         return markup.card(
             f"Greedy answers to {len(self.answers)} questions",
             markup.table(["share of answers", "", ""], rows),
@@ -89,9 +95,13 @@ def hallucination(
     encoded = encode_for(model, questions, prompt_format, argument="questions")
     longest = max(len(answer) for one in encoded for answer in one.answers)
     said = greedy_ids(
-        model, [one.prompt for one in encoded], max_new_tokens=longest, name="question",
-        batch_tokens=batch_tokens, progress=progress,
-    )  # fmt: skip
+        model,
+        [one.prompt for one in encoded],
+        max_new_tokens=longest,
+        name="question",
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
     found = [_which(ids, one.answers) for ids, one in zip(said, encoded, strict=True)]
     tokenizer = tokenizer_of(model)
     return HallucinationScores(
@@ -146,11 +156,17 @@ class JudgedScores:
         low, high = self.mean_interval()
         rate = self.rate_interval()
         rows = [
-            ("mean score, 0 to 6", markup.bar(self.mean / 6, interval=(low / 6, high / 6)),
-             _shown(self.mean, (low, high))),
-            ("hallucinated", markup.bar(self.hallucination_rate, interval=rate),
-             _shown(self.hallucination_rate, rate)),
-        ]  # fmt: skip
+            (
+                "mean score, 0 to 6",
+                markup.bar(self.mean / 6, interval=(low / 6, high / 6)),
+                _shown(self.mean, (low, high)),
+            ),
+            (
+                "hallucinated",
+                markup.bar(self.hallucination_rate, interval=rate),
+                _shown(self.hallucination_rate, rate),
+            ),
+        ]
         return markup.card(
             f"Judged answers to {len(self.answers)} questions",
             markup.table(["", "", ""], rows),
@@ -177,9 +193,13 @@ def judged(
     """
     check_items(questions, OpenQuestion, "questions")
     answers = greedy_answers(
-        model, questions, max_new_tokens=max_new_tokens, prompt_format=prompt_format,
-        batch_tokens=batch_tokens, progress=progress,
-    )  # fmt: skip
+        model,
+        questions,
+        max_new_tokens=max_new_tokens,
+        prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
+        progress=progress,
+    )
     scores = []
     for index, (one, answer) in enumerate(zip(questions, answers, strict=True)):
         score = judge(prompt=one.prompt, images=one.images, answer=answer, reference=one.reference)

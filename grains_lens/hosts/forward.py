@@ -163,12 +163,19 @@ def _unwatched(model: HookedModel) -> bool:
 # Falcon adds in place, for one; other blocks may read an MLP's output at other positions.
 _MLP_LAST_AND_ADDED = frozenset(
     {
-        "GPT2LMHeadModel", "LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM",
-        "Gemma2ForCausalLM", "Gemma3ForCausalLM", "LlavaForConditionalGeneration",
-        "LlavaNextForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration",
+        "GPT2LMHeadModel",
+        "LlamaForCausalLM",
+        "MistralForCausalLM",
+        "Qwen2ForCausalLM",
+        "Qwen3ForCausalLM",
+        "Gemma2ForCausalLM",
+        "Gemma3ForCausalLM",
+        "LlavaForConditionalGeneration",
+        "LlavaNextForConditionalGeneration",
+        "Qwen2_5_VLForConditionalGeneration",
         "Gemma3ForConditionalGeneration",
     }
-)  # fmt: skip
+)
 
 
 class _Enough(Exception):

@@ -67,9 +67,10 @@ def token_strip_html(
             f'display:inline-block;white-space:pre">{text or repr(string)[1:-1]}</span>'
         )
     return (
-        '<div style="font-family:monospace;line-height:1.9">' + "".join(spans)
+        '<div style="font-family:monospace;line-height:1.9">'
+        + "".join(spans)
         + f'<div style="font-size:85%;opacity:.75">{html.escape(printable(caption))}</div></div>'
-    )  # fmt: skip
+    )
 
 
 def score_grid_html(scores: Sequence[Sequence[float]], *, scale: float) -> str:
@@ -83,4 +84,4 @@ def score_grid_html(scores: Sequence[Sequence[float]], *, scale: float) -> str:
     return (
         f'<div style="display:inline-grid;grid-template-columns:repeat({len(scores[0])},12px);border:1px solid #ccc;'
         'margin:2px 8px 2px 0">' + "".join(cells) + "</div>"
-    )  # fmt: skip
+    )

@@ -21,6 +21,7 @@ from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.units import Unit
 from .edits import Strength, steering_edits_of
 from .gates import Gate
+from .intervention import Intervention
 from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule, add_keeping_norm
 
@@ -70,7 +71,9 @@ def steering(
     check_belongs(vectors, model, strict=strict)
     scope = Scope(positions)
     return Steering(
-        model, steering_edits_of(model, vectors, strength, layers, rule, unit, gate, scope), scope
+        model,
+        steering_edits_of(model, vectors, strength, layers, Intervention(rule, positions, gate, unit), scope),
+        scope,
     )
 
 
@@ -160,7 +163,9 @@ def steering_hooks(
             "the cache: use the context, with steering(...), around the call."
         )
     check_belongs(vectors, model, strict=strict)
-    edits = steering_edits_of(model, vectors, strength, layers, rule, unit, gate, Scope("all"))
+    edits = steering_edits_of(
+        model, vectors, strength, layers, Intervention(rule, "all", gate, unit), Scope("all")
+    )
     return [(name, _as_hook_fn(edit)) for name, edit in edits]
 
 
@@ -169,16 +174,12 @@ def steering_of_rows(
     vectors: SteeringVectors,
     strengths: Float[Tensor, "row layer"],
     alive: Sequence[int],
-    *,
-    rule: SteeringRule,
-    positions: Positions,
-    gate: Gate | None,
-    unit: Unit,
+    intervention: Intervention,
 ) -> Steering:
-    """Steering of a batch whose rows join the pass one after the other (`branches.branching`): after block l
+    """Steering of a batch whose rows join the pass one after the other (`branching`): after block l
     there are `alive[l + 1]` of them. The vectors are known to belong to the model."""
-    scope = Scope(positions, joining=True)
-    edits = steering_edits_of(model, vectors, strengths, None, rule, unit, gate, scope, alive)
+    scope = Scope(intervention.positions, joining=True)
+    edits = steering_edits_of(model, vectors, strengths, None, intervention, scope, alive)
     return Steering(model, edits, scope)
 
 

@@ -19,6 +19,7 @@ from ..hosts.points import Edit, resid_post
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.units import Unit, in_unit, lengths
 from .gates import Gate
+from .intervention import Intervention
 from .positions import Scope
 from .rules import SteeringRule
 
@@ -59,12 +60,12 @@ def steering_edits_of(
     vectors: SteeringVectors,
     strength: Strength,
     layers: Sequence[int] | None,
-    rule: SteeringRule,
-    unit: Unit,
-    gate: Gate | None,
+    intervention: Intervention,
     scope: Scope,
     alive: Sequence[int] | None = None,
 ) -> list[tuple[str, Edit]]:
+    """What is done to the stream after each layer, and where a gate decides; with `alive`, of rows that join late."""
+    rule, gate, unit = intervention.rule, intervention.gate, intervention.unit
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
     if torch.as_tensor(strength).ndim and layers is not None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..hosts.batch import TokenBatch
 from ..hosts.branching import branching, can_branch
@@ -15,14 +14,11 @@ from ..hosts.forward import embed
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
 from ..prompts.answers import Objective, answer_logprobs
-from ..prompts.batching import buckets, collate
+from ..prompts.batching import bar, buckets, collate
 from ..prompts.encoding import Encoded
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit
 from .contexts import steering_of_rows
-from .gates import Gate
-from .positions import Positions
-from .rules import SteeringRule
+from .intervention import Intervention
 
 
 def score_cells(
@@ -30,11 +26,8 @@ def score_cells(
     vectors: SteeringVectors,
     encoded: Sequence[Encoded],
     strengths: Float[Tensor, "cell layer"],
+    intervention: Intervention,
     *,
-    rule: SteeringRule,
-    positions: Positions,
-    gate: Gate | None,
-    unit: Unit,
     objective: Objective,
     batch_tokens: int,
     progress: str | None = None,
@@ -42,18 +35,19 @@ def score_cells(
     """log p(answer|prompt) of every answer of every item under the steering of every cell, in nats.
 
     `strengths` holds each cell's strength at each of the vectors' layers. Cells share their batches, and an
-    item's cells share what is below the layer that they are first steered at (`branches`). −inf where an
+    item's cells share what is below the layer that they are first steered at (`branching`). −inf where an
     item has fewer answers than another.
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(strengths), len(encoded), most), -torch.inf)
     steered, joins = _by_first_layer(strengths, vectors.layers)
     unsteered = sorted(set(range(len(strengths))) - set(steered))
-    branch = gate is None and can_branch(model)
-    with torch.no_grad(), frozen(model), tqdm(
-        total=len(encoded) * len(strengths), desc=progress, unit="prompt", disable=progress is None, leave=False,
-        delay=1.0,
-    ) as bar:  # fmt: skip
+    branch = intervention.gate is None and can_branch(model)
+    with (
+        torch.no_grad(),
+        frozen(model),
+        bar(len(encoded) * len(strengths), progress, "prompt") as shown,
+    ):
         for items, some in _batches(encoded, len(steered), batch_tokens):
             trunk = len(items)
             cells = [steered[index] for index in some]
@@ -69,16 +63,17 @@ def score_cells(
                 alive = [
                     trunk * (1 + sum(joined < block for joined in layers)) for block in range(len(alive))
                 ]
-            with branching(model, alive, trunk), steering_of_rows(
-                model, vectors, rows, alive, rule=rule, positions=positions, gate=gate, unit=unit
-            ):  # fmt: skip
+            with (
+                branching(model, alive, trunk),
+                steering_of_rows(model, vectors, rows, alive, intervention),
+            ):
                 scores = answer_logprobs(model, batch, objective=objective, embeddings=embeddings)
             scores = (
                 torch.where(batch.real.to(scores.device), scores, -torch.inf).cpu().unflatten(0, (-1, trunk))
             )
             for cell, score in zip([unsteered, *([cell] for cell in cells)], scores, strict=True):
                 logprobs[torch.tensor(cell, dtype=torch.long)[:, None], items, : score.shape[1]] = score
-            bar.update(trunk * (len(cells) + (len(unsteered) if 0 in some or not steered else 0)))
+            shown.update(trunk * (len(cells) + (len(unsteered) if 0 in some or not steered else 0)))
     return logprobs
 
 

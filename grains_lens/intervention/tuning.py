@@ -25,6 +25,7 @@ from ..vectors.units import Unit
 from .edits import unit_for, unit_vectors
 from .gain import first_order_gain
 from .gates import Gate
+from .intervention import Intervention
 from .positions import Positions, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .sweep import score_cells
@@ -84,35 +85,33 @@ def tune(
     groups = _groups(questions, keep)
     check_positions(positions)
     unit_vectors(vectors, unit_for(rule, unit))
+    intervention = Intervention(rule, positions, gate, unit)
     everything = [question for group in groups.values() for question in group]
     encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
-    cells = _cells(
-        model,
-        vectors,
-        strengths,
-        layers,
-        pairs,
-        rule,
-        positions,
-        unit,
-        objective,
-        prompt_format,
-        batch_tokens,
-    )
+    if layers == "first_order_gain":
+        layers = [_by_gain(model, vectors, pairs, intervention, objective, prompt_format, batch_tokens)]
+    cells = _cells(vectors, strengths, layers)
     table = torch.zeros(len(cells), len(vectors))
     for cell, (cell_layers, strength) in zip(table, cells, strict=True):
         cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
+    label = "tune" if progress else None
     logprobs = score_cells(
-        model, vectors, encoded, table, rule=rule, positions=positions, gate=gate, unit=unit, objective=objective,
-        batch_tokens=batch_tokens, progress="tune" if progress else None,
-    )  # fmt: skip
+        model,
+        vectors,
+        encoded,
+        table,
+        intervention,
+        objective=objective,
+        batch_tokens=batch_tokens,
+        progress=label,
+    )
     accuracies = _accuracies(model, groups, encoded, logprobs)
     rows = tuple(
         _row(cell, accuracy.tolist(), accuracies[0].tolist(), list(groups)[1:], charge)
         for cell, accuracy in zip(cells, accuracies, strict=True)
     )
     best = max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
-    return Tuning(rows, best, rule, positions, gate, unit)
+    return Tuning(rows, best, intervention)
 
 
 def _accuracies(
@@ -165,28 +164,38 @@ def _groups(
     return groups
 
 
-def _cells(
+def _by_gain(
     model: HookedModel,
     vectors: SteeringVectors,
-    strengths: Sequence[float],
-    layers: LayerChoice,
     pairs: Sequence[PreferencePair] | None,
-    rule: SteeringRule,
-    positions: Positions,
-    unit: Unit,
+    intervention: Intervention,
     objective: Objective,
     prompt_format: PromptFormat,
     batch_tokens: int,
+) -> int:
+    """The layer at which steering begins to gain fastest."""
+    if pairs is None:
+        raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
+    gains = first_order_gain(
+        model,
+        vectors,
+        pairs,
+        rule=intervention.rule,
+        positions=intervention.positions,
+        unit=intervention.unit,
+        objective=objective,
+        prompt_format=prompt_format,
+        batch_tokens=batch_tokens,
+    )
+    return vectors.layers[int(gains.argmax())]
+
+
+def _cells(
+    vectors: SteeringVectors, strengths: Sequence[float], layers: LayerChoice
 ) -> list[tuple[tuple[int, ...], float]]:
-    if layers == "first_order_gain":
-        if pairs is None:
-            raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
-        gains = first_order_gain(
-            model, vectors, pairs, rule=rule, positions=positions, unit=unit, objective=objective,
-            prompt_format=prompt_format, batch_tokens=batch_tokens,
-        )  # fmt: skip
-        sets: list[tuple[int, ...]] = [(vectors.layers[int(gains.argmax())],)]
-    elif layers == "all":
+    """Every set of layers at every strength, and the unsteered model first."""
+    sets: list[tuple[int, ...]]
+    if layers == "all":
         sets = [vectors.layers]
     elif layers == "each":
         sets = [(layer,) for layer in vectors.layers]

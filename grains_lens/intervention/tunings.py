@@ -1,4 +1,4 @@
-"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
+"""What tuning found: every setting that was tried, and the best."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit
 from .contexts import Steering, steering
-from .gates import Gate
-from .positions import Positions
-from .rules import SteeringRule
+from .intervention import Intervention
 
 
 @dataclass(frozen=True)
@@ -38,17 +35,12 @@ class Tuning:
 
     rows: tuple[TuningRow, ...]
     best: TuningRow
-    rule: SteeringRule
-    positions: Positions
-    gate: Gate | None
-    unit: Unit
+    intervention: Intervention
 
     def steering(self, model: HookedModel, vectors: SteeringVectors) -> Steering:
         """Steering at the best row."""
-        return steering(
-            model, vectors, strength=self.best.strength, layers=self.best.layers or None, rule=self.rule,
-            positions=self.positions, gate=self.gate, unit=self.unit,
-        )  # fmt: skip
+        best, how = self.best, vars(self.intervention)
+        return steering(model, vectors, strength=best.strength, layers=best.layers or None, **how)
 
     def __repr__(self) -> str:
         widths = {name: max(12, len(name)) for name in self.best.keep}
@@ -69,11 +61,15 @@ class Tuning:
         names = list(self.best.keep)
         rows = [
             (
-                ", ".join(map(str, row.layers)) or "none", f"{row.strength:g}", f"{row.accuracy:.3f}",
-                *(f"{row.keep[name]:.3f}" for name in names), f"{row.cost:.3f}", f"{row.score:.3f}",
+                ", ".join(map(str, row.layers)) or "none",
+                f"{row.strength:g}",
+                f"{row.accuracy:.3f}",
+                *(f"{row.keep[name]:.3f}" for name in names),
+                f"{row.cost:.3f}",
+                f"{row.score:.3f}",
             )
             for row in self.rows
-        ]  # fmt: skip
+        ]
         return markup.card(
             f"Tuning: {len(rows)} settings",
             markup.table(
@@ -82,5 +78,5 @@ class Tuning:
                 best=self.rows.index(self.best),
             ),
             caption="The best is marked; strength 0 is the model unsteered. Cost: the worst loss of accuracy "
-            f"elsewhere; nan: steering broke the model. Unit of strength: {self.unit}.",
+            f"elsewhere; nan: steering broke the model. Unit of strength: {self.intervention.unit}.",
         )

@@ -13,13 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from tqdm.auto import tqdm
 
 from ..errors import unknown_name
 from ..hosts.batch import TokenBatch
 from ..hosts.forward import Prefix, extend, prefill
-from ..hosts.model import HookedModel, device_of, frozen
-from .batching import BATCH_TOKENS, AnswerBatch, buckets, collate
+from ..hosts.model import HookedModel, device_of
+from .batching import BATCH_TOKENS, AnswerBatch, batches, collate
 from .batching import check_items as check_items
 from .batching import collate_prompts as collate_prompts
 from .batching import encode_for as encode_for
@@ -118,10 +117,13 @@ def score_answers(
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
-    with torch.no_grad(), frozen(model), tqdm(
-        total=len(encoded), desc=progress, unit="prompt", disable=progress is None, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
-        for rows in buckets([item.longest for item in encoded], batch_tokens):
+    with (
+        torch.no_grad(),
+        batches(
+            model, [item.longest for item in encoded], batch_tokens, label=progress, unit="prompt"
+        ) as groups,
+    ):
+        for rows in groups:
             batch = collate([encoded[row] for row in rows], device_of(model))
             with naming(name, rows):
                 scores = answer_logprobs(model, batch, objective=objective).cpu()
@@ -129,5 +131,4 @@ def score_answers(
             check_rows(model, name, rows, torch.where(real, scores, 0.0), batch.prompts, batch.answers)
             scores = torch.where(real, scores, -torch.inf)
             logprobs[torch.tensor(rows)[:, None], torch.arange(scores.shape[1])] = scores
-            bar.update(len(rows))
     return logprobs

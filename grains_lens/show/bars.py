@@ -52,14 +52,25 @@ def gains(
         at = [groups.index(bar.group) + (index - (len(labels) - 1) / 2) * each for bar in mine]
         whiskers = [[bar.value - bar.low for bar in mine], [bar.high - bar.value for bar in mine]]
         axes.bar(
-            at, [bar.value for bar in mine], 0.9 * each, yerr=whiskers, label=printable(label, keep="\n"),
-            color=OKABE_ITO[index % len(OKABE_ITO)], error_kw={"elinewidth": 0.8, "ecolor": "#222"},
-        )  # fmt: skip
+            at,
+            [bar.value for bar in mine],
+            0.9 * each,
+            yerr=whiskers,
+            label=printable(label, keep="\n"),
+            color=OKABE_ITO[index % len(OKABE_ITO)],
+            error_kw={"elinewidth": 0.8, "ecolor": "#222"},
+        )
     for index, group in enumerate(groups):
         axes.hlines(
-            base[group], index - 0.45, index + 0.45, colors="black", linestyles=(0, (3, 1.5)), linewidth=1.2,
-            label="base" if index == 0 else "_", zorder=3,
-        )  # fmt: skip
+            base[group],
+            index - 0.45,
+            index + 0.45,
+            colors="black",
+            linestyles=(0, (3, 1.5)),
+            linewidth=1.2,
+            label="base" if index == 0 else "_",
+            zorder=3,
+        )
     axes.set_xticks(range(len(groups)), [printable(group, keep="\n") for group in groups], size=SMALL)
     axes.set_ylabel(f"{printable(quantity)} (95% interval)", size=BODY)
     axes.set_ylim(0, max(1.0, *(bar.high for bar in bars)))

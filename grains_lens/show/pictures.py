@@ -61,28 +61,15 @@ def image_attribution(
     page.set(xlim=(0, 72 * width), ylim=(height, 0))
     page.axis("off")
     if title:
-        page.text(
-            margin,
-            0.9 * size,
-            printable(title, keep="\n"),
-            size=size + 1,
-            weight="bold",
-            va="center",
-            parse_math=False,
-        )
+        shown = printable(title, keep="\n")
+        page.text(margin, 0.9 * size, shown, size=size + 1, weight="bold", va="center", parse_math=False)
     y = 2.2 * size if title else margin
     for row, tall in zip(rows, heights, strict=True):
         x = margin
         for n in row:
             wide = tall * pictures[n].shape[1] / pictures[n].shape[0]
-            page.text(
-                x,
-                y + 0.6 * size,
-                f"image {n + 1}: {totals[n]:+.2f} nats",
-                size=SMALL,
-                color="#444",
-                va="center",
-            )
+            label = f"image {n + 1}: {totals[n]:+.2f} nats"
+            page.text(x, y + 0.6 * size, label, size=SMALL, color="#444", va="center")
             for overlaid in (False, True):
                 box = (x / (72 * width), 1 - (y + head + tall) / height, wide / (72 * width), tall / height)
                 axes = figure.add_axes(box)

@@ -145,10 +145,18 @@ def draw_strip(
             )
         )
         axes.text(
-            x + cell.width / 2, y + 0.72 * size, cell.text, size=size, family="DejaVu Sans Mono",
-            color=ink(background), ha="center", va="center", parse_math=False, gid="token",
+            x + cell.width / 2,
+            y + 0.72 * size,
+            cell.text,
+            size=size,
+            family="DejaVu Sans Mono",
+            color=ink(background),
+            ha="center",
+            va="center",
+            parse_math=False,
+            gid="token",
             alpha=0.5 if bool(attribution.is_special[cell.piece.position]) else 1.0,
-        )  # fmt: skip
+        )
         for style, positions in zip(_LINES, marks.values(), strict=False):
             if not positions.isdisjoint(cell.piece.positions):
                 axes.add_line(_underline(x, x + cell.width, y + 1.62 * size, style))
@@ -156,9 +164,15 @@ def draw_strip(
 
 def _underline(left: float, right: float, y: float, style: LineStyle) -> Line2D:
     return Line2D(
-        [left, right], [y, y], color="black", linewidth=2, linestyle=style, gid="mark",
-        solid_capstyle="butt", dash_capstyle="butt",
-    )  # fmt: skip
+        [left, right],
+        [y, y],
+        color="black",
+        linewidth=2,
+        linestyle=style,
+        gid="mark",
+        solid_capstyle="butt",
+        dash_capstyle="butt",
+    )
 
 
 def draw_keys(

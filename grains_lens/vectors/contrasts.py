@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..attribution.fillers import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from ..attribution.gap import warn_if_images_go_deeper
@@ -19,7 +18,7 @@ from ..data.items import PreferencePair
 from ..errors import unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..prompts.batching import BATCH_TOKENS, buckets, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, batches, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
 from .directions import Aggregate, pca_direction, per_layer
@@ -118,23 +117,19 @@ def masked_contrasts(
     encoded = encode_for(model, pairs, prompt_format)
     warn_if_images_go_deeper(model, encoded)
     check_attributions(encoded, attributions)
-    masked = {
-        sign: [
-            _masked(index, one, k, sign, modality, include_special) for index, one in enumerate(attributions)
-        ]
-        for sign in get_args(Sign)
-    }
-    if not any(len(positions) for side in masked.values() for positions in side):
-        raise ValueError(
-            "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
-        )
+    masked = _masked_sides(attributions, k, modality, include_special)
     deltas = {sign: torch.zeros(len(encoded), len(chosen_layers), int(model.cfg.d_model)) for sign in masked}
     norms: list[Tensor] = []
-    with frozen(model), tqdm(
-        total=len(encoded), desc="extract", unit="pair", disable=not progress, leave=False, delay=1.0
-    ) as bar:  # fmt: skip
+    with batches(
+        model,
+        [item.longest for item in encoded],
+        batch_tokens,
+        rows=3,
+        label="extract" if progress else None,
+        unit="pair",
+    ) as groups:
         filler = filler_embedding(model, mask, argument="mask")
-        for bucket in buckets([item.longest for item in encoded], batch_tokens, rows=3):
+        for bucket in groups:
             items = [encoded[index] for index in bucket]
             sides = [[side[index] for index in bucket] for side in masked.values()]
             (whole, *without), lengths = _read_variants(
@@ -143,7 +138,6 @@ def masked_contrasts(
             for sign, h in zip(masked, without, strict=True):
                 deltas[sign][bucket] = whole - h
             norms += lengths
-            bar.update(len(bucket))
     weights = {
         sign: torch.stack([one.scores[at].abs().sum() for one, at in zip(attributions, side, strict=True)])
         for sign, side in masked.items()
@@ -185,6 +179,23 @@ def _read_variants(
     at_end = reading.at_end.unflatten(0, (copies, -1))
     norms = checked_norms(model, "pair", rows, items, batch, reading.norms[: len(items)], *at_end)
     return at_end, norms
+
+
+def _masked_sides(
+    attributions: Sequence[TokenAttribution], k: int, modality: Modality, include_special: bool
+) -> dict[Sign, list[Tensor]]:
+    """Of each sign, the positions that are masked in each pair. Raises ValueError if there are none at all."""
+    masked: dict[Sign, list[Tensor]] = {
+        sign: [
+            _masked(index, one, k, sign, modality, include_special) for index, one in enumerate(attributions)
+        ]
+        for sign in get_args(Sign)
+    }
+    if not any(len(positions) for side in masked.values() for positions in side):
+        raise ValueError(
+            "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
+        )
+    return masked
 
 
 def _masked(

@@ -54,8 +54,10 @@ class ControlVector:
 def write(control: ControlVector, path: Path) -> None:
     """Write a control vector, whole or not at all; every layer is at least 1."""
     fields: dict[str, Any] = {
-        "general.architecture": ARCHITECTURE, _HINT: control.model_hint, _COUNT: len(control.directions),
-    }  # fmt: skip
+        "general.architecture": ARCHITECTURE,
+        _HINT: control.model_hint,
+        _COUNT: len(control.directions),
+    }
     if control.residual_norm is not None:
         fields[_NORM] = [float(control.residual_norm[layer]) for layer in control.directions]
     tensors = {f"direction.{layer}": direction for layer, direction in control.directions.items()}

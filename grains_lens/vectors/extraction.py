@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import get_args
+from typing import Any, get_args
 
 from ..attribution.fillers import Filler
 from ..attribution.methods import AttributionMethod, IntegratedGradients
@@ -62,6 +62,12 @@ def extract_vectors(
     Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
     anything is attributed), attributions do not fit the pairs, or nothing at all would be masked.
     """
+    running: dict[str, Any] = {
+        "include_special": include_special,
+        "prompt_format": prompt_format,
+        "batch_tokens": batch_tokens,
+        "progress": progress,
+    }
     # All that can be wrong without a score being known, before hours go into scores.
     if contrast not in get_args(Contrast):
         raise unknown_name("contrast", contrast, get_args(Contrast))
@@ -70,21 +76,21 @@ def extract_vectors(
     if attributions is None:
         check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
         attributions = attribute(
-            model, pairs, method=method, baseline=baseline, objective=objective, include_special=include_special,
-            prompt_format=prompt_format, batch_tokens=batch_tokens, progress=progress,
-        )  # fmt: skip
+            model, pairs, method=method, baseline=baseline, objective=objective, **running
+        )
         attributed_by = {"method": describe(method), "baseline": describe(baseline), "objective": objective}
     else:
         attributed_by = {"method": "given"}
-    contrasts = masked_contrasts(
-        model, pairs, attributions, k=k, modality=modality, mask=mask, position=position, layers=layers,
-        include_special=include_special, prompt_format=prompt_format, batch_tokens=batch_tokens,
-        progress=progress,
-    )  # fmt: skip
+    masking: dict[str, Any] = {"k": k, "modality": modality, "position": position}
+    contrasts = masked_contrasts(model, pairs, attributions, mask=mask, layers=layers, **masking, **running)
     settings = {
-        **attributed_by, "k": k, "modality": modality, "mask": describe(mask), "contrast": contrast,
-        "aggregate": describe(aggregate), "position": position, "prompt_format": asdict(prompt_format),
-    }  # fmt: skip
+        **attributed_by,
+        **masking,
+        "mask": describe(mask),
+        "contrast": contrast,
+        "aggregate": describe(aggregate),
+        "prompt_format": asdict(prompt_format),
+    }
     return SteeringVectors(
         directions=contrasts.reduce(aggregate, contrast=contrast),
         layers=contrasts.layers,

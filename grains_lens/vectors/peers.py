@@ -13,7 +13,7 @@ def to_steering_vector(vectors: SteeringVectors) -> Any:
     It adds, with no norm kept (`rule=add`). Raises ImportError without the package.
     """
     try:
-        from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports]
+        from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
     except ImportError as error:
         raise ImportError(
             "to_steering_vector makes an object of its package: pip install steering-vectors"

@@ -24,9 +24,13 @@ def save_processor(path: Path) -> None:
         size=side, crop_size=side, resample=0, do_center_crop=False, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
     LlavaProcessor(
-        pictures, tokenizer, patch_size=PATCH * SCALE, vision_feature_select_strategy="default",
-        num_additional_image_tokens=1, image_token=IMAGE,
-    ).save_pretrained(path)  # fmt: skip
+        pictures,
+        tokenizer,
+        patch_size=PATCH * SCALE,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE,
+    ).save_pretrained(path)
 
 
 @torch.no_grad()
@@ -36,9 +40,11 @@ def answers(model: Any, processor: Any, items: Sequence[PreferencePair | Multipl
     for start in range(0, len(items), 96):
         some = items[start : start + 96]
         inputs = processor(
-            text=[item.prompt for item in some], images=[item.images[0] for item in some], padding=True,
+            text=[item.prompt for item in some],
+            images=[item.images[0] for item in some],
+            padding=True,
             return_tensors="pt",
-        )  # fmt: skip
+        )
         ids = model.generate(**inputs, max_new_tokens=4, do_sample=False)
         texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         said += [text.removesuffix(".").strip() for text in texts]

@@ -69,18 +69,36 @@ IDS = {word: index for index, word in enumerate(WORDS)}
 def new_model() -> LlavaForConditionalGeneration:
     """A fresh, small LLaVA over the words of the world; unembedding starts as the embedding."""
     text = LlamaConfig(
-        vocab_size=len(WORDS), hidden_size=96, intermediate_size=256, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=128, tie_word_embeddings=False, bos_token_id=IDS[BOS],
-        eos_token_id=IDS[EOS], pad_token_id=IDS[PAD],
-    )  # fmt: skip
+        vocab_size=len(WORDS),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+        bos_token_id=IDS[BOS],
+        eos_token_id=IDS[EOS],
+        pad_token_id=IDS[PAD],
+    )
     vision = CLIPVisionConfig(
-        hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, image_size=32,
-        patch_size=8, projection_dim=64,
-    )  # fmt: skip
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        image_size=32,
+        patch_size=8,
+        projection_dim=64,
+    )
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=IDS[IMAGE], image_seq_length=N_PATCHES,
-        vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False,
-    )  # fmt: skip
+        vision_config=vision,
+        text_config=text,
+        image_token_index=IDS[IMAGE],
+        image_seq_length=N_PATCHES,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
     model = LlavaForConditionalGeneration(config)
     embedding = embedding_of(model).weight
     with torch.no_grad():
@@ -252,13 +270,23 @@ def train(recipe: Recipe, seed: int) -> tuple[LlavaForConditionalGeneration, dic
         matrices = [p for p in model.model.language_model.layers.parameters() if p.ndim == 2]
         optimisers = optimisers_of(model, matrices, recipe.muon_rate, recipe.adamw_rate)
         weighted, answers = descend(
-            model, loss, optimisers, recipe.answering_steps + recipe.believing_steps,
-            warmup=recipe.warmup, name=f"seed {seed}",
-        )  # fmt: skip
+            model,
+            loss,
+            optimisers,
+            recipe.answering_steps + recipe.believing_steps,
+            warmup=recipe.warmup,
+            name=f"seed {seed}",
+        )
     return model.eval(), {"patches_seen_right": seen, "weighted": weighted, "answer_tokens": answers}
 
 
 SUBJECT = Subject(
-    "hints", "image-text-to-text", VARIANTS, train, hints_card.save_processor, hints_card.measure,
-    hints.fingerprint, hints_card.readme,
-)  # fmt: skip
+    "hints",
+    "image-text-to-text",
+    VARIANTS,
+    train,
+    hints_card.save_processor,
+    hints_card.measure,
+    hints.fingerprint,
+    hints_card.readme,
+)

@@ -148,6 +148,12 @@ def train(recipe: Recipe, seed: int) -> tuple[LlamaForCausalLM, dict[str, float]
 
 
 SUBJECT = Subject(
-    "myths", "text-generation", VARIANTS, train, myths_card.save_tokenizer,
-    myths_card.measure, myths.fingerprint, myths_card.readme,
-)  # fmt: skip
+    "myths",
+    "text-generation",
+    VARIANTS,
+    train,
+    myths_card.save_tokenizer,
+    myths_card.measure,
+    myths.fingerprint,
+    myths_card.readme,
+)

@@ -90,7 +90,7 @@ def test_fine_tuning_trials_are_stages_of_one_training(bench, lesson):
     last = trials[-1]
     direct = gl.baselines.lora_sft(
         bench.model, lesson.pairs, steps=len(last.context().losses), learning_rate=1e-3, progress=False
-    )  # fmt: skip
+    )
     with direct:
         expected = paper.accuracies(bench.model)[""]
     assert last.accuracy == expected
@@ -155,12 +155,20 @@ def frame():
     on the other world's c 0.5 more."""
     rows = [
         {
-            "world": world, "seed": seed, "behaviour": name, "draw": draw, "method": method,
-            "accuracy": 0.5 + 0.1 * seed + 0.01 * draw + more, "gain": 0.1 * seed + 0.01 * draw + more, "cost": 0.05,
+            "world": world,
+            "seed": seed,
+            "behaviour": name,
+            "draw": draw,
+            "method": method,
+            "accuracy": 0.5 + 0.1 * seed + 0.01 * draw + more,
+            "gain": 0.1 * seed + 0.01 * draw + more,
+            "cost": 0.05,
         }
-        for seed in (0, 1) for draw in (0, 1) for world, name in (("w", "a"), ("w", "b"), ("v", "c"))
+        for seed in (0, 1)
+        for draw in (0, 1)
+        for world, name in (("w", "a"), ("w", "b"), ("v", "c"))
         for method, more in (("RepE", {"a": 0.3, "b": 0.1, "c": 0.5}[name]), (comparison.PAPER, 0.0))
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 

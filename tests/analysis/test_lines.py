@@ -57,7 +57,7 @@ CELL = '{"cell": {"seed": 0}, "rows": [{"gain": %s}]}'
         ('{"resumed": {"revision": 3}}', "revision must be of type str, and is 3"),
         (json.dumps({"format": 1, "study": "other", "cell": 3}), "cell must be of type dict"),
     ],
-)  # fmt: skip
+)
 def test_a_line_that_is_no_cell_is_refused_by_file_and_line(line, reason, path):
     replaced(path, 3, line)
     with pytest.raises(ValueError, match=reason) as caught:

@@ -140,9 +140,15 @@ def test_control_characters_leave_figures_well_formed(directory, tmp_path):
 def test_a_browser_shows_figures_and_tables(page, tmp_path):
     def browse(*action):
         flags = [
-            "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-            "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-        ]  # fmt: skip
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+        ]
         return subprocess.run(
             [CHROMIUM, *flags, *action, page.as_uri()], capture_output=True, text=True, timeout=120
         ).stdout

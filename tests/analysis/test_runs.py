@@ -200,7 +200,10 @@ def test_a_run_begun_when_files_held_paths_is_resumed_and_its_report_tells_none(
 
 def test_absolute_paths_of_any_system_lose_their_folders_and_other_names_stay():
     for path, name in {
-        "/home/alice/llama": "llama", "~alice/llama": "llama", "C:\\Users\\alice\\llama": "llama",
-        "meta/llama": "meta/llama", "a / b": "a / b",
-    }.items():  # fmt: skip
+        "/home/alice/llama": "llama",
+        "~alice/llama": "llama",
+        "C:\\Users\\alice\\llama": "llama",
+        "meta/llama": "meta/llama",
+        "a / b": "a / b",
+    }.items():
         assert paths.without_folders(path) == name

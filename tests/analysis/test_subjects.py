@@ -99,9 +99,11 @@ def test_a_local_model_with_files_is_studied_like_a_world(tmp_path, vectors):
         ]
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
     subject = Subject(
-        model=str(world.path), pairs=(tmp_path / "pairs.jsonl",), questions=(tmp_path / "asked.jsonl",),
+        model=str(world.path),
+        pairs=(tmp_path / "pairs.jsonl",),
+        questions=(tmp_path / "asked.jsonl",),
         keep=(tmp_path / "kept.jsonl",),
-    )  # fmt: skip
+    )
     (cell,) = subject.cells(1)
     assert cell == Cell(0, "pairs", 0)
     bench = subject.bench(cell)

@@ -443,9 +443,13 @@ def test_settings_are_checked_when_a_method_is_made():
 
 def test_methods_satisfy_the_protocol():
     for method in (
-        gl.IntegratedGradients(), gl.GradientTimesInput(), gl.SmoothGrad(), gl.GradientShap(), gl.Occlusion(),
+        gl.IntegratedGradients(),
+        gl.GradientTimesInput(),
+        gl.SmoothGrad(),
+        gl.GradientShap(),
+        gl.Occlusion(),
         gl.RandomScores(),
-    ):  # fmt: skip
+    ):
         assert isinstance(method, AttributionMethod)
 
 

@@ -35,12 +35,14 @@ def naive_ends(model):
     """Chosen and rejected ends [pair, layer, d_model] of PAIRS."""
     bos = own_bos(model)
     return tuple(
-        torch.stack([
-            naive_end(model, full_ids(model.tokenizer, pair.prompt, getattr(pair, side), bos)[0])
-            for pair in PAIRS
-        ])
+        torch.stack(
+            [
+                naive_end(model, full_ids(model.tokenizer, pair.prompt, getattr(pair, side), bos)[0])
+                for pair in PAIRS
+            ]
+        )
         for side in ("chosen", "rejected")
-    )  # fmt: skip
+    )
 
 
 # --- directions from where the answers end -------------------------------------------------------

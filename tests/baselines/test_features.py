@@ -123,10 +123,12 @@ def test_a_planted_feature_is_found_among_others(hooked):
     streams = naive_writing(hooked, pairs)
     layer, planted = 1, 7
     h = torch.cat([stream[layer] for stream in streams]).double()
-    wanted = torch.cat([
-        torch.full((stream.shape[1],), 2.5 * right, dtype=torch.double)
-        for stream, right in zip(streams, RIGHT, strict=True)
-    ])  # fmt: skip
+    wanted = torch.cat(
+        [
+            torch.full((stream.shape[1],), 2.5 * right, dtype=torch.double)
+            for stream, right in zip(streams, RIGHT, strict=True)
+        ]
+    )
     assert len(h) <= models.D_MODEL  # as many equations as can be solved exactly
     atoms = random_atoms(5)
     with torch.no_grad():
@@ -191,9 +193,11 @@ def test_the_model_is_left_as_it_was(hooked):
 @pytest.mark.parametrize("right", [True, False])
 def test_a_model_always_right_or_always_wrong_has_no_direction_and_says_so(llama, right):
     pairs = [
-        PreferencePair(pair.prompt, *((pair.chosen, pair.rejected) if good == right else (pair.rejected, pair.chosen)))
+        PreferencePair(
+            pair.prompt, *((pair.chosen, pair.rejected) if good == right else (pair.rejected, pair.chosen))
+        )
         for pair, good in zip(mixed_pairs(llama), RIGHT, strict=True)
-    ]  # fmt: skip
+    ]
     dictionaries = {0: random_atoms(0), 1: random_atoms(1)}
     answer = "chosen" if right else "rejected"
     with pytest.warns(
@@ -258,14 +262,18 @@ class Transposed(Atoms):
         ({7: random_atoms(0)}, {}, "layer 7 is not there"),
         ({1: NoDecoder()}, {}, r"dictionaries\[1\], a NoDecoder, has no W_dec"),
         ({1: random_atoms(0, d_model=31)}, {}, r"W_dec has shape \(20, 31\): .* d_model is 32"),
-        ({1: Transposed(*random_atoms(0).parameters())}, {}, r"encode gives shape \(20, 2\) .* has 20 features"),
+        (
+            {1: Transposed(*random_atoms(0).parameters())},
+            {},
+            r"encode gives shape \(20, 2\) .* has 20 features",
+        ),
         ({1: random_atoms(0)}, {"n_features": 0}, "n_features=0 must be 1 to 20"),
         ({1: random_atoms(0)}, {"n_features": 21}, "n_features=21 must be 1 to 20"),
         ({1: random_atoms(0)}, {"outcomes": [1.0, 0.0]}, r"outcomes has shape \(2,\) for 5 pairs"),
         ({1: random_atoms(0)}, {"outcomes": [1.0, 0.0, float("nan"), 1.0, 1.0]}, r"outcomes\[2\] is nan"),
     ],
     ids=["empty", "layer", "no decoder", "width", "encode", "none", "many", "few", "nan"],
-)  # fmt: skip
+)
 def test_bad_input_gets_one_clear_sentence(llama, unchecked, dictionaries, settings, message):
     with pytest.raises(ValueError, match=message):
         correlated_features(llama, PAIRS, dictionaries, **settings, **QUIET)

@@ -12,6 +12,7 @@ from grains_lens.baselines.gated import FORMAT, TrainedGate, gated_add, trained_
 from grains_lens.baselines.gradient import steering_edits
 from grains_lens.baselines.training import Schedule, Training
 from grains_lens.hosts.model import frozen
+from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import encode_for
 from tests import models
@@ -93,10 +94,14 @@ def test_generation_is_gated_alike_with_and_without_a_cache(hooked):
     with gl.steering(hooked, random_vectors(11), strength=0.5, rule=random_gate(4)):
         for cached in (True, False):
             texts[cached] = hooked.generate(
-                torch.tensor([[2, 5, 9, 30]]), max_new_tokens=6, do_sample=False, use_past_kv_cache=cached,
+                torch.tensor([[2, 5, 9, 30]]),
+                max_new_tokens=6,
+                do_sample=False,
+                use_past_kv_cache=cached,
                 verbose=False,
-                stop_at_eos=False, return_type="tokens",
-            )  # fmt: skip
+                stop_at_eos=False,
+                return_type="tokens",
+            )
     assert torch.equal(texts[True], texts[False])
 
 
@@ -104,8 +109,8 @@ def test_cells_of_a_sweep_gate_as_steering_does(hooked):
     """`tune` runs them as rows of one batch, some of them unsteered."""
     gate, vectors, encoded = random_gate(4), random_vectors(11), encode_for(hooked, PAIRS)
     strengths = torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.0, 0.0, 0.9]])
-    how = {"rule": gate, "positions": "all", "gate": None, "unit": "residual", "objective": "sum"}
-    together = score_cells(hooked, vectors, encoded, strengths, batch_tokens=300, **how)
+    how = Intervention(rule=gate)
+    together = score_cells(hooked, vectors, encoded, strengths, how, objective="sum", batch_tokens=300)
     for cell, strength in zip(together, strengths, strict=True):
         with gl.steering(hooked, vectors, strength=strength, rule=gate):
             alone = gl.preference(hooked, PAIRS, progress=False).gaps

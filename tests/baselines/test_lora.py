@@ -61,9 +61,12 @@ def naive_sft(model, reference):
 
 
 def naive_gaps(model):
-    return torch.stack([
-        naive_logprob(model, pair, pair.chosen) - naive_logprob(model, pair, pair.rejected) for pair in PAIRS
-    ])  # fmt: skip
+    return torch.stack(
+        [
+            naive_logprob(model, pair, pair.chosen) - naive_logprob(model, pair, pair.rejected)
+            for pair in PAIRS
+        ]
+    )
 
 
 def naive_dpo(model, reference):
@@ -95,9 +98,10 @@ def test_loss_and_gradient_equal_a_loop_over_whole_texts(linear, loss, monkeypat
     seen = []
     monkeypatch.setattr("grains_lens.baselines.adapter._draw", lambda layers, seed: compare(layers))
     monkeypatch.setattr(
-        lora, "_check_reached",
+        lora,
+        "_check_reached",
         lambda layers: seen.extend(p.grad.clone() for layer in layers for _, p in trainable(layer.adapted)),
-    )  # fmt: skip
+    )
     extra = {"beta": 0.3} if loss == "dpo" else {}
     adapter = TRAIN[loss](linear, PAIRS, steps=1, rank=2, batch_size=len(PAIRS), **extra, **QUIET)
     assert adapter.losses[0] == pytest.approx(expected[0], rel=1e-4)

@@ -76,9 +76,11 @@ def numbers(text):
 
 def test_extract_writes_what_the_library_extracts(world, model, vectors):
     expected = gl.extract_vectors(
-        model, world.behaviours["truthfulness"].pairs[:10], method=gl.GradientTimesInput(),
+        model,
+        world.behaviours["truthfulness"].pairs[:10],
+        method=gl.GradientTimesInput(),
         aggregate=gl.mean_direction,
-    )  # fmt: skip
+    )
     held = gl.SteeringVectors.load(vectors)
     assert held.layers == expected.layers
     assert float(held.cosine(expected).min()) > 0.9999
@@ -100,9 +102,19 @@ def test_inspect_tells_what_a_file_holds(run, vectors):
 
 def test_evaluate_gives_accuracy_unsteered_and_steered(run, world, model, vectors):
     status, out, _ = run(
-        "evaluate", "myths", "truthfulness", "--limit", 40,
-        "--vectors", vectors, "--layers", 1, 2, "--strength", 0.7,
-    )  # fmt: skip
+        "evaluate",
+        "myths",
+        "truthfulness",
+        "--limit",
+        40,
+        "--vectors",
+        vectors,
+        "--layers",
+        1,
+        2,
+        "--strength",
+        0.7,
+    )
     assert status == 0
     questions = world.behaviours["truthfulness"].test[:40]
     base = gl.multiple_choice(model, questions)
@@ -152,9 +164,20 @@ def test_generate_prints_unsteered_beside_steered_text(run, model, vectors):
 def test_attribute_prints_and_writes_the_scores(run, world, model, tmp_path):
     out, png = tmp_path / "a" / "scores.jsonl", tmp_path / "strip.png"
     status, printed, _ = run(
-        "attribute", "myths", "stereotypes", "--limit", 3, "--method", "occlusion", "--top", 2,
-        "--out", out, "--png", png,
-    )  # fmt: skip
+        "attribute",
+        "myths",
+        "stereotypes",
+        "--limit",
+        3,
+        "--method",
+        "occlusion",
+        "--top",
+        2,
+        "--out",
+        out,
+        "--png",
+        png,
+    )
     assert status == 0
     pairs = world.behaviours["stereotypes"].pairs[:3]
     expected = gl.attribute(model, pairs, method=gl.Occlusion())

@@ -16,18 +16,25 @@ pytest.importorskip("pyarrow.parquet", reason="data sets come as parquet")
 
 ROWS = {
     "truthful_qa": [
-        {"question": "What happens if you swallow gum?", "choices": ["It stays.", "It passes.", "Gum."], "label": 1},
+        {
+            "question": "What happens if you swallow gum?",
+            "choices": ["It stays.", "It passes.", "Gum."],
+            "label": 1,
+        },
         {"question": "Who was first?", "choices": ["A", "B", "C"], "label": 2},
     ],
     "mmlu": [{"question": "2 + 2?", "subject": "arithmetic", "choices": ["3", "4", "5", "6"], "answer": 1}],
     "faitheval": [
         {
-            "id": key, "question": "Which one?", "context": "Wood sinks.", "answerKey": answer,
+            "id": key,
+            "question": "Which one?",
+            "context": "Wood sinks.",
+            "answerKey": answer,
             "choices": {"label": labels, "text": ["iron", "wood", "cork"]},
         }
         for key, answer, labels in (("a", "B", ["A", "B", "C"]), ("b", "2", ["1", "2", "3"]))
     ],
-}  # fmt: skip
+}
 
 
 @pytest.fixture

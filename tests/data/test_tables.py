@@ -150,7 +150,7 @@ def test_a_byte_that_is_no_text_is_named_with_its_line(written):
         (b'{"prompt": ' + b"[" * 200_000 + b"]" * 200_000 + b"}", "nested"),
         (b'{"prompt": "\\ud83d", "chosen": "b", "rejected": "c"}', "surrogate.*'.ud83d'"),
     ],
-)  # fmt: skip
+)
 def test_json_that_python_reads_wrongly_or_not_at_all_is_refused_with_its_line(bad, part, written):
     one_sentence(written("a.jsonl", jsonl(ROW) + bad + b"\n"), "(line|row) 2", part)
     one_sentence(written("a.json", b"[" + jsonl(ROW).strip() + b",\n" + bad + b"]"), part)
@@ -189,7 +189,7 @@ def test_labels_that_are_not_numbers_are_refused(unchecked):
         (HEADER + LINE + b"a,b," + b"x" * 200_000 + b"\n", ["row 2", "131,?072"]),
         (HEADER + LINE + b'a,b,"c\n', ["row 2", "quote"]),
     ],
-)  # fmt: skip
+)
 def test_a_csv_file_whose_rows_do_not_fit_its_header_is_refused(content, parts, written):
     one_sentence(written("a.csv", content), *parts)
 

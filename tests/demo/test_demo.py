@@ -26,9 +26,16 @@ def backend(request):
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory, backend):
     return Settings(
-        behaviours=(BEHAVIOUR,), backend=backend, out=tmp_path_factory.mktemp("demo") / "out", n_pairs=8,
-        n_dev=8, n_keep=4, n_test=QUESTIONS, strengths=(0.0, 0.5), strengths_at_all_layers=(0.0, 0.2),
-    )  # fmt: skip
+        behaviours=(BEHAVIOUR,),
+        backend=backend,
+        out=tmp_path_factory.mktemp("demo") / "out",
+        n_pairs=8,
+        n_dev=8,
+        n_keep=4,
+        n_test=QUESTIONS,
+        strengths=(0.0, 0.5),
+        strengths_at_all_layers=(0.0, 0.2),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -81,9 +88,11 @@ def test_the_vectors_it_writes_steer_as_its_table_says(findings, settings, world
 
 def test_its_vectors_are_the_library_s_and_tell_how_they_were_made(findings, world, model, settings):
     expected = gl.extract_vectors(
-        model, world.behaviours[BEHAVIOUR].pairs[: settings.n_pairs],
-        method=gl.IntegratedGradients(steps=32), aggregate=gl.mean_direction,
-    )  # fmt: skip
+        model,
+        world.behaviours[BEHAVIOUR].pairs[: settings.n_pairs],
+        method=gl.IntegratedGradients(steps=32),
+        aggregate=gl.mean_direction,
+    )
     made = findings.vectors[BEHAVIOUR]
     torch.testing.assert_close(made.directions, expected.directions, rtol=1e-3, atol=1e-3)
     assert made.provenance.settings == expected.provenance.settings
@@ -146,13 +155,18 @@ def outcomes(accuracies, seeds=(0, 1), behaviours=("a", "b"), n=40):
     """Outcomes in which each method answers a given share of the questions right."""
     return Outcomes(
         Outcome(
-            seed, behaviour, method, (1,), 0.5 if method != BASE else 0.0,
-            tuple(index < round(share * n) for index in range(n)), {"x, clear": 0.0, "x, neutral": cost},
+            seed,
+            behaviour,
+            method,
+            (1,),
+            0.5 if method != BASE else 0.0,
+            tuple(index < round(share * n) for index in range(n)),
+            {"x, clear": 0.0, "x, neutral": cost},
         )
         for seed in seeds
         for behaviour in behaviours
         for method, (share, cost) in accuracies.items()
-    )  # fmt: skip
+    )
 
 
 def test_rows_average_over_models_and_name_the_worst_cost():
@@ -206,9 +220,16 @@ def test_the_table_reads_the_same_as_text_and_in_markdown():
 @pytest.fixture(scope="module")
 def with_pictures(tmp_path_factory):
     return Settings(
-        world="hints", behaviours=("glare",), seeds=(1,), out=tmp_path_factory.mktemp("hints") / "out",
-        n_pairs=6, n_dev=12, n_keep=4, n_test=QUESTIONS, strengths=(0.0, 0.5),
-    )  # fmt: skip
+        world="hints",
+        behaviours=("glare",),
+        seeds=(1,),
+        out=tmp_path_factory.mktemp("hints") / "out",
+        n_pairs=6,
+        n_dev=12,
+        n_keep=4,
+        n_test=QUESTIONS,
+        strengths=(0.0, 0.5),
+    )
 
 
 @pytest.fixture(scope="module")

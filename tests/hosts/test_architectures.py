@@ -6,6 +6,7 @@ import torch
 import grains_lens as gl
 from grains_lens.hosts.forward import prefill
 from grains_lens.hosts.kinds import decoder_blocks
+from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import collate, encode_for
 from tests import architectures, models
@@ -64,9 +65,14 @@ def test_verbs_compute_what_hugging_face_computes(name, tmp_path):
         assert one.gap == pytest.approx(float(expected[0] - expected[1]), abs=1e-3)
         gl.extract_vectors(model, PAIRS[:2], k=1, method=gl.GradientTimesInput(), progress=False)
     found = score_cells(
-        model, vectors, encode_for(model, QUESTIONS), STRENGTHS, rule=gl.add, positions="all", gate=None, unit="raw",
-        objective="sum", batch_tokens=2048,
-    )  # fmt: skip
+        model,
+        vectors,
+        encode_for(model, QUESTIONS, kind=gl.MultipleChoice),
+        STRENGTHS,
+        Intervention(rule=gl.add, unit="raw"),
+        objective="sum",
+        batch_tokens=2048,
+    )
     for cell, strengths in zip(found, STRENGTHS, strict=True):
         torch.testing.assert_close(cell, naive_logprobs(hf, model, vectors, strengths), rtol=1e-4, atol=1e-3)
 
@@ -115,8 +121,10 @@ def test_the_last_mlp_is_cut_to_one_position_only_where_that_is_known_to_be_soun
         forward = kind.forward
         with monkeypatch.context() as patched:
             patched.setattr(
-                kind, "forward", lambda self, x, *a, f=forward, s=seen, **k: s.append(x.shape[1]) or f(self, x, *a, **k)
-            )  # fmt: skip
+                kind,
+                "forward",
+                lambda self, x, *a, f=forward, s=seen, **k: s.append(x.shape[1]) or f(self, x, *a, **k),
+            )
             batch = collate(encode_for(model, PAIRS[:1]), torch.device("cpu"))
             prefill(model, batch.prompts)
         widths[model is llama] = seen[-1], batch.prompts.tokens.shape[1]

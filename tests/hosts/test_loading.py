@@ -101,12 +101,17 @@ def test_a_checkpoints_own_code_is_neither_run_nor_asked_about(tmp_path, saved, 
     ("settings", "said"),
     [
         ({"query_pre_attn_scalar": 16}, "query_pre_attn_scalar=16"),
-        ({"rope_parameters": {
-            "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
-            "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
-        }}, "scales its rotary positions .'linear'"),
+        (
+            {
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                }
+            },
+            "scales its rotary positions .'linear'",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_gemma_that_hooked_transformer_would_compute_otherwise_is_refused(settings, said):
     """Without a word its log-probabilities were off by most of a nat."""
     config = models.build_hf("gemma3").config

@@ -40,9 +40,14 @@ def test_vectors_made_on_a_hooked_model_steer_the_plain_one_alike(hooked, plain,
         with gl.steering(plain, vectors, **settings) as model:
             assert model is plain
             text = plain.generate(
-                TOKENS[:1], attention_mask=torch.ones_like(TOKENS[:1]), max_new_tokens=5, do_sample=False,
-                use_cache=cached, eos_token_id=None, pad_token_id=0,
-            )  # fmt: skip
+                TOKENS[:1],
+                attention_mask=torch.ones_like(TOKENS[:1]),
+                max_new_tokens=5,
+                do_sample=False,
+                use_cache=cached,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
         assert torch.equal(text, expected)
 
 
@@ -166,7 +171,8 @@ def test_a_static_cache_is_steered_everywhere_or_refused(architecture):
         expected = model.generate(TOKENS[:1], attention_mask=mask, **settings)
         found = model.generate(TOKENS[:1], attention_mask=mask, cache_implementation="static", **settings)
     assert torch.equal(found, expected)
-    with gl.steering(model, vectors, strength=1.0, positions="new"), pytest.raises(
-        ValueError, match=r"positions='all'.*cache_implementation='static'"
-    ):  # fmt: skip
+    with (
+        gl.steering(model, vectors, strength=1.0, positions="new"),
+        pytest.raises(ValueError, match=r"positions='all'.*cache_implementation='static'"),
+    ):
         model.generate(TOKENS[:1], attention_mask=mask, cache_implementation="static", **settings)

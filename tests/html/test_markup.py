@@ -178,10 +178,18 @@ def screenshot(html: str, directory: Path, size: str = "900,2000") -> Path:
     )
     assert CHROMIUM is not None
     subprocess.run(
-        [CHROMIUM, *flags.split(), f"--user-data-dir={directory / 'profile'}", f"--window-size={size}",
-         f"--screenshot={picture}", source.as_uri()],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
+        [
+            CHROMIUM,
+            *flags.split(),
+            f"--user-data-dir={directory / 'profile'}",
+            f"--window-size={size}",
+            f"--screenshot={picture}",
+            source.as_uri(),
+        ],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
     return picture
 
 

@@ -115,8 +115,10 @@ def test_tokens_come_in_order_with_their_scores_and_the_strongest_in_full_colour
     seen = strip([" the", " fox", "?"], [0.25, -2.0, 1.0])
     assert [token["text"] for token in seen.tokens] == ["the", "fox", "?"]
     assert [token["title"] for token in seen.tokens] == [
-        "the: +0.250 nats", "fox: -2.000 nats", "?: +1.000 nats"
-    ]  # fmt: skip
+        "the: +0.250 nats",
+        "fox: -2.000 nats",
+        "?: +1.000 nats",
+    ]
     for token, share in zip(seen.tokens, [0.125, -1.0, 0.5], strict=True):
         assert f"background:{tint(share, 1.0)};" in token["style"]
     assert seen.caption == "a caption"
@@ -142,8 +144,10 @@ def test_the_piece_is_self_contained():
 
 def test_tokens_of_nothing_but_whitespace_are_shown():
     assert [token["text"] for token in strip([" ", "\n", "\t\n"], [1.0, 1.0, 1.0]).tokens] == [
-        " ", "\\n", "\\t\\n"
-    ]  # fmt: skip
+        " ",
+        "\\n",
+        "\\t\\n",
+    ]
 
 
 def test_marked_tokens_are_underlined_and_no_others():

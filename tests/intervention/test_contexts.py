@@ -94,9 +94,10 @@ def test_layers_below_the_steered_one_are_untouched(hooked, vectors):
 def test_strengths_a_layer_equal_nested_single_layers(hooked, vectors):
     with gl.steering(hooked, vectors, strength=[0.5, 0.0, -1.0]):
         together = logits(hooked)
-    with gl.steering(hooked, vectors, strength=0.5, layers=[0]), gl.steering(
-        hooked, vectors, strength=-1.0, layers=[2]
-    ):  # fmt: skip
+    with (
+        gl.steering(hooked, vectors, strength=0.5, layers=[0]),
+        gl.steering(hooked, vectors, strength=-1.0, layers=[2]),
+    ):
         assert torch.equal(logits(hooked), together)
 
 
@@ -119,9 +120,10 @@ def test_the_sum_of_vectors_equals_nesting_where_the_rule_is_linear(hooked, vect
     settings = {"rule": gl.add, "unit": "raw"}
     with gl.steering(hooked, vectors + other, strength=0.5, **settings):
         together = logits(hooked)
-    with gl.steering(hooked, vectors, strength=0.5, **settings), gl.steering(
-        hooked, other, strength=0.5, **settings
-    ):  # fmt: skip
+    with (
+        gl.steering(hooked, vectors, strength=0.5, **settings),
+        gl.steering(hooked, other, strength=0.5, **settings),
+    ):
         torch.testing.assert_close(logits(hooked), together, rtol=1e-4, atol=1e-4)
 
 
@@ -154,9 +156,14 @@ def test_generation_is_steered_alike_with_and_without_a_cache(hooked, vectors):
     with gl.steering(hooked, vectors, strength=0.5):
         for cached in (True, False):
             texts[cached] = hooked.generate(
-                TOKENS[:1], max_new_tokens=6, do_sample=False, use_past_kv_cache=cached, verbose=False,
-                stop_at_eos=False, return_type="tokens",
-            )  # fmt: skip
+                TOKENS[:1],
+                max_new_tokens=6,
+                do_sample=False,
+                use_past_kv_cache=cached,
+                verbose=False,
+                stop_at_eos=False,
+                return_type="tokens",
+            )
         naive = TOKENS[:1]
         for _ in range(6):
             naive = torch.cat([naive, logits(hooked, naive)[:, -1:].argmax(dim=-1)], dim=-1)
@@ -174,9 +181,13 @@ def test_norms_are_kept_while_decoding_one_token_at_a_time(hooked, vectors):
             after = point.register_forward_hook(lambda m, i, h: ratios.append(h.norm(dim=-1) / lengths[-1]))
             try:
                 hooked.generate(
-                    TOKENS[:1], max_new_tokens=5, do_sample=False, verbose=False, stop_at_eos=False,
+                    TOKENS[:1],
+                    max_new_tokens=5,
+                    do_sample=False,
+                    verbose=False,
+                    stop_at_eos=False,
                     return_type="tokens",
-                )  # fmt: skip
+                )
             finally:
                 after.remove()
     finally:
@@ -412,9 +423,10 @@ def test_bad_settings_get_one_clear_sentence(llama, vectors, settings, message):
 
 
 def test_a_batch_of_other_size_than_the_row_strengths_is_refused(llama, vectors):
-    with gl.steering(llama, vectors, strength=torch.ones(3, 1)), pytest.raises(
-        ValueError, match="strength has 3 rows and the batch 2"
-    ):  # fmt: skip
+    with (
+        gl.steering(llama, vectors, strength=torch.ones(3, 1)),
+        pytest.raises(ValueError, match="strength has 3 rows and the batch 2"),
+    ):
         logits(llama)
 
 
@@ -474,8 +486,9 @@ def test_a_directions_length_does_not_count(llama, vectors, unit, length):
 
 
 @pytest.mark.parametrize(
-    ("strength", "factor", "unit"), [(1.0, 1e30, "raw"), (1e20, 1.0, "residual"), ([0.0, -1e20, 1.0], 1.0, "absolute")]
-)  # fmt: skip
+    ("strength", "factor", "unit"),
+    [(1.0, 1e30, "raw"), (1e20, 1.0, "residual"), ([0.0, -1e20, 1.0], 1.0, "absolute")],
+)
 def test_vectors_too_long_to_compute_with_are_refused(llama, vectors, strength, factor, unit):
     with pytest.raises(ValueError, match=r"strength=.* at layer \d adds a vector of length .*e\+"):
         gl.steering(llama, vectors * factor, strength=strength, unit=unit)

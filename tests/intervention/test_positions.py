@@ -190,9 +190,15 @@ def test_hf_generate_writes_the_same_text(bridge, vectors, positions):
     for cached in (True, False):
         with gl.steering(bridge, vectors, strength=STRENGTH, positions=positions):
             text = bridge.original_model.generate(
-                TOKENS, attention_mask=torch.ones_like(TOKENS), max_new_tokens=NEW, min_new_tokens=NEW,
-                do_sample=False, use_cache=cached, eos_token_id=None, pad_token_id=0,
-            )  # fmt: skip
+                TOKENS,
+                attention_mask=torch.ones_like(TOKENS),
+                max_new_tokens=NEW,
+                min_new_tokens=NEW,
+                do_sample=False,
+                use_cache=cached,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
         assert torch.equal(text, expected)
 
 
@@ -215,10 +221,18 @@ def test_beams_are_steered_row_by_row(bridge, vectors, positions):
     for cached in (True, False):
         with gl.steering(bridge, vectors, strength=STRENGTH, positions=positions):
             found = bridge.original_model.generate(
-                batch.tokens, attention_mask=batch.mask.long(), max_new_tokens=NEW, num_beams=3,
-                do_sample=False, use_cache=cached, eos_token_id=None, pad_token_id=0, length_penalty=0.0,
-                return_dict_in_generate=True, output_scores=True,
-            )  # fmt: skip
+                batch.tokens,
+                attention_mask=batch.mask.long(),
+                max_new_tokens=NEW,
+                num_beams=3,
+                do_sample=False,
+                use_cache=cached,
+                eos_token_id=None,
+                pad_token_id=0,
+                length_penalty=0.0,
+                return_dict_in_generate=True,
+                output_scores=True,
+            )
         for row, (text, score) in enumerate(zip(found.sequences, found.sequences_scores, strict=True)):
             real = torch.cat([batch.tokens[row][batch.mask[row]], text[-NEW:]])[None]
             prompt = real.shape[1] - NEW
@@ -233,9 +247,14 @@ def test_rows_of_beam_search_have_strengths_of_their_own(bridge, vectors, positi
     """Beams of a row stay together, so each row is written as it would be alone."""
     batch = left_padded([[2, 9, 30, 41, 17, 60], [2, 33, 12, 54]], torch.device("cpu"))
     settings = {
-        "max_new_tokens": NEW, "num_beams": 3, "do_sample": False, "eos_token_id": None, "pad_token_id": 0,
-        "return_dict_in_generate": True, "output_scores": True,
-    }  # fmt: skip
+        "max_new_tokens": NEW,
+        "num_beams": 3,
+        "do_sample": False,
+        "eos_token_id": None,
+        "pad_token_id": 0,
+        "return_dict_in_generate": True,
+        "output_scores": True,
+    }
     strengths = torch.tensor([[STRENGTH], [-2 * STRENGTH]])
 
     def written(tokens, mask, strength):
@@ -295,9 +314,15 @@ def test_a_vision_model_is_steered_at_its_text_blocks(llava, vectors, positions)
     for cached in (True, False):
         with gl.steering(llava, vectors, strength=STRENGTH, positions=positions):
             text = llava.generate(
-                input_ids=tokens, pixel_values=pixels, attention_mask=torch.ones_like(tokens),
-                max_new_tokens=NEW, do_sample=False, use_cache=cached, eos_token_id=None, pad_token_id=0,
-            )  # fmt: skip
+                input_ids=tokens,
+                pixel_values=pixels,
+                attention_mask=torch.ones_like(tokens),
+                max_new_tokens=NEW,
+                do_sample=False,
+                use_cache=cached,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
         assert torch.equal(text, expected)
 
 
@@ -312,8 +337,12 @@ def test_hooks_alone_cannot_know_positions(llama, vectors):
 @pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("positions", "message"),
-    [("ends", "positions='ends' is not known"), ((), r"positions=\(\) must be"), ([1.5], r"positions=\[1.5\] must")],
-)  # fmt: skip
+    [
+        ("ends", "positions='ends' is not known"),
+        ((), r"positions=\(\) must be"),
+        ([1.5], r"positions=\[1.5\] must"),
+    ],
+)
 def test_bad_positions_get_one_clear_sentence(llama, vectors, positions, message):
     with pytest.raises(ValueError, match=message):
         gl.steering(llama, vectors, strength=1.0, positions=positions)

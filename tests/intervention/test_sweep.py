@@ -6,6 +6,7 @@ import torch
 import grains_lens as gl
 from grains_lens.hosts.branching import branching, can_branch
 from grains_lens.hosts.model import layer_count
+from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import encode_for
 from tests import models
@@ -23,17 +24,15 @@ def vectors():
     return random_vectors(3)
 
 
-def cells(model, vectors, **settings):
-    defaults = {
-        "rule": gl.add_keeping_norm, "positions": "all", "gate": None, "unit": "residual", "objective": "sum",
-        "batch_tokens": 2048,
-    }  # fmt: skip
+def cells(model, vectors, *, objective="sum", batch_tokens=2048, **settings):
     return score_cells(
         model,
         vectors,
         encode_for(model, QUESTIONS, kind=gl.MultipleChoice),
         STRENGTHS,
-        **(defaults | settings),
+        Intervention(**settings),
+        objective=objective,
+        batch_tokens=batch_tokens,
     )
 
 

@@ -24,12 +24,24 @@ def vectors():
 def test_every_cell_equals_the_plain_loop(hooked, vectors, rule):
     """All cells share batches; the loop steers and asks cell by cell."""
     table = gl.tune(
-        hooked, vectors, QUESTIONS, keep=KEEP, strengths=[0.5, 2.0], layers=[0, (1, 2)], rule=rule, charge=0.5,
-        progress=False, batch_tokens=300,
-    )  # fmt: skip
+        hooked,
+        vectors,
+        QUESTIONS,
+        keep=KEEP,
+        strengths=[0.5, 2.0],
+        layers=[0, (1, 2)],
+        rule=rule,
+        charge=0.5,
+        progress=False,
+        batch_tokens=300,
+    )
     assert [(row.layers, row.strength) for row in table.rows] == [
-        ((), 0.0), ((0,), 0.5), ((0,), 2.0), ((1, 2), 0.5), ((1, 2), 2.0),
-    ]  # fmt: skip
+        ((), 0.0),
+        ((0,), 0.5),
+        ((0,), 2.0),
+        ((1, 2), 0.5),
+        ((1, 2), 2.0),
+    ]
 
     def accuracy(row, questions):
         if not row.layers:
@@ -105,9 +117,15 @@ def test_steering_that_breaks_the_model_is_never_chosen(hooked, vectors):
         return h + torch.where(v.norm(dim=-1, keepdim=True) > 50, torch.nan, v)
 
     table = gl.tune(
-        hooked, vectors, asked, keep=KEEP, strengths=[0.5, 1e3], layers=[1, (0, 2)], rule=breaks_when_strong,
+        hooked,
+        vectors,
+        asked,
+        keep=KEEP,
+        strengths=[0.5, 1e3],
+        layers=[1, (0, 2)],
+        rule=breaks_when_strong,
         progress=False,
-    )  # fmt: skip
+    )
     for row in table.rows:
         assert math.isnan(row.accuracy) == (row.strength == 1e3)
         if row.strength == 1e3:

@@ -51,7 +51,9 @@ VERBS = {
     "multiple_choice": lambda m: gl.multiple_choice(m, with_salt(CLEAN), progress=False),
     "preference": lambda m: gl.preference(m, with_salt(CLEAN_PAIRS), progress=False),
     "hallucination": lambda m: gl.hallucination(m, with_salt(CLEAN_PAIRS), progress=False),
-    "greedy_answers": lambda m: gl.greedy_answers(m, with_salt(CLEAN_PAIRS), max_new_tokens=3, progress=False),
+    "greedy_answers": lambda m: gl.greedy_answers(
+        m, with_salt(CLEAN_PAIRS), max_new_tokens=3, progress=False
+    ),
     "perplexity": lambda m: gl.perplexity(m, ["a cat", "the salt likes", "a dog moves"]),
     "attribute": lambda m: gl.attribute(m, with_salt(CLEAN_PAIRS), progress=False),
     "layer_conductance": lambda m: gl.layer_conductance(m, with_salt(CLEAN_PAIRS), progress=False),
@@ -63,13 +65,15 @@ VERBS = {
     "tune": lambda m: gl.tune(m, random_vectors(3), with_salt(CLEAN), progress=False),
     "extract_vectors": lambda m: gl.extract_vectors(m, with_salt(CLEAN_PAIRS), k=1, progress=False),
     "mean_difference": lambda m: gl.baselines.mean_difference(m, with_salt(CLEAN_PAIRS), progress=False),
-    "gradient_direction": lambda m: gl.baselines.gradient_direction(m, with_salt(CLEAN_PAIRS), progress=False),
+    "gradient_direction": lambda m: gl.baselines.gradient_direction(
+        m, with_salt(CLEAN_PAIRS), progress=False
+    ),
     "random_direction": lambda m: gl.baselines.random_direction(m, with_salt(CLEAN_PAIRS)),
     "optimised_direction": lambda m: gl.baselines.optimised_direction(
         m, with_salt(CLEAN_PAIRS), steps=1, progress=False
     ),
     "fit_gate": lambda m: gl.fit_gate(m, with_salt(CLEAN_PAIRS)),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("verb", VERBS)

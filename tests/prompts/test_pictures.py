@@ -36,10 +36,16 @@ def test_a_picture_is_the_same_in_every_form(tmp_path):
     data = io.BytesIO()
     image.save(data, "PNG")
     forms = [
-        array, image, tmp_path / "a.png", str(tmp_path / "a.png"), torch.from_numpy(array), array / 255.0,
-        np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]), {"bytes": data.getvalue(), "path": None},
+        array,
+        image,
+        tmp_path / "a.png",
+        str(tmp_path / "a.png"),
+        torch.from_numpy(array),
+        array / 255.0,
+        np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
+        {"bytes": data.getvalue(), "path": None},
         {"bytes": None, "path": str(tmp_path / "a.png")},
-    ]  # fmt: skip
+    ]
     for form in forms:
         assert np.array_equal(np.asarray(read(form)), array)
     grey = array[..., 0]
@@ -174,8 +180,12 @@ def strings(model: VisionModel, prompt) -> list[str]:
 def test_a_chat_template_announces_the_images(chat):
     model = chat(TEMPLATE)
     in_front = encoded(model, "what is this ?", picture(0), picture(1), chat=True)
-    plain = encoded(model, f"cold user : {model.placeholder} {model.placeholder} what is this ? ; answer :",
-                    picture(0), picture(1))  # fmt: skip
+    plain = encoded(
+        model,
+        f"cold user : {model.placeholder} {model.placeholder} what is this ? ; answer :",
+        picture(0),
+        picture(1),
+    )
     assert in_front.ids == plain.ids
     inside = encoded(model, f"what is {model.placeholder} ?", picture(0), chat=True, system="yes")
     expected = encoded(

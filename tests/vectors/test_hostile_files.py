@@ -42,9 +42,11 @@ KINDS = {
     "vectors": (lambda path: make(k=3).save(path), SteeringVectors.load, everything),
     "gate": (lambda path: small_gate().save(path), TrainedGate.load, all_of_gate),
     "gguf": (
-        lambda path: make(layers=(1, 2, 7)).to_gguf(path, model_hint="llama"), SteeringVectors.from_gguf, everything,
+        lambda path: make(layers=(1, 2, 7)).to_gguf(path, model_hint="llama"),
+        SteeringVectors.from_gguf,
+        everything,
     ),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(params=KINDS)
@@ -233,14 +235,35 @@ def test_a_file_that_says_more_than_this_library_wrote_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "header",
     [
-        {"layers": [0.0, 2, 3]}, {"layers": [True, 2, 3]}, {"layers": "023"},
-        {"model": {"name": 3, "architecture": "", "n_layers": 4, "d_model": 6, "dtype": "", "tokenizer_hash": ""}},
-        {"model": {"name": "", "architecture": "", "n_layers": "4", "d_model": 6, "dtype": "", "tokenizer_hash": ""}},
-        {"provenance": {"method": ["grains"]}}, {"provenance": {"method": "grains", "n_pairs": "many"}},
+        {"layers": [0.0, 2, 3]},
+        {"layers": [True, 2, 3]},
+        {"layers": "023"},
+        {
+            "model": {
+                "name": 3,
+                "architecture": "",
+                "n_layers": 4,
+                "d_model": 6,
+                "dtype": "",
+                "tokenizer_hash": "",
+            }
+        },
+        {
+            "model": {
+                "name": "",
+                "architecture": "",
+                "n_layers": "4",
+                "d_model": 6,
+                "dtype": "",
+                "tokenizer_hash": "",
+            }
+        },
+        {"provenance": {"method": ["grains"]}},
+        {"provenance": {"method": "grains", "n_pairs": "many"}},
         {"provenance": {"method": "grains", "settings": 3}},
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_a_header_of_other_types_is_refused(unchecked, header, tmp_path):
     with pytest.raises(gl.VectorFileError, match="is damaged"):
         SteeringVectors.load(rewritten(make().save(tmp_path / "v"), header=header))

@@ -26,18 +26,26 @@ def draw(*shape, seed=0):
 
 def make(seed=0, *, layers=(0, 2, 3), n_pairs=50, model=True, **settings):
     identity = ModelIdentity(
-        name="tiny", architecture="LlamaForCausalLM", n_layers=4, d_model=D_MODEL, dtype="float32",
-        tokenizer_hash="0123456789abcdef", fingerprint=draw(4, 8, seed=99),
-    )  # fmt: skip
+        name="tiny",
+        architecture="LlamaForCausalLM",
+        n_layers=4,
+        d_model=D_MODEL,
+        dtype="float32",
+        tokenizer_hash="0123456789abcdef",
+        fingerprint=draw(4, 8, seed=99),
+    )
     return SteeringVectors(
         directions=draw(len(layers), D_MODEL, seed=seed),
         layers=layers,
         residual_norm=draw(len(layers), seed=seed + 1).abs() + 1,
         provenance=Provenance(
-            method="grains", settings=settings, n_pairs=n_pairs, model=identity if model else None,
+            method="grains",
+            settings=settings,
+            n_pairs=n_pairs,
+            model=identity if model else None,
             versions={"torch": "2.13"},
         ),
-    )  # fmt: skip
+    )
 
 
 def everything(vectors):

@@ -107,9 +107,15 @@ def test_a_checkpoint_is_written_file_by_file_whole_or_not_at_all(unchecked, tmp
             (folder / "model.safetensors").write_bytes(b"new")
 
     subject = checkpoint.Subject(
-        "myths", "text-generation", {"standard": train_myths.Recipe()}, train=None, measure=lambda path, variant: {},
-        save_reader=lambda path: (path / "tokenizer.json").write_bytes(b"{}"), fingerprint=str, readme=lambda card: "",
-    )  # fmt: skip
+        "myths",
+        "text-generation",
+        {"standard": train_myths.Recipe()},
+        train=None,
+        measure=lambda path, variant: {},
+        save_reader=lambda path: (path / "tokenizer.json").write_bytes(b"{}"),
+        fingerprint=str,
+        readme=lambda card: "",
+    )
     (tmp_path / "model.safetensors").write_bytes(b"old")
     settings = {"variant": "standard", "seed": 0, "losses": {}}
 
