@@ -1,1 +1,1 @@
-""""""
+"""Which prompt tokens drive a preference, and through which layers."""

@@ -1,8 +1,4 @@
-"""Log-probabilities of answers, and the preference gap f(x) = log p(y⁺|x) − log p(y⁻|x).
-
-A prompt is run once and each answer continues it from the cache, with gradients. Logits are made at the
-positions that predict an answer's tokens and nowhere else.
-"""
+"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x) as a function of embeddings, and checks of what comes of it."""
 
 from __future__ import annotations
 
@@ -18,12 +14,11 @@ from torch import Tensor
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
 from ..prompts.answers import Objective, answer_logprobs
-from ..prompts.batching import AnswerBatch, collate, special_positions
-from ..prompts.batching import check_items as check_items
-from ..prompts.batching import collate_prompts as collate_prompts
-from ..prompts.batching import encode_for as encode_for
-from ..prompts.batching import encode_prompts_for as encode_prompts_for
-from ..prompts.batching import tokenizer_of as tokenizer_of
+from ..prompts.batching import (
+    AnswerBatch,
+    collate,
+    special_positions,
+)
 from ..prompts.encoding import Encoded
 from ..prompts.finite import check_rows
 from .fillers import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding, prompt_embeddings

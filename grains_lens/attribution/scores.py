@@ -1,4 +1,4 @@
-"""Which prompt tokens drive a preference: contrastive attribution at block 0's input."""
+"""Scores per prompt token, as one value: what `attribute` returns for a pair."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the library learns from and is judged on: preference pairs and multiple-choice questions."""
+"""Preference pairs, multiple-choice questions and open questions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the library learns from and is judged on: preference pairs and multiple-choice questions."""
+"""Pairs and questions from files, tables, rows and known data sets."""
 
 from __future__ import annotations
 

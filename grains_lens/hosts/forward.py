@@ -1,12 +1,7 @@
-"""The model seam: all that grains_lens needs from a hooked model, and the only code that touches hooks.
+"""Forward passes: a prompt is run once, and continued from its cache as often as needed.
 
-`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here, in how a
-prompt is prefilled and its cache continued, and nowhere else in the library.
-
-Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
-removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
-people's hooks when one of its contexts ends.
-"""
+`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here and in few other places of
+this package, and nowhere else in the library."""
 
 from __future__ import annotations
 
@@ -21,13 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from .batch import TokenBatch as TokenBatch
-from .batch import left_padded as left_padded
-from .batch import right_padded as right_padded
+from .batch import TokenBatch
 from .hooks import attached
 from .images import image_inputs, positions_after, token_positions
-from .kinds import is_hooked_transformer as is_hooked_transformer
-from .kinds import is_plain
+from .kinds import is_hooked_transformer, is_plain
 from .model import HookedModel, device_of, shape_of
 from .points import EMBED, RESID_PRE_0, edited, replace_with
 

@@ -1,4 +1,4 @@
-"""Hooked models from a local directory or a hub name, as either transformer-lens model class."""
+"""A Hugging Face model as a HookedTransformer (transformer-lens 3.9)."""
 
 from __future__ import annotations
 

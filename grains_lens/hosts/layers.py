@@ -1,23 +1,10 @@
-"""The model seam: all that grains_lens needs from a hooked model, and the only code that touches hooks.
-
-`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here, in how a
-prompt is prefilled and its cache continued, and nowhere else in the library.
-
-Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
-removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
-people's hooks when one of its contexts ends.
-"""
+"""Layers by number, as users give them."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
-
-from .batch import TokenBatch as TokenBatch
-from .batch import left_padded as left_padded
-from .batch import right_padded as right_padded
-from .kinds import is_hooked_transformer as is_hooked_transformer
 
 
 def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:

@@ -1,12 +1,4 @@
-"""The model seam: all that grains_lens needs from a hooked model, and the only code that touches hooks.
-
-`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here, in how a
-prompt is prefilled and its cache continued, and nowhere else in the library.
-
-Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
-removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
-people's hooks when one of its contexts ends.
-"""
+"""A hooked model: what it must offer, what shape it has, and how it is kept still while a verb runs."""
 
 from __future__ import annotations
 
@@ -18,11 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .batch import TokenBatch as TokenBatch
-from .batch import left_padded as left_padded
-from .batch import right_padded as right_padded
 from .kinds import check_model, decoder_blocks, is_plain, module_trees
-from .kinds import is_hooked_transformer as is_hooked_transformer
 from .ownership import turn
 
 if TYPE_CHECKING:

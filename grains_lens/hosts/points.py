@@ -1,12 +1,8 @@
-"""The model seam: all that grains_lens needs from a hooked model, and the only code that touches hooks.
-
-`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) differ here, in how a
-prompt is prefilled and its cache continued, and nowhere else in the library.
+"""Hook points by name, and edits of the activations there.
 
 Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
 removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
-people's hooks when one of its contexts ends.
-"""
+people's hooks when one of its contexts ends."""
 
 from __future__ import annotations
 
@@ -18,14 +14,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ..errors import unknown_name
-from .batch import TokenBatch as TokenBatch
-from .batch import left_padded as left_padded
-from .batch import right_padded as right_padded
 from .compiling import run_compiled, run_eagerly
 from .entry import Pass, pass_into_block, pass_into_model
 from .hooks import Hook, attached, paused, put_on, take_off
-from .kinds import check_model, decoder_blocks, is_plain, not_hooked
-from .kinds import is_hooked_transformer as is_hooked_transformer
+from .kinds import check_model, decoder_blocks, is_hooked_transformer, is_plain, not_hooked
 from .model import HookedModel
 
 Edit = Callable[[Tensor], "Tensor | None"]

@@ -1,7 +1,4 @@
-"""Steering at inference: vectors added to the residual stream while a context lasts.
-
-The model's weights, buffers, modes and other hooks are never touched; outside the context it is what it was.
-"""
+"""What steering does to the residual stream after each layer: vectors, strengths and a rule become edits."""
 
 from __future__ import annotations
 

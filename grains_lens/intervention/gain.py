@@ -1,4 +1,4 @@
-"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
+"""How fast steering begins to gain: a layer chosen without questions set aside."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Log-probabilities of answers, and the preference gap f(x) = log p(y⁺|x) − log p(y⁻|x).
+"""Log-probabilities of answers.
 
 A prompt is run once and each answer continues it from the cache, with gradients. Logits are made at the
-positions that predict an answer's tokens and nowhere else.
-"""
+positions that predict an answer's tokens and nowhere else."""
 
 from __future__ import annotations
 
@@ -18,12 +17,12 @@ from ..errors import unknown_name
 from ..hosts.batch import TokenBatch
 from ..hosts.forward import Prefix, extend, prefill
 from ..hosts.model import HookedModel, device_of
-from .batching import BATCH_TOKENS, AnswerBatch, batches, collate
-from .batching import check_items as check_items
-from .batching import collate_prompts as collate_prompts
-from .batching import encode_for as encode_for
-from .batching import encode_prompts_for as encode_prompts_for
-from .batching import tokenizer_of as tokenizer_of
+from .batching import (
+    BATCH_TOKENS,
+    AnswerBatch,
+    batches,
+    collate,
+)
 from .encoding import Encoded
 from .finite import check_rows, naming
 

@@ -1,4 +1,4 @@
-"""Prompts, with their images and answers, as this model reads them."""
+"""Prompts and answers in batches, as a model reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+"""Aggregates: the differences over all pairs become one direction."""
 
 from __future__ import annotations
 
@@ -8,15 +8,6 @@ from typing import Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Tensor
-
-
-def per_layer(
-    aggregate: Aggregate,
-    deltas: Float[Tensor, "pair layer d_model"],
-    weights: Float[Tensor, " pair"] | None = None,
-) -> Float[Tensor, "layer d_model"]:
-    """The aggregate of the differences at each layer."""
-    return torch.stack([aggregate(deltas[:, row], weights) for row in range(deltas.shape[1])])
 
 
 @runtime_checkable
@@ -128,3 +119,12 @@ def _scaled(deltas: Float[Tensor, "pair d_model"]) -> Float[Tensor, "pair d_mode
     deltas = deltas.double()
     scale = deltas.abs().max()
     return deltas / scale if scale > 0 else deltas
+
+
+def per_layer(
+    aggregate: Aggregate,
+    deltas: Float[Tensor, "pair layer d_model"],
+    weights: Float[Tensor, " pair"] | None = None,
+) -> Float[Tensor, "layer d_model"]:
+    """The aggregate of the differences at each layer."""
+    return torch.stack([aggregate(deltas[:, row], weights) for row in range(deltas.shape[1])])

@@ -1,4 +1,4 @@
-"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+"""From preference pairs to steering vectors, in one call."""
 
 from __future__ import annotations
 

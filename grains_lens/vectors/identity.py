@@ -1,4 +1,4 @@
-"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+"""Which model vectors belong to: a fingerprint of its residual stream, and the check before steering."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+"""Reading the residual stream after blocks, where a prompt or an answer ends, and how long it typically is."""
 
 from __future__ import annotations
 
