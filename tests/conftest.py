@@ -75,6 +75,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("case", cases, ids=[case.id for case in cases], indirect=True, scope="session")
 
 
+@pytest.fixture(autouse=True)
+def no_mode_is_left_behind() -> Iterator[None]:
+    """What a test leaves of torch's own modes would change every later test of its process."""
+    import torch
+
+    yield
+    left, _ = torch.is_grad_enabled(), torch.set_grad_enabled(True)
+    assert left, "this test left gradients disabled."
+
+
 @pytest.fixture
 def unchecked() -> Iterator[None]:
     """Without the type checks that tests run under: what a user sees who passes the wrong thing."""

@@ -82,6 +82,10 @@ def test_whatever_is_called_is_documented_and_names_what_it_raises(name):
     assert not silent, f"{name} raises {silent}, of which its docstring does not tell."
 
 
+# A function that makes one, and a kind of it that users need not know.
+VALUE_ERRORS = dict.fromkeys(("unknown_name", "NotFiniteError"), "ValueError")
+
+
 def raised_by(value: object) -> set[str]:
     """The kinds of errors in a function's own `raise` statements, and in those of the checks it begins with."""
     function = value.fget if isinstance(value, property) else getattr(value, "__func__", value)
@@ -93,7 +97,7 @@ def raised_by(value: object) -> set[str]:
             and isinstance(node.exc, ast.Call)
             and isinstance(node.exc.func, ast.Name)
         ):
-            kinds.add("ValueError" if node.exc.func.id == "unknown_name" else node.exc.func.id)
+            kinds.add(VALUE_ERRORS.get(node.exc.func.id, node.exc.func.id))
         elif (
             isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in CHECKS
         ):

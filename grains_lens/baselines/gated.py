@@ -117,14 +117,18 @@ class TrainedGate:
         path = Path(path)
         metadata, tensors = read_tensors(path, KIND)
         try:
-            header = parse_json(metadata["header"])
-            if not isinstance(header["settings"], dict):
-                raise TypeError("settings are not named")
-            if not all(isinstance(loss, (int, float)) for loss in header["losses"]):
-                raise TypeError("losses are not numbers")
-            return cls(**tensors, **header)
+            return cls(**tensors, **_checked(parse_json(metadata["header"])))
         except (KeyError, TypeError, ValueError) as error:
             raise VectorFileError(damaged(path, f"{type(error).__name__}: {error}")) from error
+
+
+def _checked(header: Any) -> dict[str, Any]:
+    """A file's settings and losses. Raises KeyError or ValueError where they are none."""
+    if not isinstance(header["settings"], dict):
+        raise ValueError("settings are not named")
+    if not all(isinstance(loss, int | float) for loss in header["losses"]):
+        raise ValueError("losses are not numbers")
+    return header
 
 
 @takes_a_turn

@@ -161,6 +161,8 @@ def clear(model: Any) -> None:
 
     Handles that were lost do not matter, nor which thread put it on; hooks of yours stay. For notebooks: nothing
     of ours should be running on the model, and a verb of another thread that is raises RuntimeError.
+
+    Raises ValueError for what is no model.
     """
     if not isinstance(model, nn.Module):
         raise ValueError(f"model is a {type(model).__name__}, which nothing can be put on: pass the model.")

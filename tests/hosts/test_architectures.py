@@ -10,7 +10,7 @@ from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import collate, encode_for
 from tests import architectures, models
-from tests.oracles import PAIRS, full_ids, hf_token_logprobs, random_vectors
+from tests.oracles import PAIRS, full_ids, hf_token_logprobs, own_bos, random_vectors
 
 RIGHT = [
     "Falcon",
@@ -40,7 +40,7 @@ def naive_logprobs(hf, model, vectors, strengths):
         )
         for layer, (block, strength) in enumerate(zip(decoder_blocks(hf), strengths, strict=True))
     ]
-    bos = bool(model.cfg.default_prepend_bos)
+    bos = own_bos(model)
     rows = [
         [
             hf_token_logprobs(hf, *full_ids(model.tokenizer, question.prompt, choice, bos)).sum()

@@ -8,7 +8,7 @@ import torch
 
 import grains_lens as gl
 from grains_lens.hosts.kinds import is_hooked_transformer
-from grains_lens.hosts.points import edited, resid_post
+from grains_lens.hosts.points import hook_point, resid_post
 from grains_lens.intervals import bootstrap_interval
 from tests import models
 from tests.oracles import random_vectors, same_state, state_of
@@ -32,8 +32,9 @@ def _backend_of(model):
 @pytest.fixture
 def broken(llama):
     """A model whose stream is NaN from layer 1 on, whatever it reads."""
-    with edited(llama, [(resid_post(1), lambda h: h * torch.nan)]):
-        yield llama
+    handle = hook_point(llama, resid_post(1)).register_forward_hook(lambda module, inputs, h: h * torch.nan)
+    yield llama
+    handle.remove()
 
 
 def with_salt(items):
@@ -111,5 +112,5 @@ def test_scores_that_are_nan_are_refused_where_they_are_made_by_hand():
         gl.ChoiceScores(torch.tensor([[-1.0, -2.0], [torch.nan, -1.0]]), torch.tensor([0, 0]))
     with pytest.raises(ValueError, match=r"gaps\[0\] .*NaN"):
         gl.PreferenceScores(torch.tensor([torch.nan, 1.0]))
-    with pytest.raises(ValueError, match="NaN or infinite"):
+    with pytest.raises(ValueError, match="NaN or infinity"):
         bootstrap_interval(np.array([1.0, np.inf]))
