@@ -26,7 +26,7 @@ ON_4 := PYTHONPATH=$(CURDIR)/.peers
 # than what they run on.
 PEERS := steering-vectors==0.12.2 repeng==0.4.0
 TRANSFORMER_LENS_3 := transformer-lens==3.9.0 better-abc==0.0.3
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS)
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 
 .NOTPARALLEL:
 .PHONY: demo test test-4 test-3 check docs format notebooks clean

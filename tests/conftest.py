@@ -56,7 +56,16 @@ def _cases(config: pytest.Config) -> list[ModelCase]:
 
 
 # What is in these does not depend on transformer-lens's version, and takes minutes.
-ONLY_ON_THE_NEWEST = ("analysis/", "test_notebooks.py", "test_docs.py", "html/test_markup.py")
+ONLY_ON_THE_NEWEST = (
+    "analysis/",
+    "data/",
+    "html/",
+    "show/",
+    "test_docs.py",
+    "test_notebooks.py",
+    "test_writing.py",
+    "vectors/test_hostile_files.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
