@@ -8,6 +8,7 @@ model in. The best of them, or doing nothing, is then judged once on the test sp
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -75,8 +76,8 @@ class Trial:
     context: Callable[[], AbstractContextManager[Any]]
 
     def score(self, charge: float) -> float:
-        """What trials are chosen by."""
-        return self.accuracy - charge * self.cost
+        """What trials are chosen by: −∞ where steering broke the model, which is then never chosen."""
+        return -math.inf if math.isnan(self.accuracy) else self.accuracy - charge * self.cost
 
 
 def best(trials: Sequence[Trial], charge: float) -> Trial:
@@ -189,13 +190,23 @@ def context_trials(
 ) -> list[Trial]:
     """Any contexts (configuration, effort, context), one after the other."""
     base = paper.accuracies(model)
-    trials = [nothing(base[""])]
-    for config, effort, context in contexts:
+    return [nothing(base[""]), *(_tried(model, paper, base, *one) for one in contexts)]
+
+
+def _tried(
+    model: Any,
+    paper: Paper,
+    base: Mapping[str, float],
+    config: str,
+    effort: float,
+    context: Callable[[], AbstractContextManager[Any]],
+) -> Trial:
+    try:
         with context():
             now = paper.accuracies(model)
-        cost = worst(base[name] - now[name] for name in paper.keep)
-        trials.append(Trial(config, now[""], cost, effort, context))
-    return trials
+    except gl.NotFiniteError:
+        return Trial(config, math.nan, math.nan, effort, context)
+    return Trial(config, now[""], worst(base[name] - now[name] for name in paper.keep), effort, context)
 
 
 def adapter_trials(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from grains_lens.errors import printable
-from grains_lens.show.style import save as write_figure
+from grains_lens.show import save as write_figure
 from grains_lens.writing import write_text
 
 __all__ = ["printable", "write_figure", "write_text"]

@@ -16,8 +16,10 @@ class VectorFileError(ValueError):
 
 
 class NotFiniteError(ValueError):
-    """A model gives NaN or infinity. `row` is which row of the batch it ran, `named` whether the message says which
-    item that is."""
+    """A model gives NaN or infinity, in log-probabilities, gradients or its residual stream.
+
+    `row` is which row of the batch it ran, `named` whether the message says which item that is.
+    """
 
     def __init__(self, message: str, row: int | None = None, *, named: bool = False) -> None:
         super().__init__(message)
@@ -52,9 +54,9 @@ def seen(value: object, limit: int = 160) -> str:
         return f"a {type(value).__name__} that cannot be shown"
 
 
-def said(error: BaseException, limit: int = 200) -> str:
-    """What somebody else's error says, in one line of at most `limit` characters."""
-    return printable(" ".join(str(error).split()) or type(error).__name__, limit).rstrip(".")
+def said(words: object, limit: int = 200) -> str:
+    """What somebody else's error, or a file, says, in one line of at most `limit` characters."""
+    return printable(" ".join(str(words)[:1000].split()) or type(words).__name__, limit).rstrip(".")
 
 
 def unknown_name(argument: str, value: object, known: Iterable[object]) -> ValueError:

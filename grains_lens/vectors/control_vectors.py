@@ -18,10 +18,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import VectorFileError, printable
+from ..errors import VectorFileError, printable, said
 from ..writing import write_bytes
 from .gguf import Reader, read_fields, tensors_of, to_bytes
-from .tensor_files import brief, check_is_file, damaged, digest
+from .tensor_files import check_is_file, damaged, digest
 
 ARCHITECTURE = "controlvector"
 
@@ -83,14 +83,14 @@ def read(path: Path) -> ControlVector:
             if architecture != ARCHITECTURE or not n_tensors:
                 raise VectorFileError(
                     f"{printable(path)} is a GGUF file, but no control vector: its architecture is "
-                    f"{brief(repr(architecture))}, and it holds {n_tensors} tensors."
+                    f"{said(repr(architecture))}, and it holds {n_tensors} tensors."
                 )
             tensors = tensors_of(reader, fields, n_tensors)
     except VectorFileError:
         raise
     except (OSError, ValueError) as error:
         raise VectorFileError(
-            f"{printable(path)} is not a whole GGUF file ({brief(error)}): copy it again, or make it anew."
+            f"{printable(path)} is not a whole GGUF file ({said(error)}): copy it again, or make it anew."
         ) from error
     if why := _contradiction(fields, tensors):
         raise VectorFileError(damaged(path, why))

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import VectorMismatchError
+from ..errors import VectorMismatchError, printable
 from ..hosts.hooks import foreign
 from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, layer_count, shape_of
@@ -149,7 +149,7 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
         differences.append("the tokenizer or its chat template differs")
     if differences:
         raise VectorMismatchError(
-            f"these vectors were made on {made_on.name!r} ({made_on.architecture}), and this model "
+            f"these vectors were made on {made_on.name!r} ({printable(made_on.architecture)}), and this model "
             f"({_name(shape.name)!r}) is another: {'; '.join(differences)}. "
             "Extract vectors on this model, or pass strict=False to steer it all the same."
         )

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import VectorFileError, printable
+from ..errors import VectorFileError, printable, said
 from ..writing import write_bytes
 
 DIGEST = "digest"
@@ -68,7 +68,7 @@ def read_tensors(path: Path, kind: FileKind) -> tuple[dict[str, str], dict[str, 
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise VectorFileError(
-            f"{printable(path)} is not a whole safetensors file ({brief(error)}): copy it again, or make it anew."
+            f"{printable(path)} is not a whole safetensors file ({said(error)}): copy it again, or make it anew."
         ) from error
     claimed = metadata.pop(DIGEST, None)
     if claimed is not None and claimed != digest(metadata, tensors):
@@ -103,12 +103,7 @@ def check_is_file(path: Path) -> None:
 
 def damaged(path: Path, why: object) -> str:
     """The sentence for a file that contradicts itself."""
-    return f"{printable(path)} is damaged ({brief(why)}): copy it again, or make it anew."
-
-
-def brief(why: object) -> str:
-    """An error's own words, or some of a file's, in a line that can be shown."""
-    return printable(" ".join(str(why)[:1000].split()), 200)
+    return f"{printable(path)} is damaged ({said(why)}): copy it again, or make it anew."
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -144,7 +139,7 @@ def _of_kind(header: dict[str, Any], kind: FileKind, path: Path) -> dict[str, st
         some = ", ".join(sorted(header)[:5]) + (f" and {len(header) - 5} more" if len(header) > 5 else "")
         raise VectorFileError(
             f"{printable(path)} is a safetensors file, but not one of {kind.holds}: it holds "
-            f"{brief(some) or 'nothing'}. Pass a file that {kind.writer} wrote."
+            f"{said(some or 'nothing')}. Pass a file that {kind.writer} wrote."
         )
     known = {"format", DIGEST, *kind.metadata}
     if unknown := [*(metadata.keys() - known), *(header.keys() - set(kind.tensors))]:

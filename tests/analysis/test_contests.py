@@ -14,7 +14,18 @@ from matplotlib.text import Text
 
 import grains_lens as gl
 from analysis import contests, plots
-from analysis.contests import Exam, Grid, Lesson, Trial, adapter_trials, best, judged, nothing, vector_trials
+from analysis.contests import (
+    Exam,
+    Grid,
+    Lesson,
+    Trial,
+    adapter_trials,
+    best,
+    context_trials,
+    judged,
+    nothing,
+    vector_trials,
+)
 from analysis.studies import method_comparison as comparison
 from analysis.studies import variant_search as search
 from analysis.subjects import Bench, Cell, Subject
@@ -264,3 +275,16 @@ def test_what_was_kept_for_a_model_that_is_gone_is_not_anothers(monkeypatch):
         del lesson, kept
         del model  # the last to go, so that the next one gets its place
     assert again
+
+
+def test_a_trial_that_breaks_the_model_is_never_chosen():
+    bench = Subject(world="myths", seeds=(0,)).bench(Cell(0, "truthfulness", 0))
+    paper = Exam(n_dev=4, n_keep=1).paper(bench, "dev")
+    vectors = gl.baselines.random_direction(bench.model, bench.draw(2))
+
+    def broken():
+        return gl.steering(bench.model, vectors, strength=1.0, rule=lambda h, v: h * torch.nan)
+
+    trials = context_trials(bench.model, paper, [("broken", 0.0, broken)])
+    assert [trial.config for trial in trials] == ["none", "broken"]
+    assert best(trials, charge=1.0).config == "none"

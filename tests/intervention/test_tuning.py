@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import grains_lens as gl
+from grains_lens.intervention.tuning import STRENGTHS
 from tests.evaluation.test_choices import QUESTIONS
 from tests.oracles import PAIRS, random_vectors, same_state, state_of
 
@@ -70,7 +71,7 @@ def test_strength_zero_wins_where_nothing_is_gained(llama, vectors):
     table = gl.tune(llama, vectors, solved, progress=False)
     assert table.best.strength == 0
     assert table.best.layers == ()
-    assert len(table.rows) == 1 + 4 * (len(gl.tuning.STRENGTHS) - 1)
+    assert len(table.rows) == 1 + 4 * (len(STRENGTHS) - 1)
     plain = gl.multiple_choice(llama, solved, progress=False).logprobs
     with table.steering(llama, vectors):
         assert torch.equal(gl.multiple_choice(llama, solved, progress=False).logprobs, plain)
