@@ -137,7 +137,7 @@ def dictionaries_of(
 ) -> dict[int, Dictionary]:
     """A dictionary for the stream after every block, from prompts alone, without their answers.
 
-    The defaults explain the most variance of held-out prompts of `myths` (0.96 to 0.98 a layer) of those tried that
+    The defaults explain the most variance of held-out prompts of `myths` (0.96 to 0.98 per layer) of those tried that
     leave less than a twentieth of the features dead: 192 to 768 features, 6 to 24 of them active, learning rates
     from 0.002 to 0.02. No steering was looked at. It takes ten CPU seconds.
     """

@@ -47,7 +47,7 @@ class Subject:
     model: str | None = None
     """A saved model's directory or a hub name, instead of a world; needs --pairs and --questions."""
     pairs: tuple[Path, ...] = ()
-    """With --model: preference pairs, one file a behaviour, which the file's name names."""
+    """With --model: preference pairs, one file per behaviour, which the file's name names."""
     questions: tuple[Path, ...] = ()
     """With --model: multiple-choice questions, one file for each of --pairs; every other one is for dev, the rest for
     test."""
@@ -96,7 +96,7 @@ class Subject:
         return [Cell(s, name, draw) for s in self.model_seeds() for name in names for draw in range(draws)]
 
     def bench(self, cell: Cell) -> Bench:
-        """What a cell is measured on; the model is loaded once a process (and thread)."""
+        """What a cell is measured on; the model is loaded once per process (and thread)."""
         behaviours = _behaviours(self, cell.seed)
         world = gl.worlds.load(self.world, seed=cell.seed, variant=self.variant) if not self.model else None
         source = str(world.path) if world else str(self.model)

@@ -1,4 +1,4 @@
-"""Fixtures: the zoo's models, each built once a process, and which of them a run exercises."""
+"""Fixtures: the zoo's models, each built once per process, and which of them a run exercises."""
 
 from __future__ import annotations
 

@@ -224,7 +224,7 @@ def _flops(
     pairs: Sequence[gl.PreferencePair],
     model: Any,
 ) -> float:
-    """4 floating-point operations a parameter a token a step: 2 forward, 2 back to the activations.
+    """4 floating-point operations per parameter, token and step: 2 forward, 2 back to the activations.
 
     A token: one of the prompt, or one of either answer but its last. The unembedding counts where an
     answer's tokens are predicted. Attention's own products, norms and gates are not counted.

@@ -23,7 +23,7 @@ from .contenders import logprob_of_text
 from .models import Shape, random_llama, random_questions
 from .timing import ratio, take_turns
 
-NAMES = ("one pass a cell, question and choice", "multiple_choice, a cell at a time", "tune")
+NAMES = ("one pass per cell, question and choice", "multiple_choice, a cell at a time", "tune")
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""The studies, one a file. None imports another; each imports public names of grains_lens, and what studies share."""
+"""The studies, one per file. None imports another; each imports public names of grains_lens, and what studies share."""

@@ -108,7 +108,7 @@ def layer_scores(
     pairs: Sequence[gl.PreferencePair],
     attributions: Sequence[gl.TokenAttribution],
 ) -> dict[str, list[float]]:
-    """One number a layer by each score, the higher the better: all from the pairs alone.
+    """One number per layer by each score, the higher the better: all from the pairs alone.
 
     - first-order gain: d/dλ of the mean preference at λ = 0, nats per unit strength
     - conductance: mean over pairs of |Σ_pos c| over the prompt's positions, nats

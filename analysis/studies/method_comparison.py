@@ -226,7 +226,7 @@ def correlated_features(lesson: Lesson) -> gl.SteeringVectors:
 
 
 def dictionaries(bench: Bench) -> Mapping[int, Dictionary]:
-    """Made once a model from the prompts of all pairs there are, whose answers they do not see."""
+    """Made once per model from the prompts of all pairs there are, whose answers they do not see."""
     if bench.model not in _dictionaries:
         pairs = [pair for behaviour in bench.behaviours.values() for pair in behaviour.pairs]
         _dictionaries[bench.model] = dictionaries_of(bench.model, pairs)
@@ -303,7 +303,7 @@ METHODS: dict[str, Method] = {
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a world and method, averaged over behaviours; then its gain on each of them. `over_paper` and `gain` are
+    """A row per world and method, averaged over behaviours; then its gain on each of them. `over_paper` and `gain` are
     paired."""
     frame = against(frame, PAPER)
     order = {name: at for at, name in enumerate(METHODS)}
@@ -354,7 +354,7 @@ def figure(frame: pd.DataFrame) -> Figure:
 
 
 def scatter(axes: Axes, answer: pd.DataFrame) -> None:
-    """Gain against cost, one point a method, with its intervals."""
+    """Gain against cost, one point per method, with its intervals."""
     for index, family in enumerate(FAMILIES):
         here = answer[[METHODS[name].family == family for name in answer["method"]]]
         colour = plots.COLOURS[index]

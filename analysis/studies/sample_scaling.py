@@ -78,7 +78,7 @@ def measure(cell: Pool, settings: Settings) -> list[Row]:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row a behaviour: the gain at each number of pairs, and the smallest number that suffices."""
+    """A row per behaviour: the gain at each number of pairs, and the smallest number that suffices."""
     rows = []
     for behaviour, here in with_average(frame).groupby("behaviour", sort=False):
         row: dict[str, object] = {"behaviour": behaviour, **_sufficient(here)}

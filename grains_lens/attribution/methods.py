@@ -1,7 +1,7 @@
-"""Attribution methods: frozen values that turn a gap function into one score a token.
+"""Attribution methods: frozen values that turn a gap function into one score per token.
 
 A method is called with a `GapFunction` over a few pairs and returns scores [pair, pos] in nats;
-`evaluations(n_pos)` says how many points a pair it will ask for, so that batches can be cut to size.
+`evaluations(n_pos)` says how many points per pair it will ask for, so that batches can be cut to size.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class Occlusion:
     is_complete: ClassVar[bool] = False
 
     def evaluations(self, n_pos: int) -> int:
-        """How many points f is run at: one a position."""
+        """How many points f is run at: one per position."""
         return n_pos
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:

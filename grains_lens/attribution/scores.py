@@ -51,7 +51,7 @@ class Piece:
 
 @dataclass(frozen=True, eq=False)
 class TokenAttribution:
-    """One score a prompt token, in nats: positive ones speak for the chosen answer.
+    """One score per prompt token, in nats: positive ones speak for the chosen answer.
 
     `tokens` are ids [pos], `strings` what they read as, `scores` [pos]; `is_image` and `is_special` (BOS, template) say
     what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
@@ -91,7 +91,7 @@ class TokenAttribution:
         return top_tokens(self.scores, k, sign=sign, eligible=eligible)
 
     def image_grids(self) -> list[Float[Tensor, "row col"]]:
-        """The scores laid out as on the picture: for each image one grid, in nats a cell.
+        """The scores laid out as on the picture: for each image one grid, in nats per cell.
 
         A cell is a token: a patch of the picture, or several merged ones. Where a model sees a picture twice,
         whole and in tiles (LLaVA-NeXT), the grid is the tiles', and what a token of the whole scores is spread
@@ -160,7 +160,7 @@ def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenA
     """Raise ValueError unless there is one attribution of each prompt, in order."""
     if len(attributions) != len(encoded):
         raise ValueError(
-            f"there are {len(encoded)} pairs and {len(attributions)} attributions: one a pair is wanted."
+            f"there are {len(encoded)} pairs and {len(attributions)} attributions: one per pair is wanted."
         )
     for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
         if tuple(one.tokens.tolist()) != item.prompt.ids:

@@ -66,7 +66,7 @@ def correlated_features(
 
     `dictionaries` gives for each layer l, the stream after block l, anything with SAELens's names:
     `encode(h [row, d_model])` to activations [row, feature], not negative, and `W_dec` [feature, d_model].
-    The vectors' layers are its keys. `outcomes`, one real number a pair, a judge's reward say, take y's
+    The vectors' layers are its keys. `outcomes`, one real number per pair, a judge's reward say, take y's
     place; the right samples are then those above the mean outcome, which for 0 and 1 are those of 1.
 
     The paper has the model generate its answers; here it chooses one of two. A layer where no feature
@@ -74,7 +74,7 @@ def correlated_features(
     says so.
 
     Raises ValueError for bad pairs, layers out of range, dictionaries that do not fit the model, n_features
-    below 1 or above a dictionary's, outcomes that are not one finite number a pair, and activations that are NaN or
+    below 1 or above a dictionary's, outcomes that are not one finite number per pair, and activations that are NaN or
     infinite.
     """
     layers = _checked(model, dictionaries, n_features)
@@ -218,7 +218,7 @@ def _own_answers(
 def _given(outcomes: Sequence[float] | Tensor, n: int) -> Float[Tensor, " pair"]:
     y = torch.as_tensor(outcomes, dtype=torch.float64).cpu()
     if tuple(y.shape) != (n,):
-        raise ValueError(f"outcomes has shape {tuple(y.shape)} for {n} pairs: one number a pair is wanted.")
+        raise ValueError(f"outcomes has shape {tuple(y.shape)} for {n} pairs: one number per pair is wanted.")
     if not torch.isfinite(y).all():
         bad = int((~torch.isfinite(y)).nonzero()[0])
         raise ValueError(f"outcomes[{bad}] is {float(y[bad])}: leave out pairs that have no outcome.")

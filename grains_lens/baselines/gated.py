@@ -50,7 +50,7 @@ class TrainedGate:
     ‖h‖/√d_model. Where U = 0 and b = 0, γ = 1 and this is `add`. It is one rule for all layers, and depends on
     nothing but the token's own h, so text is the same with a cache and without. `steering(model, vectors,
     strength=gate.settings["strength"], rule=gate)`, with the vectors, layers and unit that it was trained
-    on, steers as trained: it is given as `rule` (what `gate` takes is one number a token).
+    on, steers as trained: it is given as `rule` (what `gate` takes is one number per token).
 
     `losses` has each training step's loss in nats before the step, `settings` how it was made.
 
@@ -165,7 +165,7 @@ def trained_gate(
     starts from plain addition. The model stays frozen and is bit for bit what it was afterwards.
 
     After Sivakumar et al. 2025 (SteerVLM): one small module for all layers of a frozen model, with no choice
-    of layers by hand, that shifts every token differently and ends in a gate a dimension. Theirs attends to
+    of layers by hand, that shifts every token differently and ends in a gate per dimension. Theirs attends to
     the activations of two prompts that say in words what is wanted and what is not, and learns from many such
     prompts. Pairs of answers to the same prompt hold no such words: here a fixed contrast a layer stands in
     for the attention, any vectors (`mean_difference`, `extract_vectors`, or the two prompts'

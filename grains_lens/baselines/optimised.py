@@ -61,7 +61,7 @@ def optimised_direction(
     in nats per position, is ours. It is taken over the texts `keep`, neutral ones at best; without any,
     over the pairs' prompts up to where the answer begins, which is what the vector is there to change.
 
-    Every layer's vector is trained as the only one, which takes one training a layer, unless
+    Every layer's vector is trained as the only one, which takes one training per layer, unless
     `together`. Training starts from zero, or from `start`, steered by at `start_strength` (in
     `unit="residual"`; None takes its directions as they are). `learning_rate` is in units of the stream's
     own size: how far a step moves a coordinate, relative to ‖h‖/√d_model. Each step sees all pairs and

@@ -28,7 +28,7 @@ def activation_addition(
 
     h_l is the stream after block l at a text's last token. Turner et al. 2023 (ActAdd), section 3, keep a
     difference for every position (the shorter text filled up with spaces) and add it to the first positions
-    of a prompt. A vector that acts at any position is one direction a layer, so it is the last token's here,
+    of a prompt. A vector that acts at any position is one direction per layer, so it is the last token's here,
     the only one that has read its text to the end; for contrasts of one token, like the paper's " Love" and
     " Hate", that is the whole difference. The negative text may be empty where the model has a BOS.
 

@@ -124,7 +124,7 @@ def extract(
         k: Tokens of either sign to mask.
         mask: What takes a masked token's place.
         contrast: Aggregate either side by itself, or the differences of both.
-        aggregate: From one difference a pair to one direction.
+        aggregate: From one difference per pair to one direction.
         position: Where the residual stream is read.
         layers: Layers to make vectors for; all if not given.
         limit: Take the first so many pairs.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:
-    """One number an item: 1 where the right choice, or the chosen answer, is the most probable."""
+    """One number per item: 1 where the right choice, or the chosen answer, is the most probable."""
     from ..data.items import PreferencePair
     from ..evaluation.choices import multiple_choice, preference
 

@@ -94,7 +94,7 @@ class Report:
             tried += f", or {_listed(s.strengths_at_all_layers)} at all layers by design"
         return (
             f"World {s.world}, variant {s.variant}, model seed{'s' * (len(s.seeds) > 1)} "
-            f"{', '.join(map(str, s.seeds))}; {s.n_pairs} pairs a behaviour. Accuracy over {questions} test "
+            f"{', '.join(map(str, s.seeds))}; {s.n_pairs} pairs per behaviour. Accuracy over {questions} test "
             f"questions, 95% bootstrap intervals over {resampled}. Layers and strength are tuned on {s.n_dev} "
             f"dev questions, strengths {tried}, {EXAMS[s.world].about}"
         )

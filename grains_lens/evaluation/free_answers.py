@@ -186,7 +186,7 @@ def judged(
 ) -> JudgedScores:
     """Let a judge score the greedy answers from 0 to 6, as MMHal-Bench does (Sun et al. 2023, arXiv 2309.14525).
 
-    `judge(prompt=..., images=..., answer=..., reference=...)` is called once a question: a language model with
+    `judge(prompt=..., images=..., answer=..., reference=...)` is called once per question: a language model with
     MMHal's rubric, a person, a rule. Steering contexts around the call apply.
 
     Raises ValueError for items that are no OpenQuestions, and for a score that is no number from 0 to 6.

@@ -18,7 +18,7 @@ tensor runs over the images, or over their patches."""
 class TokenBatch:
     """Token ids and the mask of real tokens: prompts are padded on the left, answers on the right.
 
-    `pixels` has one entry a row, empty for a row without images; it is empty itself where no row has any.
+    `pixels` has one entry per row, empty for a row without images; it is empty itself where no row has any.
     """
 
     tokens: Int[Tensor, "batch pos"]

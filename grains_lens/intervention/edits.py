@@ -21,9 +21,9 @@ from .positions import Scope
 from .rules import SteeringRule
 
 Strength = float | Sequence[float] | Tensor
-"""A number; one a layer, [layer], in the order of `layers`; or one a batch row, a tensor [row, layer] or [row, 1].
+"""A number; one per layer, [layer], in the order of `layers`; or one per batch row, a tensor [row, layer] or [row, 1].
 
-Beam search and several sampled texts a prompt make n rows of each, one behind the other: give
+Beam search and several sampled texts per prompt make n rows of each, one behind the other: give
 `strengths.repeat_interleave(n, dim=0)` then.
 """
 
@@ -47,7 +47,7 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
     if (values.ndim <= 2 and values.shape[-1] == n_layers) or (values.ndim == 2 and values.shape[-1] == 1):
         return values.expand(*values.shape[:-1], n_layers)
     raise ValueError(
-        f"strength has shape {tuple(values.shape)}; a number, one a layer ([{n_layers}]), or one a batch row "
+        f"strength has shape {tuple(values.shape)}; a number, one per layer ([{n_layers}]), or one per batch row "
         f"([row, 1] or [row, {n_layers}]) is wanted."
     )
 
@@ -161,7 +161,7 @@ def _steer(
         if added.ndim == 3 and len(added) != len(h):
             raise ValueError(
                 f"strength has {len(added)} rows and the batch {len(h)}: give one for each. Beam search and several "
-                "texts a prompt make n rows of each: strength.repeat_interleave(n, dim=0)."
+                "texts per prompt make n rows of each: strength.repeat_interleave(n, dim=0)."
             )
         where = scope.here(h)
         if scope.nowhere:

@@ -34,7 +34,7 @@ class ProjectionGate:
     """Open where the stream after block `layer` lies far enough along a direction: g = 1 if h·d̂ > threshold.
 
     `threshold` is in residual-stream units. Conditional activation steering (Lee et al. 2024, section 3.2)
-    takes the cosine, and one decision a prompt; here every position decides for itself, so that the text is the
+    takes the cosine, and one decision per prompt; here every position decides for itself, so that the text is the
     same with a cache and without. `balanced_accuracy` is how well `fit_gate` could tell its texts apart (0.5 is
     chance), None for a gate made by hand.
     """

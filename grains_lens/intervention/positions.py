@@ -104,7 +104,7 @@ class Scope(threading.local):
             return
         n_prompt = self._follow(this)
         if mask is None and not isinstance(self.positions, tuple):
-            # Every row is alike, and a token's number is its column: once a token, so not in tensors.
+            # Every row is alike, and a token's number is its column: once per token, so not in tensors.
             first, end = _span(self.positions, n_prompt)
             self.nowhere, self._where = total <= first or end <= this.past, None
             if self.nowhere or (first <= this.past and total <= end):

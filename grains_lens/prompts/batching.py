@@ -133,7 +133,7 @@ def prompt_inputs(
     """
     if images and len(images) != len(prompts):
         raise ValueError(
-            f"images has {len(images)} entries for {len(prompts)} prompts: one a prompt is wanted."
+            f"images has {len(images)} entries for {len(prompts)} prompts: one per prompt is wanted."
         )
     encoded = encode_prompts_for(model, prompts, prompt_format, images=images)
     batch = collate_prompts(encoded, device_of(model))
@@ -220,7 +220,7 @@ def bar(total: int, label: str | None, unit: str) -> tqdm[Any]:
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
-    """Indices in groups of like length, the longest first, so that a group with `rows` rows an item stays
+    """Indices in groups of like length, the longest first, so that a group with `rows` rows per item stays
     within `batch_tokens` padded tokens (one item at least)."""
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens={batch_tokens} must be at least 1.")

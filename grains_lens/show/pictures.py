@@ -33,7 +33,7 @@ def image_attribution(
 ) -> Figure:
     """Each picture, beside it the same picture under its tokens' scores, and below them the prompt's tokens.
 
-    Blue speaks for the chosen answer, red against it, in nats a token, all on one scale; where a score is 0 the
+    Blue speaks for the chosen answer, red against it, in nats per token, all on one scale; where a score is 0 the
     picture shows through. `images` are the pair's own. Where the model saw a part of the picture alone, a
     dashed line is around it. `width` and `picture_height` are in inches.
 

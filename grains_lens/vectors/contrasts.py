@@ -75,7 +75,7 @@ class Contrasts:
     def reduce(
         self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
     ) -> Float[Tensor, "layer d_model"]:
-        """One direction a layer, [layer, d_model], as `extract_vectors` defines it.
+        """One direction per layer, [layer, d_model], as `extract_vectors` defines it.
 
         Raises ValueError for an unknown contrast.
         """

@@ -12,7 +12,7 @@ from torch import Tensor
 
 @runtime_checkable
 class Aggregate(Protocol):
-    """Reduces one difference vector a pair to one direction."""
+    """Reduces one difference vector per pair to one direction."""
 
     def __call__(
         self, deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, " pair"] | None = None

@@ -44,7 +44,7 @@ def extract_vectors(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> SteeringVectors:
-    """Extract one steering direction a layer from preference pairs (GrAInS, section 3.2).
+    """Extract one steering direction per layer from preference pairs (GrAInS, section 3.2).
 
     With S⁺, S⁻ the top-k positive and negative tokens of each pair's attribution, and h_l the residual
     stream after block l at the last prompt position,

@@ -26,7 +26,7 @@ from .vector_files import read_vectors, write_vectors
 
 @dataclass(frozen=True, eq=False)
 class SteeringVectors:
-    """One direction a layer for the residual stream after that block.
+    """One direction per layer for the residual stream after that block.
 
     `directions` [layer, d_model] float32 are as extracted, in residual-stream units, not normalised;
     `layers` says which block each row belongs to, counted from 0; `residual_norm` [layer] is the median
@@ -55,7 +55,7 @@ class SteeringVectors:
             )
         if tuple(self.residual_norm.shape) != (len(self.layers),):
             raise ValueError(
-                f"residual_norm has shape {tuple(self.residual_norm.shape)}; one number a layer is wanted, "
+                f"residual_norm has shape {tuple(self.residual_norm.shape)}; one number per layer is wanted, "
                 f"[{len(self.layers)}]."
             )
         if list(self.layers) != sorted(set(self.layers)) or not self.layers or self.layers[0] < 0:

@@ -411,7 +411,7 @@ def test_threads_that_run_one_steered_model_count_their_own_positions(llama, vec
     ("settings", "message"),
     [
         ({"strength": float("nan")}, r"strength=nan must be finite"),
-        ({"strength": [1.0, 2.0]}, r"strength has shape \(2,\); a number, one a layer \(\[3\]\)"),
+        ({"strength": [1.0, 2.0]}, r"strength has shape \(2,\); a number, one per layer \(\[3\]\)"),
         ({"strength": 1.0, "layers": [3]}, r"layers=\[3\]: layer 3 is not there; available are 0 to 2"),
         ({"strength": 1.0, "unit": "relative"}, r"unit='relative' is not known; known are 'residual'"),
     ],
