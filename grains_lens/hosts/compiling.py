@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-_lock = threading.Lock()
+_lock = threading.RLock()
 
 
 _on: set[object] = set()
@@ -25,7 +27,7 @@ def run_eagerly(who: object) -> None:
     """
     if "torch._dynamo" not in sys.modules:
         return
-    with _lock:
+    with _alone():
         if not _on:
             _before[:] = [_set_stance("force_eager")]
         _on.add(who)
@@ -33,11 +35,22 @@ def run_eagerly(who: object) -> None:
 
 def run_compiled(who: object) -> None:
     """`who` has no hooks on any more."""
-    with _lock:
+    with _alone():
         if who in _on:
             _on.remove(who)
             if not _on:
                 _set_back(_before.pop())
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One thread at a time; but no longer than seconds behind one that an exception, or a fork, kept from ending."""
+    held = _lock.acquire(timeout=5)
+    try:
+        yield
+    finally:
+        if held:
+            _lock.release()
 
 
 def _set_stance(stance: str) -> Any:

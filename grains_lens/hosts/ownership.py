@@ -11,9 +11,9 @@ for a gradient, so no other thread may train it then. Hooks of the user's act on
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
-import os
 import sys
 import threading
 import warnings
@@ -79,19 +79,6 @@ _numbers = itertools.count()
 
 
 _mine: ContextVar[frozenset[int]] = ContextVar("the uses that this code is part of", default=frozenset())
-
-
-_lock = threading.RLock()  # a signal's handler may steer, too
-
-
-def _after_fork() -> None:
-    # The thread that held the lock is not there in the child, nor are those whose uses are noted.
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def current_task() -> Any:
@@ -179,26 +166,27 @@ def sweep(model: Any = None) -> None:
 
 
 def _note(use: _Use, model: Any) -> None:
-    with _lock:
-        there = [other for other in _uses if other.is_of(model)]
-        for other in there:
-            if other.is_of_another:
-                doing = "using" if other.holder is None else "steering"
-                who = "thread" if other.thread is not threading.current_thread() else "asyncio task"
-                raise RuntimeError(
-                    f"another {who} is {doing} this model, and what it has put on the model would act here, too: "
-                    f"wait until it is done, or give each {who} a model of its own. (Where its handle is lost, "
-                    "grains_lens.clear(model) takes all off.)"
-                )
-        _uses.append(use)
-        _mine.set(_mine.get() & {other.number for other in _uses} | {use.number})
+    # Without a lock, which an exception in the wrong place would leave held: of two that come at once, the one
+    # that stands earlier in the list has the model, and the other sees it there.
+    _uses.append(use)
+    earlier = list(itertools.takewhile(lambda other: other is not use, tuple(_uses)))
+    for other in earlier:
+        if other.is_of(model) and other.is_of_another:
+            _strike(use)
+            doing = "using" if other.holder is None else "steering"
+            who = "thread" if other.thread is not threading.current_thread() else "asyncio task"
+            raise RuntimeError(
+                f"another {who} is {doing} this model, and what it has put on the model would act here, too: "
+                f"wait until it is done, or give each {who} a model of its own. (Where its handle is lost, "
+                "grains_lens.clear(model) takes all off.)"
+            )
+    _mine.set(_mine.get() & {other.number for other in earlier} | {use.number})
 
 
 def _strike(use: _Use) -> None:
-    with _lock:
-        if use in _uses:
-            _uses.remove(use)
-        use.function = None  # it holds what the function does, and this
+    with contextlib.suppress(ValueError):  # it is struck out already
+        _uses.remove(use)
+    use.function = None  # it holds what the function does, and this
 
 
 def _identity(model: Any) -> Any:

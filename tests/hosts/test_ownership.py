@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 import torch
@@ -192,7 +192,8 @@ def test_what_a_thread_that_has_ended_installed_stays_and_refuses_no_one(llama, 
     assert torch.equal(logits(llama), plain)
 
 
-def test_a_fork_while_the_lock_is_held_does_not_hang():
+def test_a_fork_while_a_thread_uses_a_model_does_not_hang():
+    """In the child that thread is not there, and neither are its claims."""
     script = """
 import os, threading, warnings
 warnings.simplefilter("ignore")
@@ -200,7 +201,7 @@ import torch
 from grains_lens.hosts import ownership
 model, held, done = torch.nn.Linear(1, 1), threading.Event(), threading.Event()
 def hold():
-    with ownership._lock:
+    with ownership.turn(model):
         held.set()
         done.wait(60)
 threading.Thread(target=hold).start()
@@ -214,6 +215,30 @@ done.set()
 assert code == 7, code
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_of_many_threads_that_come_at_once_one_has_the_model():
+    model, inside, most = torch.nn.Linear(1, 1), [], []
+    start = threading.Barrier(8)
+
+    def use():
+        start.wait()
+        for _ in range(200):
+            with suppress(RuntimeError), turn(model):
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    sys.setswitchinterval(before)
+    assert set(most) == {1}
+    assert _uses == []
 
 
 # --- tasks ---------------------------------------------------------------------------------------
