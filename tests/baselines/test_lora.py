@@ -351,3 +351,13 @@ def test_an_adapter_that_the_model_does_not_run_is_noticed(adaptable, monkeypatc
                 parameter.requires_grad_(True)
         with pytest.raises(RuntimeError, match="no gradient reaches"):
             _check_reached(layers)
+
+
+def test_a_model_in_train_mode_is_trained_on_as_in_eval_mode(tmp_path):
+    """GPT-2's embedding dropout is in no module that a bridge registers."""
+    model = models.build(models.ModelCase("gpt2", "bridge"), tmp_path)
+    expected = lora_sft(model, PAIRS, steps=2, progress=False).weights
+    model.original_model.train()
+    trained = lora_sft(model, PAIRS, steps=2, progress=False).weights
+    assert all(torch.equal(trained[name], weight) for name, weight in expected.items())
+    assert model.original_model.training
