@@ -152,7 +152,9 @@ def build_hf(name: str) -> Any:
     }
     config = getattr(transformers, f"{name}Config")(**SIZES[name], **ids)
     # The bridges compute attention themselves, or ask for this one.
-    model = getattr(transformers, f"{name}ForCausalLM")._from_config(config, attn_implementation="eager")
+    with torch.random.fork_rng():  # some parameters keep what they are built with, such as GptOss's sinks
+        torch.manual_seed(0)
+        model = getattr(transformers, f"{name}ForCausalLM")._from_config(config, attn_implementation="eager")
     models._draw_weights(model, torch.Generator().manual_seed(len(name)))
     model.config.architectures = [type(model).__name__]
     return model.float().eval()

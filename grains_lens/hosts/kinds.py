@@ -19,16 +19,18 @@ def is_plain(model: Any) -> bool:
     return _is_a(model, "PreTrainedModel")
 
 
-# Random models of these give other logits on a bridge than in transformers (or, MPT, with pads or a cache), up to
-# the version before this one; None: in every version so far.
-_WRONG_BEFORE: dict[str, tuple[int, int] | None] = {
-    "CohereForCausalLM": (4, 3),
-    "Cohere2ForCausalLM": (4, 3),
-    "HunYuanDenseV1ForCausalLM": (4, 3),
-    "MptForCausalLM": (4, 3),
-    "MPTForCausalLM": (4, 3),
-    "GptOssForCausalLM": None,
-}
+# On a bridge of a transformer-lens before this version, random models of these give other logits than in
+# transformers (MPT: with pads or a cache).
+_RIGHT_SINCE = dict.fromkeys(
+    (
+        "CohereForCausalLM",
+        "Cohere2ForCausalLM",
+        "HunYuanDenseV1ForCausalLM",
+        "MptForCausalLM",
+        "MPTForCausalLM",
+    ),
+    (4, 3),
+)
 
 
 # They carry a state from token to token, and no keys and values of a prompt that could be continued.
@@ -50,14 +52,12 @@ def check_model(model: Any) -> None:
     architecture = str(getattr(model.cfg, "architecture", None))
     if architecture in _STATEFUL:
         raise ValueError(f"{architecture} keeps no keys and values of a prompt: take a model with attention.")
-    if architecture in _WRONG_BEFORE:
-        right, version = _WRONG_BEFORE[architecture], _transformer_lens()
-        if right is None or tuple(int(part) for part in version.split(".")[:2]) < right:
-            remedy = "take another model" if right is None else "install transformer-lens 4.3 or newer"
-            raise ValueError(
-                f"transformer-lens {version} computes {architecture} otherwise than transformers does, which would "
-                f"make every result wrong: {remedy}, or steer the plain transformers model."
-            )
+    right, version = _RIGHT_SINCE.get(architecture, (0, 0)), _transformer_lens()
+    if tuple(int(part) for part in version.split(".")[:2]) < right:
+        raise ValueError(
+            f"transformer-lens {version} computes {architecture} otherwise than transformers does, which would "
+            "make every result wrong: install transformer-lens 4.3 or newer, or steer the plain transformers model."
+        )
 
 
 @functools.cache

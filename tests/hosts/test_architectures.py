@@ -24,6 +24,7 @@ RIGHT = [
     "Gemma2",
     "Olmo2",
     "StableLm",
+    "GptOss",
 ]
 NOT_ATTRIBUTED = ["Bloom", "Granite"]
 QUESTIONS = [gl.MultipleChoice(pair.prompt, (pair.chosen, pair.rejected), 0) for pair in PAIRS[:2]]
@@ -86,7 +87,7 @@ def test_embeddings_that_are_changed_before_block_0_are_refused_in_one_sentence(
         gl.attribute(model, PAIRS[:1], baseline=baseline, progress=False)
 
 
-WRONG = ["GptOss", "Mamba"] + (
+WRONG = ["Mamba"] + (
     ["Cohere", "Cohere2", "HunYuanDenseV1", "Mpt"] if models.TRANSFORMER_LENS_LINE == "3" else []
 )
 
