@@ -21,17 +21,13 @@ def is_plain(model: Any) -> bool:
 
 # On a bridge of a transformer-lens before this version, random models of these give other logits than in
 # transformers (MPT: with pads or a cache).
-_RIGHT_SINCE = dict.fromkeys(
-    (
-        "CohereForCausalLM",
-        "Cohere2ForCausalLM",
-        "HunYuanDenseV1ForCausalLM",
-        "MptForCausalLM",
-        "MPTForCausalLM",
-    ),
-    (4, 3),
-)
-
+_RIGHT_SINCE: dict[str, tuple[int, int]] = {
+    "CohereForCausalLM": (4, 3),
+    "Cohere2ForCausalLM": (4, 3),
+    "HunYuanDenseV1ForCausalLM": (4, 3),
+    "MptForCausalLM": (4, 3),
+    "MPTForCausalLM": (4, 3),
+}
 
 # They carry a state from token to token, and no keys and values of a prompt that could be continued.
 _STATEFUL = frozenset({"MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM", "RwkvForCausalLM"})
