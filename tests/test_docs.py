@@ -34,7 +34,7 @@ PUBLIC = {
     },
 }
 # They raise ValueError for pairs, questions, names and layers that cannot be.
-CHECKS = ("encode_for", "encode_prompts_for", "check_objective", "check_layers")
+CHECKS = ("encode", "encode_prompts", "encode_for", "encode_prompts_for", "check_objective", "check_layers")
 # What is called: functions, and the methods of classes that are ours to describe.
 CALLED = {name: value for name, value in PUBLIC.items() if inspect.isfunction(value)} | {
     f"{name}.{member}": value

@@ -15,6 +15,7 @@ from grains_lens.baselines.features import correlated_features
 from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import encode_for
+from grains_lens.prompts.work import Work
 from tests.vision_models import VisionModel, hf_gap, hf_inputs, pairs_for, picture
 
 
@@ -155,8 +156,8 @@ def test_cells_of_a_sweep_are_what_steering_gives_and_a_picture_is_looked_at_onc
             encoded,
             strengths,
             Intervention(),
+            Work(batch_tokens=10_000),
             objective="sum",
-            batch_tokens=10_000,
         )
     with seen_by(tower) as once:
         gl.multiple_choice(seeing.hooked, asked, progress=False)

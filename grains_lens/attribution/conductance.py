@@ -17,9 +17,10 @@ from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, batches, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
+from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import (
     GapFunction,
@@ -129,18 +130,13 @@ def layer_conductance(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
     check_tolerance(tolerance)
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
     names = [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))]
     results: list[LayerConductance | None] = [None] * len(encoded)
-    with batches(
-        model,
-        [item.longest for item in encoded],
-        batch_tokens,
-        rows=method.steps,
-        label="conductance" if progress else None,
-        unit="pair",
-    ) as groups:
+    lengths = [item.longest for item in encoded]
+    with work.batches(model, lengths, "conductance", rows=method.steps) as groups:
         filler = filler_embedding(model, baseline, argument="baseline")
         for chosen in groups:
             items = [encoded[index] for index in chosen]

@@ -13,9 +13,10 @@ from ..data.items import PreferencePair
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, bar, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
+from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import check_finite, gap_function
 from .scores import TokenAttribution, check_attributions
@@ -114,11 +115,12 @@ def faithfulness(
         raise ValueError(
             f"random_orders={random_orders} must be at least 1: there is nothing else to compare with."
         )
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)
     curves = []
-    with frozen(model), bar(len(encoded), "faithfulness" if progress else None, "pair") as shown:
+    with frozen(model), work.bar(len(encoded), "faithfulness", "pair") as shown:
         filler = filler_embedding(model, mask, argument="mask")
         for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
             f = gap_function(model, [item], filler, objective, batch_tokens, include_special=False)

@@ -11,9 +11,10 @@ from torch import Tensor
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, batches, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
+from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import (
     check_finite,
@@ -70,18 +71,12 @@ def attribute(
             f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
         )
     check_tolerance(tolerance)
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
     results: list[TokenAttribution | None] = [None] * len(encoded)
     rows = method.evaluations(max(len(item.prompt) for item in encoded))
-    with batches(
-        model,
-        [item.longest for item in encoded],
-        batch_tokens,
-        rows=rows,
-        label="attribute" if progress else None,
-        unit="pair",
-    ) as groups:
+    with work.batches(model, [item.longest for item in encoded], "attribute", rows=rows) as groups:
         filler = filler_embedding(model, baseline, argument="baseline")
         for chosen in groups:
             items = [encoded[index] for index in chosen]

@@ -11,8 +11,9 @@ from ..data.items import PreferencePair
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.ownership import takes_a_turn
-from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 from ..vectors.identity import provenance_of
 from ..vectors.steering_vectors import SteeringVectors
 from .ends import residual_norm
@@ -36,7 +37,8 @@ def random_direction(
     Raises ValueError for bad pairs and layers out of range.
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
-    norms = residual_norm(model, encode_for(model, pairs, prompt_format), chosen_layers, batch_tokens)
+    work = Work(prompt_format, batch_tokens)
+    norms = residual_norm(model, work.encode(model, pairs), chosen_layers, work)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(layer_count(model), int(model.cfg.d_model), generator=generator)
     unit = torch.nn.functional.normalize(drawn[list(chosen_layers)], dim=-1)

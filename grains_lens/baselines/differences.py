@@ -14,6 +14,7 @@ from ..hosts.model import HookedModel, layer_count
 from ..hosts.ownership import takes_a_turn
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 from ..vectors.directions import mean_direction, pca_direction, per_layer
 from ..vectors.identity import provenance_of
 from ..vectors.steering_vectors import SteeringVectors
@@ -37,14 +38,8 @@ def mean_difference(
 
     Raises ValueError for bad pairs and layers out of range.
     """
-    ends = read_ends(
-        model,
-        pairs,
-        layers=layers,
-        prompt_format=prompt_format,
-        batch_tokens=batch_tokens,
-        progress="mean difference" if progress else None,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    ends = read_ends(model, pairs, layers, work, label="mean difference")
     return _vectors(
         model, "mean_difference", per_layer(mean_direction, ends.differences), ends, prompt_format
     )
@@ -71,14 +66,8 @@ def pca_difference(
 
     Raises ValueError for bad pairs and layers out of range.
     """
-    ends = read_ends(
-        model,
-        pairs,
-        layers=layers,
-        prompt_format=prompt_format,
-        batch_tokens=batch_tokens,
-        progress="PCA of differences" if progress else None,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    ends = read_ends(model, pairs, layers, work, label="PCA of differences")
     return _vectors(model, "pca_difference", per_layer(pca_direction, ends.differences), ends, prompt_format)
 
 
@@ -106,14 +95,8 @@ def in_context_vector(
     Raises ValueError for bad pairs and layers out of range.
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
-    ends = read_ends(
-        model,
-        pairs,
-        layers=None,
-        prompt_format=prompt_format,
-        batch_tokens=batch_tokens,
-        progress="in-context vector" if progress else None,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    ends = read_ends(model, pairs, None, work, label="in-context vector")
     joint = pca_direction(ends.differences.flatten(1)).unflatten(0, (len(ends.layers), -1))
     return _vectors(model, "in_context_vector", joint, ends, prompt_format).at(chosen_layers)
 

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from ..data.items import PreferencePair
 from ..hosts.layers import check_layers
-from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..prompts.batching import batches, buckets, collate, encode_for
-from ..prompts.encoding import Encoded, PromptFormat
+from ..hosts.model import HookedModel, device_of, layer_count
+from ..prompts.batching import collate
+from ..prompts.encoding import Encoded
 from ..prompts.finite import naming
+from ..prompts.work import Work
 from ..vectors.residuals import checked_norms, read_residuals, typical_norm
 
 
@@ -37,20 +38,17 @@ class AnswerEnds:
 def read_ends(
     model: HookedModel,
     pairs: Sequence[PreferencePair],
-    *,
     layers: Sequence[int] | None,
-    prompt_format: PromptFormat,
-    batch_tokens: int,
-    progress: str | None,
+    work: Work,
+    *,
+    label: str,
 ) -> AnswerEnds:
-    """Read both answers' ends of every pair; `progress` names the bar."""
+    """Read both answers' ends of every pair; `label` names the bar."""
     chosen_layers = check_layers(layers, range(layer_count(model)))
-    encoded = encode_for(model, pairs, prompt_format)
+    encoded = work.encode(model, pairs)
     ends = torch.zeros(2, len(encoded), len(chosen_layers), int(model.cfg.d_model))
     norms: list[Tensor] = []
-    with batches(
-        model, [item.longest for item in encoded], batch_tokens, rows=2, label=progress, unit="pair"
-    ) as groups:
+    with work.batches(model, [item.longest for item in encoded], label, rows=2) as groups:
         for rows in groups:
             items = [encoded[row] for row in rows]
             batch = collate(items, device_of(model))
@@ -65,12 +63,12 @@ def read_ends(
 
 
 def residual_norm(
-    model: HookedModel, encoded: Sequence[Encoded], layers: Sequence[int], batch_tokens: int
+    model: HookedModel, encoded: Sequence[Encoded], layers: Sequence[int], work: Work
 ) -> Float[Tensor, " layer"]:
     """The median ‖h‖ over the prompts' tokens, where no stream is read anyway."""
     norms: list[Tensor] = []
-    with frozen(model):
-        for rows in buckets([len(item.prompt) for item in encoded], batch_tokens):
+    with work.batches(model, [len(item.prompt) for item in encoded]) as groups:
+        for rows in groups:
             items = [encoded[row] for row in rows]
             batch = collate(items, device_of(model))
             with naming("pair", rows):

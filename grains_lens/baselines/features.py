@@ -16,8 +16,9 @@ from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import score_answers
-from ..prompts.batching import BATCH_TOKENS, batches, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.work import Work
 from ..vectors.identity import provenance_of
 from ..vectors.residuals import checked_norms, read_writing, typical_norm
 from ..vectors.steering_vectors import SteeringVectors
@@ -78,22 +79,15 @@ def correlated_features(
     infinite.
     """
     layers = _checked(model, dictionaries, n_features)
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     given = None if outcomes is None else _given(outcomes, len(encoded))
-    own, y = _own_answers(model, encoded, batch_tokens, progress)
+    own, y = _own_answers(model, encoded, work)
     y = y if given is None else given
     tallies = {layer: Tally(dictionaries[layer].W_dec.shape[0], y) for layer in layers}
     norms: list[Tensor] = []
-    with (
-        torch.no_grad(),
-        batches(
-            model,
-            [item.longest for item in own],
-            batch_tokens,
-            label="features" if progress else None,
-            unit="pair",
-        ) as groups,
-    ):
+    lengths = [item.longest for item in own]
+    with torch.no_grad(), work.batches(model, lengths, "features") as groups:
         for rows in groups:
             items = [own[row] for row in rows]
             batch = collate(items, device_of(model))
@@ -201,12 +195,10 @@ def _weighted_sum(dictionary: FeatureDictionary, features: Sequence[Feature]) ->
 
 
 def _own_answers(
-    model: HookedModel, encoded: Sequence[Encoded], batch_tokens: int, progress: bool
+    model: HookedModel, encoded: Sequence[Encoded], work: Work
 ) -> tuple[list[Encoded], Float[Tensor, " pair"]]:
     """Each prompt with the answer that the model prefers, and 1 where that is the chosen one."""
-    scores = score_answers(
-        model, encoded, batch_tokens=batch_tokens, progress="answers" if progress else None
-    )
+    scores = score_answers(model, encoded, work, label="answers")
     preferred = scores.argmax(dim=-1)
     own = [
         replace(item, answers=(item.answers[index],))

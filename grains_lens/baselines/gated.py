@@ -21,8 +21,9 @@ from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
 from ..prompts.answers import Objective
-from ..prompts.batching import BATCH_TOKENS, bar, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.tensor_files import FileKind, damaged, parse_json, read_tensors, write_tensors
@@ -181,24 +182,14 @@ def trained_gate(
     check_belongs(vectors, model)
     vectors = vectors if layers is None else vectors.at(layers)
     added = strength * unit_vectors(vectors, unit)
-    training = Training.of(
-        model,
-        encode_for(model, pairs, prompt_format),
-        schedule,
-        keep=keep,
-        prompt_format=prompt_format,
-        batch_tokens=batch_tokens,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    training = Training.of(model, work.encode(model, pairs), schedule, work, keep=keep)
     weights = _untrained(rank, vectors.d_model, seed)
 
     def edits() -> list[tuple[str, Edit]]:
         return steering_edits(added, vectors.layers, partial(gated_add, weights=weights))
 
-    with (
-        frozen(model),
-        recording(),
-        bar(steps, "gate" if progress else None, "step") as shown,
-    ):
+    with frozen(model), recording(), work.bar(steps, "gate", "step") as shown:
         losses = training.run([weight.requires_grad_() for weight in weights], edits, shown)
     settings = {
         **asdict(schedule),

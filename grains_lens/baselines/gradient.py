@@ -16,9 +16,10 @@ from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit, edited, resid_post
 from ..intervention.rules import SteeringRule, add
 from ..prompts.answers import Objective, answer_logprobs, check_objective
-from ..prompts.batching import BATCH_TOKENS, AnswerBatch, batches, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, AnswerBatch, collate
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import check_rows, naming
+from ..prompts.work import Work
 from ..vectors.identity import provenance_of
 from ..vectors.steering_vectors import SteeringVectors
 from .ends import residual_norm
@@ -47,16 +48,10 @@ def gradient_direction(
     """
     check_objective(objective)
     chosen_layers = check_layers(layers, range(layer_count(model)))
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
-    with batches(
-        model,
-        [item.longest for item in encoded],
-        batch_tokens,
-        rows=2,
-        label="gradients" if progress else None,
-        unit="pair",
-    ) as groups:
+    with work.batches(model, [item.longest for item in encoded], "gradients", rows=2) as groups:
         for rows in groups:
             batch = collate([encoded[row] for row in rows], device_of(model))
             vectors = torch.zeros_like(total, requires_grad=True)
@@ -69,7 +64,7 @@ def gradient_direction(
     return SteeringVectors(
         directions=total / len(encoded),
         layers=chosen_layers,
-        residual_norm=residual_norm(model, encoded, chosen_layers, batch_tokens),
+        residual_norm=residual_norm(model, encoded, chosen_layers, work),
         provenance=provenance_of(model, "gradient_direction", settings, len(pairs)),
     )
 

@@ -17,9 +17,10 @@ from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, recording
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import answer_logprobs, score_answers
-from ..prompts.batching import BATCH_TOKENS, bar, buckets, check_items, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, buckets, check_items, collate
 from ..prompts.bos import puts_bos_first
 from ..prompts.encoding import Encoded, PromptFormat, encode
+from ..prompts.work import Work
 from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable
 
 Loss = Callable[[Float[Tensor, "pair answer"], Sequence[int]], Float[Tensor, ""]]
@@ -58,15 +59,16 @@ def lora_sft(
     Raises ValueError for a HookedTransformer, settings out of range, targets that are not there, and a `start`
     that was made with other settings; FloatingPointError when a loss is not finite.
     """
-    encoded = _encoded(model, pairs, tokenizer, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = _encoded(model, pairs, tokenizer, work)
     chosen = [replace(item, answers=item.answers[:1]) for item in encoded]
-    settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, prompt_format)
+    settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, work)
 
     def loss(logprobs: Tensor, rows: Sequence[int]) -> Tensor:
         return -logprobs.sum()
 
     lengths = [len(item.answers[0]) for item in chosen]
-    return _train(model, chosen, loss, lengths, settings, steps, start, batch_tokens, progress)
+    return _train(model, chosen, loss, lengths, settings, steps, start, work)
 
 
 @takes_a_turn
@@ -99,16 +101,17 @@ def lora_dpo(
     """
     if not beta > 0:
         raise ValueError(f"beta={beta} must be positive.")
-    encoded = _encoded(model, pairs, tokenizer, prompt_format)
-    settings = _settings("dpo", rank, alpha, targets, learning_rate, batch_size, seed, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = _encoded(model, pairs, tokenizer, work)
+    settings = _settings("dpo", rank, alpha, targets, learning_rate, batch_size, seed, work)
     settings["beta"] = beta
-    reference = score_answers(model, encoded, batch_tokens=batch_tokens)
+    reference = score_answers(model, encoded, work)
 
     def loss(logprobs: Tensor, rows: Sequence[int]) -> Tensor:
         risen = logprobs - reference[list(rows)].to(logprobs.device)
         return -logsigmoid(beta * (risen[:, 0] - risen[:, 1])).sum()
 
-    return _train(model, encoded, loss, [1] * len(encoded), settings, steps, start, batch_tokens, progress)
+    return _train(model, encoded, loss, [1] * len(encoded), settings, steps, start, work)
 
 
 def _train(
@@ -119,8 +122,7 @@ def _train(
     settings: dict[str, Any],
     steps: int,
     start: LoraAdapter | None,
-    batch_tokens: int,
-    progress: bool,
+    work: Work,
 ) -> LoraAdapter:
     """`weights` [pair] says what a batch's summed loss is divided by: tokens for SFT, pairs for DPO."""
     if steps < 1:
@@ -132,7 +134,7 @@ def _train(
         frozen(model),
         adapted(model, **shape) as layers,
         recording(),
-        bar(steps, f"LoRA {settings['loss']}" if progress else None, "step") as shown,
+        work.bar(steps, f"LoRA {settings['loss']}", "step") as shown,
     ):
         parameters = [parameter for layer in layers for _, parameter in trainable(layer.adapted)]
         for parameter in parameters:
@@ -143,7 +145,7 @@ def _train(
         for step in range(len(losses), len(losses) + steps):
             optimiser.zero_grad()
             drawn = _drawn(len(encoded), settings["batch_size"], step, settings["seed"])
-            losses.append(_accumulate(model, encoded, drawn, loss, weights, batch_tokens))
+            losses.append(_accumulate(model, encoded, drawn, loss, weights, work))
             if step == 0:
                 _check_reached(layers)
             if not all(bool(torch.isfinite(p.grad).all()) for p in parameters if p.grad is not None):
@@ -165,12 +167,12 @@ def _accumulate(
     drawn: Sequence[int],
     loss: Loss,
     weights: Sequence[int],
-    batch_tokens: int,
+    work: Work,
 ) -> float:
     """Add a step's gradient, a batch at a time, so that one batch's graph lives at a time; the step's loss."""
     total, share = 0.0, sum(weights[row] for row in drawn)
     answers = len(encoded[0].answers)
-    for bucket in buckets([encoded[row].longest for row in drawn], batch_tokens, rows=answers):
+    for bucket in buckets([encoded[row].longest for row in drawn], work.batch_tokens, rows=answers):
         rows = [drawn[at] for at in bucket]
         batch = collate([encoded[row] for row in rows], device_of(model))
         value = loss(answer_logprobs(model, batch), rows) / share
@@ -223,7 +225,7 @@ def _settings(
     learning_rate: float,
     batch_size: int,
     seed: int,
-    prompt_format: PromptFormat,
+    work: Work,
 ) -> dict[str, Any]:
     positive = {"rank": rank, "alpha": alpha, "learning_rate": learning_rate, "batch_size": batch_size}
     for name, value in positive.items():
@@ -232,21 +234,27 @@ def _settings(
     if targets is not None and not len(targets):
         raise ValueError("targets=[] names no layer; leave it out for all of the blocks' linear layers.")
     kept = None if targets is None else tuple(targets)
-    return {"loss": loss, **positive, "targets": kept, "seed": seed, "prompt_format": asdict(prompt_format)}
+    return {
+        "loss": loss,
+        **positive,
+        "targets": kept,
+        "seed": seed,
+        "prompt_format": asdict(work.prompt_format),
+    }
 
 
 def _encoded(
-    model: HookedModel, pairs: Sequence[PreferencePair], tokenizer: Any, prompt_format: PromptFormat
+    model: HookedModel, pairs: Sequence[PreferencePair], tokenizer: Any, work: Work
 ) -> list[Encoded]:
     check_adaptable(model)
     check_items(pairs, PreferencePair, "pairs")
     if not is_plain(model):
         if tokenizer is not None:
             raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
-        return encode_for(model, pairs, prompt_format)
+        return work.encode(model, pairs)
     if tokenizer is None:
         raise ValueError("a plain transformers model has no tokenizer with it: pass tokenizer=....")
     n_ctx = int(model.config.get_text_config().max_position_embeddings)
     return encode(
-        tokenizer, pairs, prompt_format=prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
+        tokenizer, pairs, prompt_format=work.prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
     )

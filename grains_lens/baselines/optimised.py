@@ -18,8 +18,9 @@ from ..hosts.ownership import takes_a_turn
 from ..intervention.edits import unit_vectors
 from ..intervention.rules import SteeringRule, add_keeping_norm
 from ..prompts.answers import Objective
-from ..prompts.batching import BATCH_TOKENS, bar, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 from ..vectors.identity import check_belongs, describe, provenance_of
 from ..vectors.steering_vectors import SteeringVectors
 from .ends import residual_norm
@@ -71,20 +72,15 @@ def optimised_direction(
     """
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
     chosen_layers = check_layers(layers, range(layer_count(model)))
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     first = _first(model, start, start_strength, chosen_layers)
-    norms = residual_norm(model, encoded, chosen_layers, batch_tokens)
-    training = Training.of(
-        model, encoded, schedule, keep=keep, prompt_format=prompt_format, batch_tokens=batch_tokens
-    )
+    norms = residual_norm(model, encoded, chosen_layers, work)
+    training = Training.of(model, encoded, schedule, work, keep=keep)
     rows = range(len(chosen_layers))
     groups = [list(rows)] if together else [[row] for row in rows]
     directions = torch.zeros_like(first)
-    with (
-        frozen(model),
-        recording(),
-        bar(steps * len(groups), "optimise" if progress else None, "step") as shown,
-    ):
+    with frozen(model), recording(), work.bar(steps * len(groups), "optimise", "step") as shown:
         for group in groups:
             group_layers = [chosen_layers[row] for row in group]
             shown.set_description(f"optimise layers {group_layers}", refresh=False)

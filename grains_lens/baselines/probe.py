@@ -14,6 +14,7 @@ from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 from ..vectors.identity import provenance_of
 from ..vectors.steering_vectors import SteeringVectors
 from .ends import read_ends
@@ -48,14 +49,8 @@ def probe_direction(
         raise ValueError(
             f"regularisation={regularisation} must be positive: without it a probe of few pairs has no optimum."
         )
-    ends = read_ends(
-        model,
-        pairs,
-        layers=layers,
-        prompt_format=prompt_format,
-        batch_tokens=batch_tokens,
-        progress="probe" if progress else None,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    ends = read_ends(model, pairs, layers, work, label="probe")
     directions = torch.stack(
         [
             logistic_direction(ends.chosen[:, row], ends.rejected[:, row], regularisation)

@@ -18,7 +18,8 @@ from ..hosts.model import HookedModel, device_of
 from ..hosts.points import Edit, edited
 from ..prompts.answers import Objective, check_objective, score_answers
 from ..prompts.batching import buckets, collate
-from ..prompts.encoding import Encoded, PromptFormat
+from ..prompts.encoding import Encoded
+from ..prompts.work import Work
 from .gradient import steered_gaps
 from .texts import encode_texts
 
@@ -55,7 +56,7 @@ class Training:
     reference: Float[Tensor, " pair"]
     texts: Sequence[Sequence[int]]
     schedule: Schedule
-    batch_tokens: int
+    work: Work
 
     @classmethod
     def of(
@@ -63,15 +64,14 @@ class Training:
         model: HookedModel,
         encoded: Sequence[Encoded],
         schedule: Schedule,
+        work: Work,
         *,
         keep: Sequence[str] | None,
-        prompt_format: PromptFormat,
-        batch_tokens: int,
     ) -> Training:
         """On these pairs, with the gaps that the model has now and the texts to keep."""
-        texts = _texts(model, encoded, keep, prompt_format)
-        gaps = score_answers(model, encoded, objective=schedule.objective, batch_tokens=batch_tokens)
-        return cls(model, encoded, gaps[:, 0] - gaps[:, 1], texts, schedule, batch_tokens)
+        texts = _texts(model, encoded, keep, work)
+        gaps = score_answers(model, encoded, work, objective=schedule.objective)
+        return cls(model, encoded, gaps[:, 0] - gaps[:, 1], texts, schedule, work)
 
     def run(self, parameters: Sequence[Tensor], edits: Edits, shown: tqdm[Any]) -> list[float]:
         """Minimise the loss over `parameters`, in place; each step's loss before it was taken, in nats."""
@@ -94,12 +94,15 @@ class Training:
             return list(range(n))
         return torch.randperm(n, generator=generator)[:size].tolist()
 
+    def _groups(self, drawn: Sequence[int], lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
+        return ([drawn[at] for at in group] for group in buckets(lengths, self.work.batch_tokens, rows))
+
     # Both add their share of the gradient a batch at a time, so that one batch's graph lives at a time.
 
     def _prefer(self, edits: Edits, drawn: list[int]) -> tuple[float, float]:
         """The preference loss, and how far the mean gap has risen, in nats."""
         total, gain = 0.0, 0.0
-        for rows in _buckets(drawn, [self.encoded[row].longest for row in drawn], self.batch_tokens, 2):
+        for rows in self._groups(drawn, [self.encoded[row].longest for row in drawn], 2):
             batch = collate([self.encoded[row] for row in rows], device_of(self.model))
             gaps = steered_gaps(self.model, batch, edits(), self.schedule.objective)
             risen = gaps - self.reference[rows].to(gaps.device)
@@ -114,7 +117,7 @@ class Training:
         if self.schedule.kl_weight == 0:
             return 0.0
         kl, lengths = 0.0, [len(self.texts[row]) for row in drawn]
-        for rows in _buckets(drawn, lengths, self.batch_tokens, 1):
+        for rows in self._groups(drawn, lengths, 1):
             texts = right_padded([self.texts[row] for row in rows], device_of(self.model))
             with torch.no_grad():
                 base = next_token_logprobs(self.model, texts)
@@ -143,14 +146,8 @@ def check_positive(**settings: int | float | None) -> None:
             raise ValueError(f"{name}={value} must be positive.")
 
 
-def _buckets(
-    drawn: Sequence[int], lengths: Sequence[int], batch_tokens: int, rows: int
-) -> Iterator[list[int]]:
-    return ([drawn[at] for at in bucket] for bucket in buckets(lengths, batch_tokens, rows=rows))
-
-
 def _texts(
-    model: HookedModel, encoded: Sequence[Encoded], keep: Sequence[str] | None, prompt_format: PromptFormat
+    model: HookedModel, encoded: Sequence[Encoded], keep: Sequence[str] | None, work: Work
 ) -> list[tuple[int, ...]]:
     if keep is None:
         return [item.prompt.ids[:-1] or item.prompt.ids for item in encoded]
@@ -159,4 +156,4 @@ def _texts(
     if not keep:
         raise ValueError("keep=[] holds no text: leave it out for the pairs' prompts, or pass kl_weight=0.")
     named = {f"keep[{index}]": text for index, text in enumerate(keep)}
-    return [item.prompt.ids for item in encode_texts(model, named, prompt_format)]
+    return [item.prompt.ids for item in encode_texts(model, named, work.prompt_format)]

@@ -14,8 +14,9 @@ from ..hosts.model import HookedModel
 from ..html import markup
 from ..intervals import bootstrap_interval
 from ..prompts.answers import Objective, check_objective, score_answers
-from ..prompts.batching import BATCH_TOKENS, encode_for
+from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,15 +122,9 @@ def multiple_choice(
     log-probability is NaN or infinite, naming the question and the layer where that begins.
     """
     check_objective(objective)
-    encoded = encode_for(model, questions, prompt_format, kind=MultipleChoice, argument="questions")
-    logprobs = score_answers(
-        model,
-        encoded,
-        name="question",
-        objective=objective,
-        batch_tokens=batch_tokens,
-        progress="evaluate" if progress else None,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, questions, kind=MultipleChoice, argument="questions")
+    logprobs = score_answers(model, encoded, work, label="evaluate", name="question", objective=objective)
     return ChoiceScores(logprobs, torch.tensor([question.label for question in questions]))
 
 
@@ -150,12 +145,6 @@ def preference(
     log-probability is NaN or infinite, naming the pair and the layer where that begins.
     """
     check_objective(objective)
-    encoded = encode_for(model, pairs, prompt_format)
-    logprobs = score_answers(
-        model,
-        encoded,
-        objective=objective,
-        batch_tokens=batch_tokens,
-        progress="evaluate" if progress else None,
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    logprobs = score_answers(model, work.encode(model, pairs), work, label="evaluate", objective=objective)
     return PreferenceScores(logprobs[:, 0] - logprobs[:, 1])

@@ -10,15 +10,10 @@ from ..data.items import Prompted
 from ..hosts.batch import right_padded
 from ..hosts.forward import advance, prefill
 from ..hosts.model import HookedModel, device_of
-from ..prompts.batching import (
-    BATCH_TOKENS,
-    batches,
-    collate_prompts,
-    encode_prompts_for,
-    tokenizer_of,
-)
+from ..prompts.batching import BATCH_TOKENS, collate_prompts, tokenizer_of
 from ..prompts.encoding import EncodedPrompt, PromptFormat
 from ..prompts.finite import check_rows, naming
+from ..prompts.work import Work
 
 
 def greedy_answers(
@@ -39,10 +34,9 @@ def greedy_answers(
     Raises ValueError if there are no prompts, one leaves no room for an answer in the model's context, or logits
     are NaN or infinite.
     """
-    encoded = encode_prompts_for(model, prompts, prompt_format)
-    answers = greedy_ids(
-        model, encoded, max_new_tokens=max_new_tokens, batch_tokens=batch_tokens, progress=progress
-    )
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode_prompts(model, prompts)
+    answers = greedy_ids(model, encoded, work, max_new_tokens=max_new_tokens)
     tokenizer = tokenizer_of(model)
     return [tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in answers]
 
@@ -50,26 +44,17 @@ def greedy_answers(
 def greedy_ids(
     model: HookedModel,
     prompts: Sequence[EncodedPrompt],
+    work: Work,
     *,
     max_new_tokens: int,
     name: str = "prompt",
-    batch_tokens: int = BATCH_TOKENS,
-    progress: bool = True,
 ) -> list[list[int]]:
     """The same as token ids, the end token left out; errors call a prompt by `name` and number."""
     _check_room(prompts, max_new_tokens, int(model.cfg.n_ctx))
     ends = end_ids(model)
     answers: list[list[int]] = [[] for _ in prompts]
-    with (
-        torch.no_grad(),
-        batches(
-            model,
-            [len(prompt) + max_new_tokens for prompt in prompts],
-            batch_tokens,
-            label="answer" if progress else None,
-            unit="prompt",
-        ) as groups,
-    ):
+    lengths = [len(prompt) + max_new_tokens for prompt in prompts]
+    with torch.no_grad(), work.batches(model, lengths, "answer", unit="prompt") as groups:
         for rows in groups:
             with naming(name, rows):
                 found = _decode(model, [prompts[row] for row in rows], rows, name, ends, max_new_tokens)

@@ -21,9 +21,10 @@ from ..intervention.contexts import steering
 from ..intervention.gates import Gate
 from ..intervention.positions import Positions
 from ..intervention.rules import SteeringRule, add_keeping_norm
-from ..prompts.batching import buckets, collate, encode_for, encode_prompts_for
+from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows, naming
+from ..prompts.work import Work
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.units import Unit
 
@@ -57,7 +58,7 @@ def kl_from_base(
     Raises ValueError where the unsteered or the steered model gives NaN.
     """
     total, count = 0.0, 0
-    for batch in _batches(model, items, prompt_format, batch_tokens):
+    for batch in _batches(model, items, Work(prompt_format, batch_tokens)):
         base, real = _logprobs(model, batch, "unsteered, ")
         with steered:
             moved, _ = _logprobs(model, batch, "steered, ")
@@ -152,7 +153,7 @@ def perplexity(
     Raises ValueError if there are no texts, none has a token to predict, or log-probabilities are NaN.
     """
     total, count = 0.0, 0
-    for batch in _batches(model, texts, prompt_format, batch_tokens):
+    for batch in _batches(model, texts, Work(prompt_format, batch_tokens)):
         logprobs, real = _logprobs(model, batch)
         targets = batch.prompts.tokens[:, 1:, None].to(logprobs.device)
         chosen = logprobs[:, :-1].gather(-1, targets)[..., 0][real[:, :-1]]
@@ -171,31 +172,26 @@ class _Batch:
         self.name = "text" if answers is None else "pair"
 
 
-def _batches(
-    model: HookedModel,
-    items: Sequence[str] | Sequence[PreferencePair],
-    prompt_format: PromptFormat,
-    batch_tokens: int,
-) -> list[_Batch]:
+def _batches(model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], work: Work) -> list[_Batch]:
     device = device_of(model)
     if isinstance(items, str):
         raise ValueError(f"items={items!r} is one text: put it into a list.")
     if isinstance(items, PreferencePair) or (len(items) and not isinstance(items[0], str)):
-        encoded: list[Encoded] = encode_for(model, items, prompt_format, argument="items")  # type: ignore[arg-type]
-        groups = list(buckets([item.longest for item in encoded], batch_tokens))
+        encoded: list[Encoded] = work.encode(model, items, argument="items")  # type: ignore[arg-type]
+        groups = list(buckets([item.longest for item in encoded], work.batch_tokens))
         collated = [collate([encoded[row] for row in rows], device) for rows in groups]
         return [
             _Batch(batch.prompts, batch.answers[0], rows)
             for batch, rows in zip(collated, groups, strict=True)
         ]
-    ids = _text_ids(model, items, prompt_format)  # type: ignore[arg-type]
+    ids = _text_ids(model, items, work)  # type: ignore[arg-type]
     return [
         _Batch(left_padded([ids[row] for row in rows], device), None, rows)
-        for rows in buckets([len(row) for row in ids], batch_tokens)
+        for rows in buckets([len(row) for row in ids], work.batch_tokens)
     ]
 
 
-def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFormat) -> list[tuple[int, ...]]:
+def _text_ids(model: HookedModel, texts: Sequence[str], work: Work) -> list[tuple[int, ...]]:
     if not texts:
         raise ValueError("there are no texts or pairs to measure on.")
     for index, text in enumerate(texts):
@@ -204,7 +200,7 @@ def _text_ids(model: HookedModel, texts: Sequence[str], prompt_format: PromptFor
                 f"item {index} is a {type(text).__name__} among texts: give texts or pairs, not both."
             )
     n_ctx = int(model.cfg.n_ctx)
-    encoded = encode_prompts_for(model, texts, prompt_format)
+    encoded = work.encode_prompts(model, texts)
     for index, one in enumerate(encoded):
         if not 0 < len(one) <= n_ctx:
             raise ValueError(

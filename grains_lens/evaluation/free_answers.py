@@ -15,8 +15,9 @@ from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
 from ..intervals import bootstrap_interval
-from ..prompts.batching import BATCH_TOKENS, check_items, encode_for, tokenizer_of
+from ..prompts.batching import BATCH_TOKENS, check_items, tokenizer_of
 from ..prompts.encoding import PromptFormat
+from ..prompts.work import Work
 from .decoding import greedy_answers, greedy_ids
 
 HALLUCINATED_BELOW = 3
@@ -92,16 +93,11 @@ def hallucination(
 
     Raises ValueError if there are no questions, one does not fit the model's context, or logits are NaN or infinite.
     """
-    encoded = encode_for(model, questions, prompt_format, argument="questions")
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, questions, argument="questions")
     longest = max(len(answer) for one in encoded for answer in one.answers)
-    said = greedy_ids(
-        model,
-        [one.prompt for one in encoded],
-        max_new_tokens=longest,
-        name="question",
-        batch_tokens=batch_tokens,
-        progress=progress,
-    )
+    prompts = [one.prompt for one in encoded]
+    said = greedy_ids(model, prompts, work, max_new_tokens=longest, name="question")
     found = [_which(ids, one.answers) for ids, one in zip(said, encoded, strict=True)]
     tokenizer = tokenizer_of(model)
     return HallucinationScores(

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from ..data.items import PreferencePair
 from ..errors import NotFiniteError
-from ..hosts.model import HookedModel, device_of, frozen, recording
+from ..hosts.model import HookedModel, device_of, recording
 from ..prompts.answers import Objective, answer_logprobs
-from ..prompts.batching import BATCH_TOKENS, buckets, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import check_rows, naming
+from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.units import Unit
@@ -49,10 +50,11 @@ def first_order_gain(
             'take add or add_keeping_norm, or choose the layer by layers="each".'
         )
     check_belongs(vectors, model)
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens)
+    encoded = work.encode(model, pairs)
     total = torch.zeros(len(vectors))
-    with frozen(model):
-        for rows in buckets([item.longest for item in encoded], batch_tokens):
+    with work.batches(model, [item.longest for item in encoded]) as groups:
+        for rows in groups:
             batch = collate([encoded[row] for row in rows], device_of(model))
             strengths = torch.zeros(len(vectors), requires_grad=True)
             steered = steering(

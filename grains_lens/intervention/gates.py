@@ -13,11 +13,12 @@ from torch import Tensor
 
 from ..data.items import PreferencePair
 from ..hosts.layers import check_layers
-from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..hosts.model import HookedModel, device_of, layer_count
 from ..hosts.ownership import takes_a_turn
-from ..prompts.batching import BATCH_TOKENS, buckets, collate, collate_prompts, encode_for, encode_prompts_for
+from ..prompts.batching import BATCH_TOKENS, collate, collate_prompts
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows, naming
+from ..prompts.work import Work
 from ..vectors.residuals import read_residuals
 from ..vectors.units import lengths, of_length_one
 
@@ -80,14 +81,15 @@ def fit_gate(
     stream differs on.
     """
     layers = check_layers(None if layer is None else [layer], range(layer_count(model)))
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens)
+    encoded = work.encode(model, pairs)
     if against is None:
-        opens = _ends(model, encoded, layers, batch_tokens, answer=1)
-        closed = _ends(model, encoded, layers, batch_tokens, answer=0)
+        opens = _ends(model, encoded, layers, work, answer=1)
+        closed = _ends(model, encoded, layers, work, answer=0)
     else:
-        opens = _ends(model, encoded, layers, batch_tokens)
-        others = _encode_prompts(model, against, prompt_format)
-        closed = _ends(model, others, layers, batch_tokens, name="against: prompt")
+        opens = _ends(model, encoded, layers, work)
+        others = _encode_prompts(model, against, work)
+        closed = _ends(model, others, layers, work, name="against: prompt")
     gates = [_separate(opens[:, row], closed[:, row], layer) for row, layer in enumerate(layers)]
     found = [gate for gate in gates if gate is not None]
     if not found:
@@ -98,25 +100,25 @@ def fit_gate(
 
 
 def _encode_prompts(
-    model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], prompt_format: PromptFormat
+    model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], work: Work
 ) -> list[Encoded]:
     if not items:
         raise ValueError("against=[] holds no prompts; leave it out to gate between the pairs' answers.")
-    return [Encoded(prompt, ((),)) for prompt in encode_prompts_for(model, items, prompt_format)]
+    return [Encoded(prompt, ((),)) for prompt in work.encode_prompts(model, items)]
 
 
 def _ends(
     model: HookedModel,
     encoded: Sequence[Encoded],
     layers: Sequence[int],
-    batch_tokens: int,
+    work: Work,
     answer: int | None = None,
     name: str = "pair",
 ) -> Float[Tensor, "text layer d_model"]:
     """The stream at the last token of each prompt, or of one of its answers; errors call an item by `name`."""
     ends = torch.zeros(len(encoded), len(layers), int(model.cfg.d_model))
-    with frozen(model):
-        for rows in buckets([item.longest for item in encoded], batch_tokens):
+    with work.batches(model, [item.longest for item in encoded]) as groups:
+        for rows in groups:
             items, device = [encoded[row] for row in rows], device_of(model)
             if answer is None:
                 prompts, answers = collate_prompts([item.prompt for item in items], device), None

@@ -14,8 +14,9 @@ from ..hosts.forward import embed
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
 from ..prompts.answers import Objective, answer_logprobs
-from ..prompts.batching import bar, buckets, collate
+from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
+from ..prompts.work import Work
 from ..vectors.steering_vectors import SteeringVectors
 from .contexts import steering_of_rows
 from .intervention import Intervention
@@ -27,10 +28,10 @@ def score_cells(
     encoded: Sequence[Encoded],
     strengths: Float[Tensor, "cell layer"],
     intervention: Intervention,
+    work: Work,
     *,
     objective: Objective,
-    batch_tokens: int,
-    progress: str | None = None,
+    label: str | None = None,
 ) -> Float[Tensor, "cell item answer"]:
     """log p(answer|prompt) of every answer of every item under the steering of every cell, in nats.
 
@@ -46,9 +47,9 @@ def score_cells(
     with (
         torch.no_grad(),
         frozen(model),
-        bar(len(encoded) * len(strengths), progress, "prompt") as shown,
+        work.bar(len(encoded) * len(strengths), label, "prompt") as shown,
     ):
-        for items, some in _batches(encoded, len(steered), batch_tokens):
+        for items, some in _batches(encoded, len(steered), work.batch_tokens):
             trunk = len(items)
             cells = [steered[index] for index in some]
             alone = collate([encoded[item] for item in items], device_of(model))

@@ -16,9 +16,10 @@ from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import Objective, check_objective
-from ..prompts.batching import BATCH_TOKENS, check_items, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, check_items, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows
+from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.units import Unit
@@ -87,23 +88,16 @@ def tune(
     unit_vectors(vectors, unit_for(rule, unit))
     intervention = Intervention(rule, positions, gate, unit)
     everything = [question for group in groups.values() for question in group]
-    encoded = encode_for(model, everything, prompt_format, kind=MultipleChoice, argument="questions")
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, everything, kind=MultipleChoice, argument="questions")
     if layers == "first_order_gain":
-        layers = [_by_gain(model, vectors, pairs, intervention, objective, prompt_format, batch_tokens)]
+        layers = [_by_gain(model, vectors, pairs, intervention, objective, work)]
     cells = _cells(vectors, strengths, layers)
     table = torch.zeros(len(cells), len(vectors))
     for cell, (cell_layers, strength) in zip(table, cells, strict=True):
         cell[[vectors.layers.index(layer) for layer in cell_layers]] = strength
-    label = "tune" if progress else None
     logprobs = score_cells(
-        model,
-        vectors,
-        encoded,
-        table,
-        intervention,
-        objective=objective,
-        batch_tokens=batch_tokens,
-        progress=label,
+        model, vectors, encoded, table, intervention, work, objective=objective, label="tune"
     )
     accuracies = _accuracies(model, groups, encoded, logprobs)
     rows = tuple(
@@ -170,8 +164,7 @@ def _by_gain(
     pairs: Sequence[PreferencePair] | None,
     intervention: Intervention,
     objective: Objective,
-    prompt_format: PromptFormat,
-    batch_tokens: int,
+    work: Work,
 ) -> int:
     """The layer at which steering begins to gain fastest."""
     if pairs is None:
@@ -184,8 +177,8 @@ def _by_gain(
         positions=intervention.positions,
         unit=intervention.unit,
         objective=objective,
-        prompt_format=prompt_format,
-        batch_tokens=batch_tokens,
+        prompt_format=work.prompt_format,
+        batch_tokens=work.batch_tokens,
     )
     return vectors.layers[int(gains.argmax())]
 

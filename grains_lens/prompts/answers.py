@@ -17,14 +17,10 @@ from ..errors import unknown_name
 from ..hosts.batch import TokenBatch
 from ..hosts.forward import Prefix, extend, prefill
 from ..hosts.model import HookedModel, device_of
-from .batching import (
-    BATCH_TOKENS,
-    AnswerBatch,
-    batches,
-    collate,
-)
+from .batching import AnswerBatch, collate
 from .encoding import Encoded
 from .finite import check_rows, naming
+from .work import Work
 
 Objective = Literal["sum", "mean", "last"]
 """`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
@@ -104,23 +100,22 @@ def check_objective(objective: Any) -> None:
 def score_answers(
     model: HookedModel,
     encoded: Sequence[Encoded],
+    work: Work,
     *,
+    label: str | None = None,
     name: str = "pair",
     objective: Objective = "sum",
-    batch_tokens: int = BATCH_TOKENS,
-    progress: str | None = None,
 ) -> Float[Tensor, "item answer"]:
     """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
 
+    A bar called `label` counts the items, if `work` shows any.
     Raises NotFiniteError, a ValueError, for one that is NaN or infinite; it calls the item by `name` and number.
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
     with (
         torch.no_grad(),
-        batches(
-            model, [item.longest for item in encoded], batch_tokens, label=progress, unit="prompt"
-        ) as groups,
+        work.batches(model, [item.longest for item in encoded], label, unit="prompt") as groups,
     ):
         for rows in groups:
             batch = collate([encoded[row] for row in rows], device_of(model))

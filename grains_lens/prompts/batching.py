@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from ..data.items import MultipleChoice, OpenQuestion, PreferencePair, Prompted
 from ..hosts.batch import TokenBatch, left_padded, right_padded
 from ..hosts.images import image_inputs, image_token_id
 from ..hosts.kinds import check_model, is_plain, not_hooked
-from ..hosts.model import HookedModel, device_of, frozen
+from ..hosts.model import HookedModel, device_of
 from .bos import prepends_bos
 from .encoding import Encoded, EncodedPrompt, PromptFormat, encode, encode_prompts
 from .pictures import Vision
@@ -188,35 +186,6 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
         for index in range(most)
     )
     return AnswerBatch(collate_prompts([item.prompt for item in items], device), answers, real.to(device))
-
-
-@contextmanager
-def batches(
-    model: HookedModel,
-    lengths: Sequence[int],
-    batch_tokens: int,
-    *,
-    rows: int = 1,
-    label: str | None,
-    unit: str,
-) -> Iterator[Iterator[list[int]]]:
-    """The items of so many tokens in groups (`buckets`), while the model is frozen and a bar counts them.
-
-    The bar is called `label`; there is none where that is None.
-    """
-    with frozen(model), bar(len(lengths), label, unit) as shown:
-
-        def groups() -> Iterator[list[int]]:
-            for group in buckets(lengths, batch_tokens, rows):
-                yield group
-                shown.update(len(group))
-
-        yield groups()
-
-
-def bar(total: int, label: str | None, unit: str) -> tqdm[Any]:
-    """A progress bar, which shows itself after a second; none where `label` is None."""
-    return tqdm(total=total, desc=label, unit=unit, disable=label is None, leave=False, delay=1.0)
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:

@@ -18,9 +18,10 @@ from ..data.items import PreferencePair
 from ..errors import unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..prompts.batching import BATCH_TOKENS, batches, collate, encode_for
+from ..prompts.batching import BATCH_TOKENS, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
+from ..prompts.work import Work
 from .directions import Aggregate, pca_direction, per_layer
 from .residuals import checked_norms, read_residuals, typical_norm
 
@@ -114,20 +115,14 @@ def masked_contrasts(
     if position not in get_args(Position):
         raise unknown_name("position", position, get_args(Position))
     chosen_layers = check_layers(layers, range(layer_count(model)))
-    encoded = encode_for(model, pairs, prompt_format)
+    work = Work(prompt_format, batch_tokens, progress)
+    encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
     check_attributions(encoded, attributions)
     masked = _masked_sides(attributions, k, modality, include_special)
     deltas = {sign: torch.zeros(len(encoded), len(chosen_layers), int(model.cfg.d_model)) for sign in masked}
     norms: list[Tensor] = []
-    with batches(
-        model,
-        [item.longest for item in encoded],
-        batch_tokens,
-        rows=3,
-        label="extract" if progress else None,
-        unit="pair",
-    ) as groups:
+    with work.batches(model, [item.longest for item in encoded], "extract", rows=3) as groups:
         filler = filler_embedding(model, mask, argument="mask")
         for bucket in groups:
             items = [encoded[index] for index in bucket]

@@ -15,6 +15,7 @@ from grains_lens.hosts.model import frozen
 from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import encode_for
+from grains_lens.prompts.work import Work
 from tests import models
 from tests.oracles import PAIRS, full_ids, own_bos, random_vectors, same_state, state_of
 
@@ -110,7 +111,7 @@ def test_cells_of_a_sweep_gate_as_steering_does(hooked):
     gate, vectors, encoded = random_gate(4), random_vectors(11), encode_for(hooked, PAIRS)
     strengths = torch.tensor([[0.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.0, 0.0, 0.9]])
     how = Intervention(rule=gate)
-    together = score_cells(hooked, vectors, encoded, strengths, how, objective="sum", batch_tokens=300)
+    together = score_cells(hooked, vectors, encoded, strengths, how, Work(batch_tokens=300), objective="sum")
     for cell, strength in zip(together, strengths, strict=True):
         with gl.steering(hooked, vectors, strength=strength, rule=gate):
             alone = gl.preference(hooked, PAIRS, progress=False).gaps
@@ -170,9 +171,8 @@ def test_loss_and_gradients_are_those_of_a_naive_loop_over_whole_texts(hooked, k
         hooked,
         encode_for(hooked, PAIRS),
         schedule,
+        Work(batch_tokens=80),
         keep=None,
-        prompt_format=gl.PromptFormat(),
-        batch_tokens=80,
     )
 
     def edits():

@@ -6,7 +6,7 @@ import torch
 import grains_lens as gl
 from grains_lens.evaluation.decoding import end_ids, greedy_ids
 from grains_lens.evaluation.free_answers import _which
-from grains_lens.prompts.batching import encode_prompts_for
+from grains_lens.prompts.work import Work
 from tests import models, vision_models
 from tests.oracles import PAIRS
 
@@ -28,14 +28,14 @@ def naive(model, ids, n_tokens, ends):
 
 @pytest.fixture
 def encoded(hooked):
-    return encode_prompts_for(hooked, PROMPTS)
+    return Work().encode_prompts(hooked, PROMPTS)
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 10_000])
 def test_greedy_answers_are_a_naive_loops(hooked, encoded, batch_tokens):
     ends = end_ids(hooked)
     expected = [naive(hooked, one.ids, LENGTH, ends) for one in encoded]
-    said = greedy_ids(hooked, encoded, max_new_tokens=LENGTH, batch_tokens=batch_tokens, progress=False)
+    said = greedy_ids(hooked, encoded, Work(batch_tokens=batch_tokens), max_new_tokens=LENGTH)
     assert said == expected
     texts = gl.greedy_answers(hooked, PROMPTS, max_new_tokens=LENGTH, progress=False)
     assert texts == [hooked.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in expected]
@@ -45,20 +45,20 @@ def test_steering_contexts_apply_to_every_token_of_an_answer(hooked, encoded):
     shape = (models.N_LAYERS, models.D_MODEL)
     vectors = gl.baselines.random_direction(hooked, PAIRS)
     assert tuple(vectors.directions.shape) == shape
-    plain = greedy_ids(hooked, encoded, max_new_tokens=LENGTH, progress=False)
+    plain = greedy_ids(hooked, encoded, Work(), max_new_tokens=LENGTH)
     with gl.steering(hooked, vectors, strength=2.0):
         expected = [naive(hooked, one.ids, LENGTH, end_ids(hooked)) for one in encoded]
-        steered = greedy_ids(hooked, encoded, max_new_tokens=LENGTH, progress=False)
+        steered = greedy_ids(hooked, encoded, Work(), max_new_tokens=LENGTH)
     assert steered == expected
     assert steered != plain
 
 
 def test_an_answer_stops_before_the_end_token(llama, monkeypatch):
-    (encoded,) = encode_prompts_for(llama, PROMPTS[:1])
+    (encoded,) = Work().encode_prompts(llama, PROMPTS[:1])
     free = naive(llama, encoded.ids, LENGTH, frozenset())
     stop = free[2]
     monkeypatch.setattr("grains_lens.evaluation.decoding.end_ids", lambda model: frozenset([stop]))
-    assert greedy_ids(llama, [encoded], max_new_tokens=LENGTH, progress=False) == [free[: free.index(stop)]]
+    assert greedy_ids(llama, [encoded], Work(), max_new_tokens=LENGTH) == [free[: free.index(stop)]]
 
 
 def test_pictures_are_seen_as_hugging_face_s_own_generation_sees_them(seeing):

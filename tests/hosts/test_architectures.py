@@ -9,6 +9,7 @@ from grains_lens.hosts.kinds import decoder_blocks
 from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import collate, encode_for
+from grains_lens.prompts.work import Work
 from tests import architectures, models
 from tests.oracles import PAIRS, full_ids, hf_token_logprobs, own_bos, random_vectors
 
@@ -71,8 +72,8 @@ def test_verbs_compute_what_hugging_face_computes(name, tmp_path):
         encode_for(model, QUESTIONS, kind=gl.MultipleChoice),
         STRENGTHS,
         Intervention(rule=gl.add, unit="raw"),
+        Work(),
         objective="sum",
-        batch_tokens=2048,
     )
     for cell, strengths in zip(found, STRENGTHS, strict=True):
         torch.testing.assert_close(cell, naive_logprobs(hf, model, vectors, strengths), rtol=1e-4, atol=1e-3)

@@ -9,6 +9,7 @@ from grains_lens.hosts.model import layer_count
 from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
 from grains_lens.prompts.batching import encode_for
+from grains_lens.prompts.work import Work
 from tests import models
 from tests.evaluation.test_choices import QUESTIONS
 from tests.oracles import random_vectors, same_state, state_of
@@ -31,8 +32,8 @@ def cells(model, vectors, *, objective="sum", batch_tokens=2048, **settings):
         encode_for(model, QUESTIONS, kind=gl.MultipleChoice),
         STRENGTHS,
         Intervention(**settings),
+        Work(batch_tokens=batch_tokens),
         objective=objective,
-        batch_tokens=batch_tokens,
     )
 
 
