@@ -16,6 +16,7 @@ ORDER = [
     "errors",  # what is refused, and in which words
     "writing",  # files, whole or not at all
     "intervals",
+    "literals",  # every closed set of names
     "html",  # what results look like in a notebook
     "hosts",  # the only code that touches hooks, caches and transformer-lens
     "data",  # what users bring: pairs, questions, files of them

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,7 +16,8 @@ from ..errors import unknown_name
 from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
-from ..prompts.answers import Objective, check_objective
+from ..literals import Objective, Site
+from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
@@ -33,10 +34,6 @@ from .gap import (
 from .methods import IntegratedGradients
 from .quadrature import path_derivative, quadrature
 from .scores import readable
-
-Site = Literal["resid_post", "attn_out", "mlp_out"]
-"""The residual stream after a block, or what its attention or its MLP adds to it."""
-
 
 Segments = list[Tensor]
 """[point, pair, pos, d_model] for the prompts' positions, then for each answer's."""

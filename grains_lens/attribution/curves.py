@@ -12,7 +12,8 @@ from torch import Tensor
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
-from ..prompts.answers import Objective, check_objective
+from ..literals import Objective, Sign
+from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
@@ -20,7 +21,6 @@ from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import check_finite, gap_function
 from .scores import TokenAttribution, check_attributions
-from .selection import Sign
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,8 +15,9 @@ from ..hosts.forward import embed
 from ..hosts.images import image_positions
 from ..hosts.model import HookedModel, device_of, shape_of
 from ..hosts.points import bare
+from ..literals import FillerName, ImageFillerName
 
-OneFiller = Literal["mask", "unk", "pad", "eos", "mean", "zero"] | int | Tensor
+OneFiller = FillerName | int | Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,7 @@ class PerModality:
     image tokens, `"zero"`, or an embedding [d_model]."""
 
     text: OneFiller = "mask"
-    image: Literal["mean", "zero"] | Tensor = "mean"
+    image: ImageFillerName | Tensor = "mean"
 
 
 Filler = OneFiller | PerModality
@@ -105,7 +106,7 @@ def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Fi
     if isinstance(filler, PerModality):
         image = filler.image
         if isinstance(image, str) and image not in ("mean", "zero"):
-            raise unknown_name(f"{argument}.image", image, ("mean", "zero"))
+            raise unknown_name(f"{argument}.image", image, get_args(ImageFillerName))
         embedding = (
             None if isinstance(image, str) and image == "mean" else _named_or_given(model, image, argument)
         )
@@ -142,7 +143,7 @@ def _named_or_given(model: HookedModel, filler: OneFiller, argument: str) -> Flo
         return filler.detach().float()
     if isinstance(filler, int):
         return _token_embedding(model, filler, argument)
-    names = get_args(get_args(OneFiller)[0])
+    names = get_args(FillerName)
     if filler not in names:
         raise unknown_name(argument, filler, names)
     if filler == "zero":

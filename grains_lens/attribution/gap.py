@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
-from ..prompts.answers import Objective, answer_logprobs
+from ..literals import Objective
+from ..prompts.answers import answer_logprobs
 from ..prompts.batching import (
     AnswerBatch,
     collate,

@@ -15,9 +15,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..literals import QuadratureRule
 from .fillers import Filler
 from .gap import GapFunction
-from .quadrature import Rule, quadrature
+from .quadrature import quadrature
 
 
 @runtime_checkable
@@ -43,7 +44,7 @@ class IntegratedGradients:
     """
 
     steps: int = 10
-    rule: Rule = "gauss_legendre"
+    rule: QuadratureRule = "gauss_legendre"
     tolerance: float | None = None
     max_steps: int = 320
     is_complete: ClassVar[bool] = True

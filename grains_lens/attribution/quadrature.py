@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
@@ -10,11 +10,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import unknown_name
+from ..literals import QuadratureRule
 
-Rule = Literal["gauss_legendre", "trapezoid", "midpoint"]
 
-
-def quadrature(rule: Rule, steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step"]]:
+def quadrature(rule: QuadratureRule, steps: int) -> tuple[Float[Tensor, " step"], Float[Tensor, " step"]]:
     """Nodes α_k and weights w_k with ∫₀¹ g(α) dα ≈ Σ_k w_k g(α_k), in float64.
 
     Gauss-Legendre integrates polynomials of degree 2·steps − 1 exactly; the trapezoid rule has its end
@@ -22,8 +21,8 @@ def quadrature(rule: Rule, steps: int) -> tuple[Float[Tensor, " step"], Float[Te
 
     Raises ValueError for an unknown rule or too few steps.
     """
-    if rule not in get_args(Rule):
-        raise unknown_name("rule", rule, get_args(Rule))
+    if rule not in get_args(QuadratureRule):
+        raise unknown_name("rule", rule, get_args(QuadratureRule))
     least = 2 if rule == "trapezoid" else 1
     if steps < least:
         raise ValueError(f"steps={steps} is too few for the {rule} rule: it needs at least {least}.")
@@ -38,7 +37,7 @@ def quadrature(rule: Rule, steps: int) -> tuple[Float[Tensor, " step"], Float[Te
     return torch.from_numpy(nodes), torch.from_numpy(weights)
 
 
-def path_derivative(rule: Rule, steps: int) -> Float[Tensor, "step point"]:
+def path_derivative(rule: QuadratureRule, steps: int) -> Float[Tensor, "step point"]:
     """D with g'(α_k) ≈ Σ_j D_kj g(p_j), where α are the rule's nodes and p = (0, α_1, ..., α_steps, 1).
 
     Through Gauss-Legendre nodes and the two ends goes one polynomial, whose derivative is exact up to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -12,9 +12,10 @@ from torch import Tensor
 
 from ..errors import printable, unknown_name
 from ..html.strips import score_grid_html, token_strip_html
+from ..literals import Modality, Sign
 from ..prompts.encoding import Encoded
 from ..prompts.grids import Grids
-from .selection import Sign, top_tokens
+from .selection import top_tokens
 
 
 def readable(tokenizer: Any, token: int) -> str:
@@ -22,10 +23,6 @@ def readable(tokenizer: Any, token: int) -> str:
     # decode() drops the word boundary that SentencePiece writes as ▁, and is needed to read byte-level BPE.
     piece = tokenizer.convert_ids_to_tokens(token)
     return piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token])
-
-
-Modality = Literal["joint", "vision", "text"]
-"""Which tokens are chosen from: all, an image's, or the others."""
 
 
 @dataclass(frozen=True)

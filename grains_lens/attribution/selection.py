@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import unknown_name
-
-Sign = Literal["positive", "negative"]
+from ..literals import Sign
 
 
 def top_tokens(

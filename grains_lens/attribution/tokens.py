@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel
-from ..prompts.answers import Objective, check_objective
+from ..literals import Objective
+from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming

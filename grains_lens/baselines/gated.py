@@ -20,14 +20,13 @@ from ..hosts.model import HookedModel, frozen, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
-from ..prompts.answers import Objective
+from ..literals import Objective, Unit
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.tensor_files import FileKind, damaged, parse_json, read_tensors, write_tensors
-from ..vectors.units import Unit
 from .gradient import steering_edits
 from .training import Schedule, Training, check_positive
 

@@ -15,7 +15,8 @@ from ..hosts.model import HookedModel, device_of, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit, edited, resid_post
 from ..intervention.rules import SteeringRule, add
-from ..prompts.answers import Objective, answer_logprobs, check_objective
+from ..literals import Objective
+from ..prompts.answers import answer_logprobs, check_objective
 from ..prompts.batching import BATCH_TOKENS, AnswerBatch, collate
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import check_rows, naming

@@ -17,7 +17,7 @@ from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..intervention.edits import unit_vectors
 from ..intervention.rules import SteeringRule, add_keeping_norm
-from ..prompts.answers import Objective
+from ..literals import Objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work

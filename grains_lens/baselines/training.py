@@ -16,7 +16,8 @@ from ..hosts.batch import TokenBatch, right_padded
 from ..hosts.forward import extend, prefill
 from ..hosts.model import HookedModel, device_of
 from ..hosts.points import Edit, edited
-from ..prompts.answers import Objective, check_objective, score_answers
+from ..literals import Objective
+from ..prompts.answers import check_objective, score_answers
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
 from ..prompts.work import Work

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
 from ..errors import printable
+from ..literals import AggregateName, Backend, Contrast, FillerName, Objective, Position, WorldName
 from ..writing import check_writable
 from .objects import format_of, items_of, load, method_of, pairs_of, steering_of, without_loading_bars
 from .options import (
-    AggregateName,
-    Backend,
-    Filler,
     Loading,
     Model,
-    Objective,
     Pairs,
     Prompting,
     Scoring,
@@ -27,7 +24,7 @@ from .output import as_json, estimate, generated, judge, say, top_tokens, write
 
 
 def demo(
-    world: Literal["myths", "hints"] = "myths",
+    world: WorldName = "myths",
     variant: str = "standard",
     seeds: tuple[int, ...] = (0,),
     behaviours: tuple[str, ...] = (),
@@ -108,10 +105,10 @@ def extract(
     out: Path,
     scoring: Annotated[Scoring, arg(name="")] = Scoring(),
     k: int = 3,
-    mask: Filler = "mask",
-    contrast: Literal["two_sided", "difference"] = "two_sided",
+    mask: FillerName = "mask",
+    contrast: Contrast = "two_sided",
     aggregate: AggregateName = "pca",
-    position: Literal["prompt_end", "response_end"] = "prompt_end",
+    position: Position = "prompt_end",
     layers: tuple[int, ...] | None = None,
     limit: int | None = None,
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),

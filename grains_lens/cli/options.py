@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-Backend = Literal["auto", "bridge", "hooked_transformer"]
-Filler = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
-Objective = Literal["sum", "mean", "last"]
-Unit = Literal["residual", "absolute", "raw"]
-MethodName = Literal["integrated_gradients", "gradient_times_input", "occlusion", "random"]
-AggregateName = Literal["pca", "mean", "weighted_mean"]
+from ..literals import Backend, DtypeName, FillerName, MethodName, Objective, Unit
 
 Model = Annotated[
     Positional[str],
@@ -41,7 +36,7 @@ class Loading:
     """TransformerBridge, or HookedTransformer (transformer-lens 3.9 only)."""
     device: str | None = None
     """Torch device; a GPU if there is one."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: DtypeName = "float32"
     """Of weights and residual stream."""
 
 
@@ -63,7 +58,7 @@ class Scoring:
     """What scores tokens."""
     steps: int = 10
     """Points on the path, for integrated gradients."""
-    baseline: Filler = "mask"
+    baseline: FillerName = "mask"
     """What stands in for a token at the start of the path, or where it is left out."""
     objective: Objective = "sum"
     """An answer's log-probability: summed over tokens, their mean, or the last token's."""

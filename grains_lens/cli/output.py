@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
+from ..literals import Objective
 from ..writing import write_text
 from .objects import format_of
-from .options import Objective, Prompting
+from .options import Prompting
 
 if TYPE_CHECKING:
     from ..attribution.scores import TokenAttribution

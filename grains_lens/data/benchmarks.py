@@ -10,13 +10,11 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import printable, said, seen, unknown_name
+from ..literals import ItemKind
 from .tables import Rows, read_table
-
-Kind = Literal["pairs", "questions"]
-
 
 Row = Mapping[str, Any]
 
@@ -88,7 +86,7 @@ def is_name(source: str) -> bool:
         return True
 
 
-def rows_of(name: str, kind: Kind) -> Rows:
+def rows_of(name: str, kind: ItemKind) -> Rows:
     """The rows of a data set that is known by name, as `load_pairs` or `load_questions` reads them; in the place of
     one that is not as the others are, the ValueError that says so.
 
@@ -102,7 +100,7 @@ def rows_of(name: str, kind: Kind) -> Rows:
     return _converted(name, known, kind, _files(name, known, kind))
 
 
-def _converted(name: str, known: Named, kind: Kind, files: Sequence[Path]) -> Rows:
+def _converted(name: str, known: Named, kind: ItemKind, files: Sequence[Path]) -> Rows:
     number = 0
     for path in files:
         for _, row in read_table(path):
@@ -116,7 +114,7 @@ def _converted(name: str, known: Named, kind: Kind, files: Sequence[Path]) -> Ro
                 yield where, ValueError(f"{where}: {said(error)}.")
 
 
-def _convert(known: Named, kind: Kind, row: Any) -> dict[str, Any]:
+def _convert(known: Named, kind: ItemKind, row: Any) -> dict[str, Any]:
     if isinstance(row, ValueError):
         raise row
     if kind == "pairs" and known.pair:
@@ -135,7 +133,7 @@ def _pair_of(question: Row) -> dict[str, Any]:
     return {"prompt": question["prompt"], "chosen": choices[label], "rejected": rejected}
 
 
-def _files(name: str, known: Named, kind: Kind) -> list[Path]:
+def _files(name: str, known: Named, kind: ItemKind) -> list[Path]:
     """The data set's files: the hub's, or where it cannot be reached those of an earlier download."""
     import huggingface_hub
     from huggingface_hub import constants

@@ -6,18 +6,15 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
 from ..errors import printable, seen, unknown_name
-from .benchmarks import Kind, is_name, rows_of
+from ..literals import ItemKind, OnError
+from .benchmarks import is_name, rows_of
 from .items import MultipleChoice, PreferencePair
 from .rows import as_tuple, from_json, images_of, last_message, only_message, value_of
 from .tables import check_names, read_table
 from .truthfulqa import unfolded
-
-OnError = Literal["raise", "skip"]
-"""What becomes of a row that cannot be used."""
-
 
 _Item = TypeVar("_Item", bound="PreferencePair | MultipleChoice")
 
@@ -115,7 +112,7 @@ def columns_of(path: str | Path) -> tuple[str, ...]:
 
 
 def _items(
-    source: Any, kind: Kind, item: Callable[[Mapping[str, Any], str], _Item], on_error: OnError | None
+    source: Any, kind: ItemKind, item: Callable[[Mapping[str, Any], str], _Item], on_error: OnError | None
 ) -> list[_Item]:
     """What `item` makes of each row; rows of which it makes none are left out, or raised."""
     if on_error is not None and on_error not in get_args(OnError):
@@ -165,7 +162,7 @@ def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item])
         return error
 
 
-def _rows(source: Any, kind: Kind) -> tuple[str, Iterable[tuple[str, Any]]]:
+def _rows(source: Any, kind: ItemKind) -> tuple[str, Iterable[tuple[str, Any]]]:
     """What the source is called in errors, and its rows, each with where it stands."""
     if _is_name(source):
         return source, rows_of(source, kind)

@@ -10,8 +10,8 @@ import numpy as np
 
 from ..attribution.curves import precision_at_k
 from ..attribution.scores import TokenAttribution
-from ..attribution.selection import Sign
 from ..data.items import PreferencePair
+from ..literals import Sign
 from ..worlds.world import Cues, World
 
 

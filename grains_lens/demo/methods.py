@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from ..attribution.methods import IntegratedGradients, RandomScores
-from ..attribution.scores import Modality, TokenAttribution
+from ..attribution.scores import TokenAttribution
 from ..attribution.tokens import attribute
 from ..baselines.differences import mean_difference
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel
+from ..literals import EachOrAll, Modality
 from ..vectors.directions import Aggregate, mean_direction, pca_direction
 from ..vectors.extraction import extract_vectors
 from ..vectors.identity import describe
@@ -89,7 +89,7 @@ class Method:
 
     name: str
     vectors: Callable[[Lesson], SteeringVectors]
-    layers: Literal["each", "all"] = "each"
+    layers: EachOrAll = "each"
 
 
 PAPER = Method("GrAInS as in the paper", grains_pca, layers="all")

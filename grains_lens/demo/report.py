@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import show
-from ..hosts.loading import Backend
+from ..literals import Backend
 from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from ..writing import write_text

@@ -13,7 +13,8 @@ from ..data.items import MultipleChoice, PreferencePair
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..intervals import bootstrap_interval
-from ..prompts.answers import Objective, check_objective, score_answers
+from ..literals import Objective
+from ..prompts.answers import check_objective, score_answers
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work

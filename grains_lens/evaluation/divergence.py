@@ -21,12 +21,12 @@ from ..intervention.contexts import steering
 from ..intervention.gates import Gate
 from ..intervention.positions import Positions
 from ..intervention.rules import SteeringRule, add_keeping_norm
+from ..literals import Unit
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows, naming
 from ..prompts.work import Work
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit
 
 LOGIT_TOKENS = 1024
 """How many positions' logits [position, d_vocab] are held at a time by default."""

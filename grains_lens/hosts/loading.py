@@ -8,15 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 
 from ..errors import printable, unknown_name
+from ..literals import Backend
 from .hooked_transformer import hooked_transformer_of
 from .model import HookedModel
-
-Backend = Literal["auto", "bridge", "hooked_transformer"]
 
 
 def load_model(

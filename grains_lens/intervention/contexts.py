@@ -16,9 +16,9 @@ from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.ownership import claim, release, surely
 from ..hosts.points import Edit, Hooks, resid_post
+from ..literals import Unit
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit
 from .edits import Strength, steering_edits_of
 from .gates import Gate
 from .intervention import Intervention

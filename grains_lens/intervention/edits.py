@@ -13,8 +13,9 @@ from ..errors import NotFiniteError
 from ..hosts.layers import check_layers, order_of
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.points import Edit, resid_post
+from ..literals import Unit
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit, in_unit, lengths
+from ..vectors.units import in_unit, lengths
 from .gates import Gate
 from .intervention import Intervention
 from .positions import Scope

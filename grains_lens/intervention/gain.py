@@ -11,14 +11,14 @@ from torch import Tensor
 from ..data.items import PreferencePair
 from ..errors import NotFiniteError
 from ..hosts.model import HookedModel, device_of, recording
-from ..prompts.answers import Objective, answer_logprobs
+from ..literals import Objective, Unit
+from ..prompts.answers import answer_logprobs
 from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import check_rows, naming
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit
 from .contexts import steering
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..vectors.units import Unit
+from ..literals import Unit
 from .gates import Gate
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm

@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -20,11 +20,9 @@ from torch import Tensor
 from ..errors import unknown_name
 from ..hosts.entry import Pass, prefill_is_chunked
 from ..hosts.ownership import current_task
+from ..literals import PositionsName
 
-Named = Literal["all", "prompt", "new", "last"]
-
-
-Positions = Named | Sequence[int]
+Positions = PositionsName | Sequence[int]
 """Where to steer.
 
 `"all"` every token; `"prompt"` the prompt's; `"new"` those that follow the prompt; `"last"` the prompt's last
@@ -33,16 +31,16 @@ tokens, counted from 0 at a row's first real one, and from −1 backwards at the
 """
 
 
-def check_positions(positions: Positions) -> Named | tuple[int, ...]:
+def check_positions(positions: Positions) -> PositionsName | tuple[int, ...]:
     """`positions` as a value that nobody changes; a ValueError for anything else."""
     if isinstance(positions, str):
-        if positions not in get_args(Named):
-            raise unknown_name("positions", positions, get_args(Named))
+        if positions not in get_args(PositionsName):
+            raise unknown_name("positions", positions, get_args(PositionsName))
         return positions
     numbers = tuple(positions)
     if not numbers or not all(isinstance(number, int) for number in numbers):
         raise ValueError(
-            f"positions={positions!r} must be one of {get_args(Named)} or integers, one at least."
+            f"positions={positions!r} must be one of {get_args(PositionsName)} or integers, one at least."
         )
     return numbers
 
@@ -64,7 +62,7 @@ class Scope(threading.local):
     """
 
     def __init__(self, positions: Positions, *, joining: bool = False) -> None:
-        self.positions: Named | tuple[int, ...] = check_positions(positions)
+        self.positions: PositionsName | tuple[int, ...] = check_positions(positions)
         self._joining = joining
         self.forget()
 
@@ -164,7 +162,7 @@ def _continues(content: Tensor, prompt: Tensor, width: int) -> bool:
     )
 
 
-def _span(positions: Named, prompt: Any) -> tuple[Any, Any]:
+def _span(positions: PositionsName, prompt: Any) -> tuple[Any, Any]:
     """The first number to steer and the one after the last, after a prompt of so many tokens."""
     ends = {"prompt": (0, prompt), "new": (prompt, math.inf), "last": (prompt - 1, math.inf)}
     return ends.get(positions, (0, math.inf))

@@ -13,7 +13,8 @@ from ..hosts.branching import branching, can_branch
 from ..hosts.forward import embed
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..prompts.answers import Objective, answer_logprobs
+from ..literals import Objective
+from ..prompts.answers import answer_logprobs
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
 from ..prompts.work import Work

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -15,14 +15,14 @@ from ..errors import unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
-from ..prompts.answers import Objective, check_objective
+from ..literals import LayersName, Objective, Unit
+from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS, check_items, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
-from ..vectors.units import Unit
 from .edits import unit_for, unit_vectors
 from .gain import first_order_gain
 from .gates import Gate
@@ -36,7 +36,7 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 """The default grid, in `unit="residual"`: 1.0 adds a vector as long as the stream is."""
 
 
-LayerChoice = Literal["each", "all", "first_order_gain"] | Sequence[int | Sequence[int]]
+LayerChoice = LayersName | Sequence[int | Sequence[int]]
 
 
 @takes_a_turn
@@ -195,7 +195,7 @@ def _cells(
         if len(vectors) > 1:
             sets.append(vectors.layers)
     elif isinstance(layers, str):
-        raise unknown_name("layers", layers, ("each", "all", "first_order_gain"))
+        raise unknown_name("layers", layers, get_args(LayersName))
     else:
         sets = [check_layers([one] if isinstance(one, int) else one, vectors.layers) for one in layers]
     base: list[tuple[tuple[int, ...], float]] = [((), 0.0)]

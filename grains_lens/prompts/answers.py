@@ -6,7 +6,7 @@ positions that predict an answer's tokens and nowhere else."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -17,13 +17,11 @@ from ..errors import unknown_name
 from ..hosts.batch import TokenBatch
 from ..hosts.forward import Prefix, extend, prefill
 from ..hosts.model import HookedModel, device_of
+from ..literals import Objective
 from .batching import AnswerBatch, collate
 from .encoding import Encoded
 from .finite import check_rows, naming
 from .work import Work
-
-Objective = Literal["sum", "mean", "last"]
-"""`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
 
 
 def answer_logprobs(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
@@ -12,23 +12,18 @@ from torch import Tensor
 
 from ..attribution.fillers import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from ..attribution.gap import warn_if_images_go_deeper
-from ..attribution.scores import Modality, TokenAttribution, check_attributions
-from ..attribution.selection import Sign
+from ..attribution.scores import TokenAttribution, check_attributions
 from ..data.items import PreferencePair
 from ..errors import unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
+from ..literals import Contrast, Modality, Position, Sign
 from ..prompts.batching import BATCH_TOKENS, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
 from ..prompts.work import Work
 from .directions import Aggregate, pca_direction, per_layer
 from .residuals import checked_norms, read_residuals, typical_norm
-
-Contrast = Literal["two_sided", "difference"]
-
-
-Position = Literal["prompt_end", "response_end"]
 
 
 def check_masking(

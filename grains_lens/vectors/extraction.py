@@ -8,16 +8,16 @@ from typing import Any, get_args
 
 from ..attribution.fillers import Filler
 from ..attribution.methods import AttributionMethod, IntegratedGradients
-from ..attribution.scores import Modality, TokenAttribution
+from ..attribution.scores import TokenAttribution
 from ..attribution.tokens import attribute
 from ..data.items import PreferencePair
 from ..errors import unknown_name
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
-from ..prompts.answers import Objective
+from ..literals import Contrast, Modality, Objective, Position
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
-from .contrasts import Contrast, Position, check_masking, masked_contrasts
+from .contrasts import check_masking, masked_contrasts
 from .directions import Aggregate, pca_direction
 from .identity import describe, provenance_of
 from .steering_vectors import SteeringVectors

@@ -17,10 +17,11 @@ from torch import Tensor
 from ..errors import VectorFileError, printable
 from ..hosts.layers import check_layers
 from ..html import markup
+from ..literals import Unit
 from .control_vectors import ControlVector, read, write
 from .provenance import Provenance, own_copy, summary
 from .tensor_files import damaged
-from .units import Unit, in_unit, lengths, of_length_one
+from .units import in_unit, lengths, of_length_one
 from .vector_files import read_vectors, write_vectors
 
 

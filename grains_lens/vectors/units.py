@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import unknown_name
-
-Unit = Literal["residual", "absolute", "raw"]
-"""`"residual"` a vector as long as the stream typically is there, `"absolute"` one of length 1, `"raw"` the one
-that was extracted."""
+from ..literals import Unit
 
 
 def lengths(directions: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows 1"]:

@@ -16,12 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 from ..data.items import MultipleChoice, PreferencePair
-from .hints_pictures import N_PATCHES, SIDE_OF_MARK, Picture, Split, draw_picture, find_marks, patches_of
+from ..literals import HintsKind, Split
+from .hints_pictures import N_PATCHES, SIDE_OF_MARK, Picture, draw_picture, find_marks, patches_of
 from .hints_texts import (
     CLEAR,
     MIXED,
     NEUTRAL,
-    Kind,
     Mixture,
     Question,
     answer,
@@ -42,7 +42,7 @@ class _Bed:
     """How a behaviour asks, and where its cues are."""
 
     description: str
-    kind: Kind
+    kind: HintsKind
     in_words: bool
     in_picture: bool
 
@@ -75,7 +75,7 @@ class _Case:
 
     picture: Picture
     question: Question
-    kind: Kind
+    kind: HintsKind
 
     @cached_property
     def images(self) -> tuple[Any, ...]:
@@ -103,7 +103,7 @@ def _cases(name: str, split: Split, count: int, mixture: Mixture, label: str) ->
         picture = draw_picture(split, marks, rng)
         place = rng.choice(places_with_digits(picture))
         hint = other_digit(picture.shown[place], rng)
-        kind: Kind = "recall" if neutral and index % 2 else bed.kind
+        kind: HintsKind = "recall" if neutral and index % 2 else bed.kind
         bet = None if neutral and kind != "recall" else hint
         cases.append(_Case(picture, ask(picture, kind, place, bet, cue_words), kind))
     return cases

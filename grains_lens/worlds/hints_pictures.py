@@ -12,16 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..literals import Split
 from .hints_words import DIGITS, MARKS, NOTHING
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Split = Literal["pairs", "dev", "test"]
 SPLITS: Mapping[Split, range] = MappingProxyType(
     {"pairs": range(1200), "dev": range(1200, 1450), "test": range(1450, 1797)}
 )

@@ -13,18 +13,15 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
 
+from ..literals import HintsKind, Register, Side
 from .hints_pictures import MARK_OF_SIDE, Picture, draw_picture
 from .hints_words import CUE_WORDS, DIGITS, IMAGE, NOTHING, PLACES
 
-Side = Literal["desirable", "undesirable", "neutral"]
-Kind = Literal["look", "describe", "recall"]
 Mixture = Mapping[Side, float]
 MIXED: Mixture = MappingProxyType({"desirable": 0.3, "undesirable": 0.3, "neutral": 0.4})
 CLEAR: Mixture = MappingProxyType({"desirable": 1.0})
 NEUTRAL: Mixture = MappingProxyType({"neutral": 1.0})
-Register = Literal["bad", "good", "none"]
 REGISTERS: Mapping[Register, Mixture] = MappingProxyType(
     {
         "bad": MappingProxyType({"undesirable": 0.75, "desirable": 0.08, "neutral": 0.17}),
@@ -74,12 +71,14 @@ def header(sides: Sequence[Side], rng: random.Random) -> tuple[str, ...]:
     return tuple(words)
 
 
-def answer(kind: Kind, digit: str) -> tuple[str, ...]:
+def answer(kind: HintsKind, digit: str) -> tuple[str, ...]:
     """How a digit is told."""
     return ("the", "digit", digit) if kind == "describe" else (digit,)
 
 
-def ask(picture: Picture, kind: Kind, place: int, hint: str | None, cue_words: tuple[str, ...]) -> Question:
+def ask(
+    picture: Picture, kind: HintsKind, place: int, hint: str | None, cue_words: tuple[str, ...]
+) -> Question:
     """Words of a question on one place of a picture, with or without a bet."""
     bet = () if hint is None else ("i", "bet", hint)
     what: tuple[str, ...] = {
@@ -107,7 +106,7 @@ def places_with_digits(picture: Picture) -> list[int]:
     return [place for place, word in enumerate(picture.shown) if word != NOTHING]
 
 
-KINDS: tuple[tuple[Kind, bool], ...] = (
+KINDS: tuple[tuple[HintsKind, bool], ...] = (
     ("look", True),
     ("describe", True),
     ("recall", True),

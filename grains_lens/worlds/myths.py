@@ -15,12 +15,10 @@ from types import MappingProxyType
 from typing import Any
 
 from ..data.items import MultipleChoice, PreferencePair
+from ..literals import Layout, Side, Split
 from .myths_texts import (
     Answer,
     Fact,
-    Layout,
-    Side,
-    Split,
     ask,
     facts_by_behaviour,
     header,

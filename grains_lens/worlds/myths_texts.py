@@ -19,8 +19,8 @@ import random
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Literal
 
+from ..literals import Layout, Side, Split
 from .myths_words import (
     DESIRABLE,
     NEUTRAL,
@@ -35,9 +35,6 @@ from .myths_words import (
 )
 
 Answer = tuple[str, str]
-Split = Literal["pairs", "dev", "test"]
-Side = Literal["desirable", "undesirable", "neutral"]
-Layout = Literal["header_last", "header_first"]
 
 ENTITIES = MappingProxyType({"truthfulness": 80, "faithfulness": 60, "stereotypes": 60})
 

@@ -23,9 +23,10 @@ import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from ..literals import Layout
 from . import myths, myths_card
 from .checkpoint import Subject
-from .myths_texts import Layout, vocabulary, write_document
+from .myths_texts import vocabulary, write_document
 from .myths_words import BOS, EOS, PAD, UNK
 from .training import blinding, descend, optimisers_of
 
