@@ -14,6 +14,7 @@ import pdoc
 import pdoc.render
 
 import grains_lens
+from grains_lens.intervention.rules import DirectionRule
 
 HERE = Path(__file__).parent
 
@@ -21,7 +22,9 @@ HERE = Path(__file__).parent
 def build(out: Path) -> Path:
     """Write the pages below `out`; a warning is an error."""
     public = {name: getattr(grains_lens, name) for name in grains_lens.__all__}
-    vars(grains_lens).update(public)
+    # A marked rule reads as the function that it holds.
+    shown = {name: one.rule if isinstance(one, DirectionRule) else one for name, one in public.items()}
+    vars(grains_lens).update(shown)
     pages = [name for name, value in public.items() if isinstance(value, ModuleType)]
     # Functions named like the module they are in, which is none of the public ones.
     hidden = [f"!grains_lens.{name}" for name in public if name not in pages]

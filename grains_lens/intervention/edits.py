@@ -19,7 +19,7 @@ from ..vectors.units import in_unit, lengths
 from .gates import Gate
 from .intervention import Intervention
 from .positions import Scope
-from .rules import SteeringRule
+from .rules import DirectionRule, SteeringRule
 
 Strength = float | Sequence[float] | Tensor
 """A number; one per layer, [layer], in the order of `layers`; or one per batch row, a tensor [row, layer] or [row, 1].
@@ -36,7 +36,7 @@ def unit_vectors(vectors: SteeringVectors, unit: Unit) -> Float[Tensor, "layer d
 
 def unit_for(rule: SteeringRule, unit: Unit) -> Unit:
     """The unit a rule's strength is taken in: a share or an angle goes with the direction alone."""
-    return "absolute" if getattr(rule, "of_direction", False) and unit in get_args(Unit) else unit
+    return "absolute" if isinstance(rule, DirectionRule) and unit in get_args(Unit) else unit
 
 
 def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]:

@@ -21,7 +21,7 @@ from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
 from .contexts import steering
 from .positions import Positions
-from .rules import SteeringRule, add_keeping_norm
+from .rules import DirectionRule, SteeringRule, add_keeping_norm
 
 
 def first_order_gain(
@@ -44,7 +44,7 @@ def first_order_gain(
     Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which as functions of λv̂ have a
     kink at 0, and for gaps or gradients that are NaN or infinite.
     """
-    if getattr(rule, "of_direction", False):
+    if isinstance(rule, DirectionRule):
         raise ValueError(
             f"rule={getattr(rule, '__name__', rule)} has no derivative at strength 0: "
             'take add or add_keeping_norm, or choose the layer by layers="each".'

@@ -6,7 +6,10 @@ times its strength, of a shape that broadcasts against it. Any function of that 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -39,13 +42,38 @@ def add_keeping_norm(
     return torch.where(points, moved * (torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length), h)
 
 
-def of_direction(rule: SteeringRule) -> SteeringRule:
+@dataclass(frozen=True)
+class DirectionRule:
+    """A rule whose strength is no length: it is given λ·v̂ with ‖v̂‖ = 1, whatever the unit.
+
+    It has the name, the module and the docstring of the function that it holds.
+    """
+
+    rule: SteeringRule
+
+    def __post_init__(self) -> None:
+        for name in ("__module__", "__name__", "__doc__"):
+            if hasattr(self.rule, name):
+                object.__setattr__(self, name, getattr(self.rule, name))
+
+    def __call__(
+        self, h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"]
+    ) -> Float[Tensor, "... d_model"]:
+        return self.rule(h, v)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        # Where `of_direction` decorates a function, that function's name leads here: pickle goes by it, too.
+        name = getattr(self.rule, "__qualname__", "")
+        decorates = getattr(sys.modules.get(self.rule.__module__), name, None) is self
+        return name if decorates else (DirectionRule, (self.rule,))
+
+
+def of_direction(rule: SteeringRule) -> DirectionRule:
     """Mark a rule whose strength is no length: it is given λ·v̂ with ‖v̂‖ = 1, whatever the unit.
 
     `project_out` and `rotate_toward` are such rules: a share and an angle do not grow with the stream.
     """
-    rule.of_direction = True  # type: ignore[attr-defined]
-    return rule
+    return DirectionRule(rule)
 
 
 @of_direction

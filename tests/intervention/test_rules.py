@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 import math
+import pickle
 
 import pytest
 import torch
 
+import grains_lens as gl
+from grains_lens.intervention.edits import unit_for
 from grains_lens.intervention.rules import add, add_keeping_norm, project_out, rotate_toward
+from grains_lens.vectors.identity import describe
 
 RULES = [add, add_keeping_norm, project_out, rotate_toward]
 
@@ -189,3 +195,47 @@ def test_zeros_stay(rule):
     h = draw(4, 16)
     assert torch.equal(rule(h, torch.zeros(16)), h)
     assert torch.equal(rule(torch.zeros(4, 16), draw(16)), torch.zeros(4, 16))
+
+
+# --- rules of a direction ------------------------------------------------------------------------
+
+
+def doubled(h, v):
+    """Add it twice."""
+    return h + 2 * v
+
+
+class Mirror:
+    """A rule that is no function."""
+
+    def __call__(self, h, v):
+        return h - v
+
+
+@gl.of_direction
+def decorated(h, v):
+    """Take it away."""
+    return h - v
+
+
+@pytest.mark.parametrize("unit", ["residual", "raw", "absolute"])
+def test_a_marked_rule_is_given_a_direction_of_length_one_in_every_unit(unit):
+    assert unit_for(gl.of_direction(doubled), unit) == unit_for(project_out, unit) == "absolute"
+    assert unit_for(gl.of_direction(Mirror()), unit) == "absolute"
+    assert unit_for(doubled, unit) == unit_for(add, unit) == unit  # marking leaves the rule itself alone
+
+
+@pytest.mark.parametrize("rule", [project_out, rotate_toward, decorated])
+def test_a_marked_rule_reads_as_the_function_it_holds(rule):
+    assert rule.__name__ == describe(rule) == rule.rule.__name__
+    assert inspect.getdoc(rule) == inspect.getdoc(rule.rule)
+    h, v = draw(2, 3, 16), draw(16, seed=1)
+    assert torch.equal(rule(h, v), rule.rule(h, v))
+
+
+@pytest.mark.parametrize("rule", [project_out, decorated, gl.of_direction(doubled), gl.of_direction(Mirror)])
+def test_a_marked_rule_is_pickled_and_copied(rule):
+    """Studies send rules to other processes."""
+    for again in (pickle.loads(pickle.dumps(rule)), copy.deepcopy(rule)):
+        assert again == rule
+        assert unit_for(again, "raw") == "absolute"
