@@ -1,8 +1,8 @@
-"""How methods are compared alike: the same pairs, dev questions and number of configurations, and one charge for what
-steering costs elsewhere.
+"""How methods are compared alike: the same pairs, dev questions and number of configurations, and the same charge for
+the cost of steering elsewhere.
 
-Every method offers trials: configurations that have been tried on the dev split, each with the context to run the
-model in. The best of them, or doing nothing, is then judged once on the test split.
+Every method offers trials. A trial is a configuration that was tried on the dev split, with the context to run the
+model in. The best trial, or doing nothing, is then judged once on the test split.
 """
 
 from __future__ import annotations

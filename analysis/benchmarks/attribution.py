@@ -1,9 +1,9 @@
-"""How fast is attribution: against captum, against the released code's pattern, against the arithmetic.
+"""How fast attribution is: against captum, against the released code's pattern, against the arithmetic.
 
     python -m analysis.benchmarks.attribution [--quick] [--stories]
 
-prints two Markdown tables. Contenders take turns on one thread; a time is CPU seconds per pair, the median
-over turns, with the wall clock's beside it; a ratio is the median of the ratios within a turn.
+prints two Markdown tables. Contenders take turns on one thread. A time is CPU seconds per pair, the median over turns,
+with the wall clock beside it. A ratio is the median of the ratios within a turn.
 """
 
 from __future__ import annotations

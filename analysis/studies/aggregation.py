@@ -1,6 +1,6 @@
 """From the pairs' differences to one direction: which aggregate steers best?
 
-Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates either side by itself, as
+Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates each side by itself, as
 the paper does; `difference` aggregates Δ⁺ − Δ⁻ of each pair.
 """
 

@@ -1,7 +1,7 @@
 """Is an attribution true to the model: do the tokens it ranks first move the preference most?
 
-Deletion and insertion curves beside random orders, what masking the k highest tokens takes away beside k random ones,
-and, where a world knows its cues, how many are found.
+The study measures deletion and insertion curves against random orders, and the effect of masking the k highest tokens
+against masking k random ones. Where a world knows its cues, it also counts how many of them are found.
 """
 
 from __future__ import annotations

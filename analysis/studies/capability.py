@@ -1,7 +1,7 @@
 """What steering costs elsewhere: perplexity, KL divergence, unrelated questions, repetition.
 
-At the layer and strength that dev questions choose, once with a charge for what they cost elsewhere and once on the
-target alone. Benchmarks such as MMLU are not here: they need lm-eval and downloads, which these machines lack.
+Dev questions choose the layer and strength, once with a charge for the cost elsewhere and once on the target alone.
+Benchmarks such as MMLU are not here: they need lm-eval and downloads, which these machines lack.
 """
 
 from __future__ import annotations

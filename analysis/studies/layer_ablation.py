@@ -1,7 +1,7 @@
-"""Where steering acts: one layer alone, all but one, the first so many, the last so many, windows.
+"""Where steering acts: one layer alone, all but one, the first few, the last few, windows.
 
-Vectors and strengths are the same for all sets; each set's strength is chosen on dev questions, since many layers need
-less of it each than one does.
+All sets use the same vectors and try the same strengths. Each set's strength is chosen on dev questions, because
+many layers need a lower strength per layer than one layer does.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Can a cheap score choose as few layers as match all of them?
 
-Each score ranks the layers from the pairs alone, without a dev question; its first m layers are steered. Beside them:
-the layers that dev questions rank first, chance (the mean over layers), and all layers. The strength of every set is
-chosen on dev questions.
+Each score ranks the layers from the pairs alone, without a dev question; its first m layers are steered. For
+comparison: the layers that dev questions rank first, chance (the mean over layers), and all layers. The strength of
+every set is chosen on dev questions.
 """
 
 from __future__ import annotations

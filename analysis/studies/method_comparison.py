@@ -1,9 +1,9 @@
 """GrAInS beside its rivals, all run alike.
 
 Every method sees the same pairs, tries the same number of configurations on the same dev questions, may always do
-nothing, and pays alike for what it costs elsewhere: the worst drop over clear and neutral questions of the other
-behaviours. What it chose is then judged on the test questions. Nothing is shared between pairs, dev and test, which is
-checked. Intervals are bootstraps over models and, within each, draws of pairs.
+nothing, and pays the same charge for costs elsewhere: the worst drop over clear and neutral questions of the other
+behaviours. Its choice is then judged on the test questions. Pairs, dev and test share nothing, and this is checked.
+Intervals are bootstraps over models and, within each model, draws of pairs.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which tokens should be masked where prompts hold images: image tokens, text tokens, or whichever score highest?
 
-Attributed once; the k strongest tokens of either sign are then taken among all tokens, among image tokens and among the
-others, and once at random. On a text model the three are one, and measured once.
+The pairs are attributed once. The k strongest tokens of either sign are then taken among all tokens, among image
+tokens and among the others, and once at random. On a text model the three are one, and measured once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """How many steps integrated gradients needs, by which rule, from which baseline.
 
-Against the scores of many Gauss-Legendre steps from the same baseline: completeness error, rank correlation, and how
-many of the k strongest tokens are the same. Then, where a world knows its cues, whether they are found. One subject is
-a model with random weights: what holds there owes nothing to training.
+The reference is the scores of many Gauss-Legendre steps from the same baseline. Against it the study measures the
+completeness error, the rank correlation, and how many of the k strongest tokens are the same. Where a world knows its
+cues, it also measures whether they are found. One subject is a model with random weights: what holds there does not
+depend on training.
 """
 
 from __future__ import annotations

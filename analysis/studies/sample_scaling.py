@@ -1,8 +1,8 @@
 """How many pairs are enough: the gain of vectors from 1 to 200 pairs, in many resamples.
 
-All pairs of a behaviour are attributed once; each resample draws its pairs from them without replacement, and chooses
-layer and strength anew on dev questions. Enough is the smallest number whose mean gain reaches 90% of the gain with the
-most pairs.
+All pairs of a behaviour are attributed once. Each resample draws its pairs from them without replacement, and chooses
+layer and strength anew on dev questions. "Enough" is the smallest number whose mean gain reaches 90% of the gain with
+the most pairs.
 """
 
 from __future__ import annotations

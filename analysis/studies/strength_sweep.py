@@ -1,7 +1,7 @@
-"""What a strength buys and costs: accuracy on the target beside perplexity and KL divergence on other texts.
+"""What strength buys and costs: accuracy on the target beside perplexity and KL divergence on other texts.
 
-At the single layer that dev questions choose, and at all layers. No strength is chosen: the whole curve is shown, on
-test questions.
+The study steers at the single layer that dev questions choose, and at all layers. No strength is chosen: the whole
+curve is shown, on test questions.
 """
 
 from __future__ import annotations

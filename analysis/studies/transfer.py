@@ -1,7 +1,7 @@
 """Does a vector for one behaviour help or harm another, and do sums of vectors keep both gains?
 
-Layer and strength are chosen on the dev questions of the behaviour that the vector was made for, and for a sum on those
-of both. Sums are of unit directions.
+Layer and strength are chosen on the dev questions of the behaviour that the vector was made for; for a sum, on those
+of both behaviours. Sums are of unit directions.
 """
 
 from __future__ import annotations
