@@ -1,8 +1,8 @@
 """Which GrAInS gains most for its cost: a search that never sees the test split.
 
 The dev questions are cut into two halves that share no entity. Each variant chooses its layers and strength on one
-half, with the same number of configurations, and is judged on the other. The variant that wins here is
-`grains_lens.presets.TUNED`; `method_comparison` then judges it once on test.
+half, with the same number of configurations, and is judged on the other. `grains_lens.presets.TUNED` was
+chosen by it; `method_comparison` then judges that on test.
 """
 
 from __future__ import annotations
