@@ -61,6 +61,8 @@ def test_every_public_name_is_in_the_reference_with_its_docstring(pages):
     for name, value in PUBLIC.items():
         module, _, own = name.rpartition(".")
         words = re.findall(r"[a-z]{3,}", inspect.getdoc(value) or "")[:8] if callable(value) else []
+        if inspect.isclass(value) and value.__name__ != own:  # a name of before, which leads to today's
+            words = [value.__name__]
         section = pages[module].partition(f'id="{own}"')[2]
         if not section or not all(word in section for word in words):
             missing.append(name)

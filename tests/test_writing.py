@@ -143,7 +143,7 @@ def test_escape_sequences_in_a_path_do_not_reach_the_error(write, tmp_path):
 KILLED = """
 import itertools, os, random, signal, sys, time
 import grains_lens as gl, torch
-from grains_lens.baselines.gated import TrainedGate
+from grains_lens.baselines.gated import GatedAdd
 
 folder, kills = sys.argv[1], int(sys.argv[2])
 torch.set_num_threads(1)  # a fork takes no threads along
@@ -152,7 +152,7 @@ def vectors(n):
     return gl.SteeringVectors.of_layers({l: torch.full((100_000,), float(n)) for l in (1, 2)}, method=str(n))
 
 def gate(n):
-    return TrainedGate(*(torch.full(shape, float(n)) for shape in ((4, 20_000), (20_000, 4), (20_000,))), {"n": n})
+    return GatedAdd(*(torch.full(shape, float(n)) for shape in ((4, 20_000), (20_000, 4), (20_000,))), {"n": n})
 
 kinds = {
     "vectors": (
@@ -166,7 +166,7 @@ kinds = {
     ),
     "gate": (
         lambda n, path: gate(n).save(path),
-        lambda path: (g := TrainedGate.load(path)) and (g.down, g.settings["n"]),
+        lambda path: (g := GatedAdd.load(path)) and (g.down, g.settings["n"]),
     ),
 }
 draws, parent = random.Random(0), os.getpid()

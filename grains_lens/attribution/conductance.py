@@ -19,15 +19,14 @@ from ..html import markup
 from ..literals import Objective, Site
 from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
-from ..prompts.encoding import Encoded, PromptFormat
-from ..prompts.finite import naming
+from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work
-from .fillers import Filler, filler_embedding
+from .fillers import Filler
 from .gap import (
     GapFunction,
-    check_finite,
+    ScoredPair,
     check_tolerance,
-    gap_function,
+    score_pairs,
     warn_if_images_go_deeper,
     warn_if_incomplete,
 )
@@ -130,25 +129,24 @@ def layer_conductance(
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
-    names = [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))]
-    results: list[LayerConductance | None] = [None] * len(encoded)
-    lengths = [item.longest for item in encoded]
-    with work.batches(model, lengths, "conductance", rows=method.steps) as groups:
-        filler = filler_embedding(model, baseline, argument="baseline")
-        for chosen in groups:
-            items = [encoded[index] for index in chosen]
-            f = gap_function(model, items, filler, objective, batch_tokens, include_special)
-            # What a component carries need not add up, so there is nothing to refine it by.
-            run = _Conductance(method, names)
-            with naming("pair", chosen):
-                parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
-                gaps, baseline_gaps = f.ends.double().cpu()
-            check_finite(f, chosen, parts, gaps, baseline_gaps)
-            for row, index in enumerate(chosen):
-                results[index] = _layer_conductance(
-                    model, site, items[row], parts[row].cpu(), float(gaps[row]), float(baseline_gaps[row])
-                )
-    done = [result for result in results if result is not None]
+    run = _Conductance(method, [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))])
+
+    def parts(f: GapFunction) -> Tensor:
+        # What a component carries need not add up, so there is nothing to refine it by.
+        return method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+
+    scored = score_pairs(
+        model,
+        encoded,
+        parts,
+        work,
+        label="conductance",
+        rows=method.steps,
+        baseline=baseline,
+        objective=objective,
+        include_special=include_special,
+    )
+    done = [_layer_conductance(model, site, one) for one in scored]
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
         warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)
@@ -237,17 +235,15 @@ class _Pieces:
         ]
 
 
-def _layer_conductance(
-    model: HookedModel, site: Site, item: Encoded, parts: Tensor, gap: float, baseline_gap: float
-) -> LayerConductance:
-    n_pos = len(item.prompt)
+def _layer_conductance(model: HookedModel, site: Site, scored: ScoredPair) -> LayerConductance:
+    prompt, parts = scored.item.prompt, scored.scores
     return LayerConductance(
         site=site,
-        tokens=torch.tensor(item.prompt.ids),
-        strings=tuple(readable(model.tokenizer, token) for token in item.prompt.ids),
-        scores=parts[:, -1 - n_pos : -1].clone(),
+        tokens=torch.tensor(prompt.ids),
+        strings=tuple(readable(model.tokenizer, token) for token in prompt.ids),
+        scores=parts[:, -1 - len(prompt) : -1].clone(),
         response=parts[:, -1].clone(),
-        is_special=torch.tensor(item.prompt.is_special),
-        gap=gap,
-        baseline_gap=baseline_gap,
+        is_special=torch.tensor(prompt.is_special),
+        gap=scored.gap,
+        baseline_gap=scored.baseline_gap,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +21,8 @@ from ..prompts.batching import (
     special_positions,
 )
 from ..prompts.encoding import Encoded
-from ..prompts.finite import check_rows
+from ..prompts.finite import check_rows, naming
+from ..prompts.work import Work
 from .fillers import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding, prompt_embeddings
 
 
@@ -122,6 +123,49 @@ def gap_function(
         movable = movable & ~special_positions(items, movable.shape[1]).to(movable.device)
     embeddings = prompt_embeddings(model, batch.prompts)
     return GapFunction(model, batch, embeddings, movable, filler, objective, batch_tokens)
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPair:
+    """What was computed of one pair: `scores` of any shape, and f(x) and f(baseline) in nats."""
+
+    item: Encoded
+    scores: Tensor
+    gap: float
+    baseline_gap: float
+
+
+def score_pairs(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    scores_of: Callable[[GapFunction], Tensor],
+    work: Work,
+    *,
+    label: str,
+    rows: int,
+    baseline: Filler,
+    objective: Objective,
+    include_special: bool,
+) -> list[ScoredPair]:
+    """`scores_of` f [pair, ...] in float32, pair by pair, over batches in which a pair has `rows` rows.
+
+    Raises NotFiniteError, a ValueError, for scores or ends of f that are NaN or infinite; it names the pair.
+    """
+    results: list[ScoredPair | None] = [None] * len(encoded)
+    with work.batches(model, [item.longest for item in encoded], label, rows=rows) as groups:
+        filler = filler_embedding(model, baseline, argument="baseline")
+        for chosen in groups:
+            items = [encoded[index] for index in chosen]
+            f = gap_function(model, items, filler, objective, work.batch_tokens, include_special)
+            with naming("pair", chosen):
+                scores = scores_of(f).float().cpu()
+                gaps, baseline_gaps = f.ends.double().cpu()
+            check_finite(f, chosen, scores, gaps, baseline_gaps)
+            for row, index in enumerate(chosen):
+                results[index] = ScoredPair(
+                    items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
+                )
+    return [result for result in results if result is not None]
 
 
 def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None:

@@ -6,24 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel
 from ..literals import Objective
 from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
-from ..prompts.encoding import Encoded, PromptFormat
-from ..prompts.finite import naming
+from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work
-from .fillers import Filler, filler_embedding
-from .gap import (
-    check_finite,
-    check_tolerance,
-    gap_function,
-    warn_if_images_go_deeper,
-    warn_if_incomplete,
-)
+from .fillers import Filler
+from .gap import ScoredPair, check_tolerance, score_pairs, warn_if_images_go_deeper, warn_if_incomplete
 from .methods import AttributionMethod, IntegratedGradients
 from .scores import TokenAttribution, readable
 
@@ -75,22 +67,18 @@ def attribute(
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
-    results: list[TokenAttribution | None] = [None] * len(encoded)
-    rows = method.evaluations(max(len(item.prompt) for item in encoded))
-    with work.batches(model, [item.longest for item in encoded], "attribute", rows=rows) as groups:
-        filler = filler_embedding(model, baseline, argument="baseline")
-        for chosen in groups:
-            items = [encoded[index] for index in chosen]
-            f = gap_function(model, items, filler, objective, batch_tokens, include_special)
-            with naming("pair", chosen):
-                scores = method(f).float().cpu()
-                gaps, baseline_gaps = f.ends.double().cpu()
-            check_finite(f, chosen, scores, gaps, baseline_gaps)
-            for row, index in enumerate(chosen):
-                results[index] = _token_attribution(
-                    model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
-                )
-    attributions = [result for result in results if result is not None]
+    scored = score_pairs(
+        model,
+        encoded,
+        method,
+        work,
+        label="attribute",
+        rows=method.evaluations(max(len(item.prompt) for item in encoded)),
+        baseline=baseline,
+        objective=objective,
+        include_special=include_special,
+    )
+    attributions = [_token_attribution(model.tokenizer, one) for one in scored]
     if method.is_complete:
         warn_if_incomplete(
             [one.completeness_error for one in attributions],
@@ -100,17 +88,15 @@ def attribute(
     return attributions
 
 
-def _token_attribution(
-    tokenizer: Any, item: Encoded, scores: Tensor, gap: float, baseline_gap: float
-) -> TokenAttribution:
-    n_pos = len(item.prompt)
+def _token_attribution(tokenizer: Any, scored: ScoredPair) -> TokenAttribution:
+    prompt = scored.item.prompt
     return TokenAttribution(
-        tokens=torch.tensor(item.prompt.ids),
-        strings=tuple(readable(tokenizer, token) for token in item.prompt.ids),
-        scores=scores[scores.shape[0] - n_pos :].clone(),
-        is_image=torch.tensor(item.prompt.is_image),
-        is_special=torch.tensor(item.prompt.is_special),
-        gap=gap,
-        baseline_gap=baseline_gap,
-        grids=() if item.prompt.images is None else item.prompt.images.grids,
+        tokens=torch.tensor(prompt.ids),
+        strings=tuple(readable(tokenizer, token) for token in prompt.ids),
+        scores=scored.scores[len(scored.scores) - len(prompt) :].clone(),
+        is_image=torch.tensor(prompt.is_image),
+        is_special=torch.tensor(prompt.is_special),
+        gap=scored.gap,
+        baseline_gap=scored.baseline_gap,
+        grids=() if prompt.images is None else prompt.images.grids,
     )

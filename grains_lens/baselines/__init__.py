@@ -10,6 +10,7 @@ from .differences import in_context_vector as in_context_vector
 from .differences import mean_difference as mean_difference
 from .differences import pca_difference as pca_difference
 from .features import correlated_features as correlated_features
+from .gated import GatedAdd as GatedAdd
 from .gated import TrainedGate as TrainedGate
 from .gated import trained_gate as trained_gate
 from .gradient import gradient_direction as gradient_direction
@@ -20,6 +21,7 @@ from .probe import probe_direction as probe_direction
 from .texts import activation_addition as activation_addition
 
 __all__ = [
+    "GatedAdd",
     "TrainedGate",
     "activation_addition",
     "correlated_features",

@@ -1,4 +1,4 @@
-"""A gate trained over the residual stream: how much of a given contrast each dimension of each token takes."""
+"""A trained rule of steering: how much of a given contrast each dimension of each token takes."""
 
 from __future__ import annotations
 
@@ -32,16 +32,14 @@ from .training import Schedule, Training, check_positive
 
 FORMAT = "grains_lens.trained_gate"
 _WEIGHTS = ("down", "up", "bias")
-KIND = FileKind(
-    FORMAT, holds="trained gates", writer="TrainedGate.save", metadata=("header",), tensors=_WEIGHTS
-)
+KIND = FileKind(FORMAT, holds="trained rules", writer="GatedAdd.save", metadata=("header",), tensors=_WEIGHTS)
 
 Weights = tuple[Float[Tensor, "rank d_model"], Float[Tensor, "d_model rank"], Float[Tensor, " d_model"]]
 """D, U and b."""
 
 
 @dataclass(frozen=True, eq=False)
-class TrainedGate:
+class GatedAdd:
     """A steering rule that weighs the vector anew at every token, dimension by dimension:
 
         h' = h + γ(h) ⊙ v,   γ(h) = 2σ(U gelu(D h/rms(h)) + b)   in (0, 2)^d_model
@@ -49,8 +47,8 @@ class TrainedGate:
     with D = `down` [rank, d_model], U = `up` [d_model, rank], b = `bias` [d_model], float32, and rms(h) =
     ‖h‖/√d_model. Where U = 0 and b = 0, γ = 1 and this is `add`. It is one rule for all layers, and depends on
     nothing but the token's own h, so text is the same with a cache and without. `steering(model, vectors,
-    strength=gate.settings["strength"], rule=gate)`, with the vectors, layers and unit that it was trained
-    on, steers as trained: it is given as `rule` (what `gate` takes is one number per token).
+    strength=rule.settings["strength"], rule=rule)`, with the vectors, layers and unit that it was trained
+    on, steers as trained. (`gate=` is something else: it takes one number per token.)
 
     `losses` has each training step's loss in nats before the step, `settings` how it was made.
 
@@ -96,7 +94,7 @@ class TrainedGate:
         trained = "untrained"
         if self.losses:
             trained = f"{len(self.losses)} steps, loss {self.losses[0]:.3g} to {self.losses[-1]:.3g}"
-        return f"TrainedGate(rank {rank}, d_model {d_model}, {size:,} weights, {trained})"
+        return f"GatedAdd(rank {rank}, d_model {d_model}, {size:,} weights, {trained})"
 
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: the weights, and settings and losses as JSON in its metadata header.
@@ -109,7 +107,7 @@ class TrainedGate:
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path) -> TrainedGate:
+    def load(cls, path: str | Path) -> GatedAdd:
         """Read a file that `save` wrote; the weights come back bit for bit.
 
         Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
@@ -120,6 +118,10 @@ class TrainedGate:
             return cls(**tensors, **_checked(parse_json(metadata["header"])))
         except (KeyError, TypeError, ValueError) as error:
             raise VectorFileError(damaged(path, f"{type(error).__name__}: {error}")) from error
+
+
+TrainedGate = GatedAdd
+"""The name of before: `GatedAdd` is a rule, and no gate."""
 
 
 def _checked(header: Any) -> dict[str, Any]:
@@ -152,11 +154,11 @@ def trained_gate(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
-) -> TrainedGate:
+) -> GatedAdd:
     """A steering rule trained to make the model prefer the chosen answers when it is steered by `vectors`.
 
     The rule is h' = h + γ(h) ⊙ λv_l at each of `layers` (the vectors' own by default), one γ for all of them:
-    see `TrainedGate`. `strength` λ and `unit` are those of `steering`; λ is not trained. Adam minimises the
+    see `GatedAdd`. `strength` λ and `unit` are those of `steering`; λ is not trained. Adam minimises the
     loss of `optimised_direction` over γ's weights, (2·rank + 1)·d_model of them,
 
         (1/n) Σ_j −log σ(β(f_γ(x_j) − f_0(x_j))) + kl_weight · mean KL(p_0 ‖ p_γ)
@@ -201,7 +203,7 @@ def trained_gate(
         "prompt_format": asdict(prompt_format),
         "n_pairs": len(pairs),
     }
-    return TrainedGate(*weights, settings=settings, losses=losses)
+    return GatedAdd(*weights, settings=settings, losses=losses)
 
 
 def gated_add(

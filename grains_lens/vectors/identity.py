@@ -42,18 +42,16 @@ def _version(package: str) -> str:
 
 
 def describe(value: Any) -> Any:
-    """A setting as JSON can hold it: whatever has a name by it, frozen values with their fields."""
+    """A setting as JSON can hold it: frozen values with their fields, functions by name."""
     if isinstance(value, functools.partial):
         return {"name": describe(value.func), **{key: describe(item) for key, item in value.keywords.items()}}
-    if callable(value) and hasattr(value, "__name__"):
-        return value.__name__
-    if is_dataclass(value) and not isinstance(value, type):
+    if is_dataclass(value) and not hasattr(value, "__name__"):
         settings = {field.name: describe(getattr(value, field.name)) for field in fields(value)}
         return {"name": type(value).__name__, **settings}
     if isinstance(value, Tensor):
         return f"tensor{list(value.shape)}"
     if callable(value):
-        return repr(value)
+        return getattr(value, "__name__", repr(value))
     return value
 
 

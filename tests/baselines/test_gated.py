@@ -1,5 +1,6 @@
-"""The trained gate against a formula written anew, naive losses over whole texts, and planted contrasts."""
+"""The trained rule against a formula written anew, naive losses over whole texts, and planted contrasts."""
 
+import base64
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 
 import grains_lens as gl
-from grains_lens.baselines.gated import FORMAT, TrainedGate, gated_add, trained_gate
+from grains_lens.baselines.gated import FORMAT, GatedAdd, gated_add, trained_gate
 from grains_lens.baselines.gradient import steering_edits
 from grains_lens.baselines.training import Schedule, Training
 from grains_lens.hosts.model import frozen
@@ -26,12 +27,12 @@ RANK = 3
 def random_gate(seed, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     shapes = ((RANK, models.D_MODEL), (models.D_MODEL, RANK), (models.D_MODEL,))
-    return TrainedGate(*(scale * torch.randn(shape, generator=generator) for shape in shapes))
+    return GatedAdd(*(scale * torch.randn(shape, generator=generator) for shape in shapes))
 
 
 def untrained_gate():
     down = torch.randn(RANK, models.D_MODEL, generator=torch.Generator().manual_seed(2))
-    return TrainedGate(down, torch.zeros(models.D_MODEL, RANK), torch.zeros(models.D_MODEL))
+    return GatedAdd(down, torch.zeros(models.D_MODEL, RANK), torch.zeros(models.D_MODEL))
 
 
 def trained(model, pairs=PAIRS, vectors=None, **settings):
@@ -317,31 +318,51 @@ def test_what_is_recorded_is_what_was_asked_for(llama, vectors):
     assert {name: gate.settings[name] for name in asked} == asked
     assert not any(weight.requires_grad for weight in gate.weights)
     assert repr(gate) == (
-        f"TrainedGate(rank 5, d_model 32, 352 weights, 2 steps, loss {gate.losses[0]:.3g} to {gate.losses[1]:.3g})"
+        f"GatedAdd(rank 5, d_model 32, 352 weights, 2 steps, loss {gate.losses[0]:.3g} to {gate.losses[1]:.3g})"
     )
-    assert repr(untrained_gate()) == "TrainedGate(rank 3, d_model 32, 224 weights, untrained)"
+    assert repr(untrained_gate()) == "GatedAdd(rank 3, d_model 32, 224 weights, untrained)"
 
 
 def test_a_saved_gate_comes_back_bit_for_bit(llama, vectors, tmp_path):
     gate = trained(llama, vectors=vectors, layers=[1], steps=2)
-    back = TrainedGate.load(gate.save(tmp_path / "new" / "gate.safetensors"))
+    back = GatedAdd.load(gate.save(tmp_path / "new" / "gate.safetensors"))
     for saved, read in zip(gate.weights, back.weights, strict=True):
         assert torch.equal(saved, read)
     assert (back.settings, back.losses) == (gate.settings, gate.losses)
 
 
+# Written by the class when it was called TrainedGate.
+OLD_FILE = (
+    "iAEAAAAAAAB7Il9fbWV0YWRhdGFfXyI6eyJoZWFkZXIiOiJ7XCJzZXR0aW5nc1wiOiB7XCJzdHJlbmd0aFwiOiAwLjUsIFwicmFua1wiOiAx"
+    "fSwgXCJsb3NzZXNcIjogWzAuNzUsIDAuNV19IiwiZGlnZXN0IjoiYzM2NGZhMWZjYTZhZTExNGQ0NzEyMTIwZTM2ZGMxYTg4MjYzMTE5NGFm"
+    "NzViOTU1YWRlMzhmOTA1MjU0NzY1ZCIsImZvcm1hdCI6ImdyYWluc19sZW5zLnRyYWluZWRfZ2F0ZSJ9LCJiaWFzIjp7ImR0eXBlIjoiRjMy"
+    "Iiwic2hhcGUiOlsyXSwiZGF0YV9vZmZzZXRzIjpbMCw4XX0sImRvd24iOnsiZHR5cGUiOiJGMzIiLCJzaGFwZSI6WzEsMl0sImRhdGFfb2Zm"
+    "c2V0cyI6WzgsMTZdfSwidXAiOnsiZHR5cGUiOiJGMzIiLCJzaGFwZSI6WzIsMV0sImRhdGFfb2Zmc2V0cyI6WzE2LDI0XX19ICAgIAAAAAAA"
+    "AEC/AAAAPwAAoL8AAABAAAAAPg=="
+)
+
+
+def test_the_name_and_the_files_of_before_stay_usable(tmp_path):
+    assert gl.baselines.TrainedGate is gl.baselines.GatedAdd is GatedAdd
+    (tmp_path / "gate.safetensors").write_bytes(base64.b64decode(OLD_FILE))
+    rule = gl.baselines.TrainedGate.load(tmp_path / "gate.safetensors")
+    expected = ([[0.5, -1.25]], [[2.0], [0.125]], [0.0, -0.75])
+    assert [weight.tolist() for weight in rule.weights] == list(expected)
+    assert (rule.settings, rule.losses) == ({"strength": 0.5, "rank": 1}, (0.75, 0.5))
+
+
 def test_files_that_hold_no_gate_say_so(vectors, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        TrainedGate.load(tmp_path / "none")
-    with pytest.raises(gl.VectorFileError, match="not one of trained gates"):
-        TrainedGate.load(vectors.save(tmp_path / "vectors"))
+        GatedAdd.load(tmp_path / "none")
+    with pytest.raises(gl.VectorFileError, match="not one of trained rules"):
+        GatedAdd.load(vectors.save(tmp_path / "vectors"))
     whole = untrained_gate().save(tmp_path / "gate").read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(gl.VectorFileError, match="half is not a whole safetensors file"):
-        TrainedGate.load(tmp_path / "half")
+        GatedAdd.load(tmp_path / "half")
     save_file({"down": torch.zeros(2, 3)}, tmp_path / "part", {"format": FORMAT, "header": "{}"})
     with pytest.raises(gl.VectorFileError, match="part is damaged"):
-        TrainedGate.load(tmp_path / "part")
+        GatedAdd.load(tmp_path / "part")
 
 
 @pytest.mark.parametrize(
@@ -374,9 +395,9 @@ def test_bad_names_and_pairs_get_one_clear_sentence(llama, unchecked):
 def test_weights_that_cannot_be_get_one_clear_sentence(unchecked):
     gate = untrained_gate()
     with pytest.raises(ValueError, match=r"needs up \[32, 3\] and bias \[32\]; they are \[3, 32\]"):
-        TrainedGate(gate.down, gate.down, gate.bias)
+        GatedAdd(gate.down, gate.down, gate.bias)
     with pytest.raises(ValueError, match="NaN or infinite"):
-        TrainedGate(gate.down, gate.up, gate.bias * float("nan"))
+        GatedAdd(gate.down, gate.up, gate.bias * float("nan"))
 
 
 def test_vectors_of_another_model_are_refused(llama):

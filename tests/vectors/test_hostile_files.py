@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import grains_lens as gl
 from grains_lens.baselines import gated
-from grains_lens.baselines.gated import TrainedGate
+from grains_lens.baselines.gated import GatedAdd
 from grains_lens.vectors.gguf import Reader, read_fields, tensors_of, to_bytes
 from grains_lens.vectors.steering_vectors import SteeringVectors
 from grains_lens.vectors.tensor_files import read_tensors
@@ -27,7 +27,7 @@ MUTATIONS = 300  # per format: a count that `make reliability` may raise
 def small_gate():
     generator = torch.Generator().manual_seed(1)
     shapes = ((2, 6), (6, 2), (6,))
-    return TrainedGate(
+    return GatedAdd(
         *(torch.randn(shape, generator=generator) for shape in shapes),
         {"rank": 2, "λ": [1, None]},
         (0.5, 0.25),
@@ -40,7 +40,7 @@ def all_of_gate(gate):
 
 KINDS = {
     "vectors": (lambda path: make(k=3).save(path), SteeringVectors.load, everything),
-    "gate": (lambda path: small_gate().save(path), TrainedGate.load, all_of_gate),
+    "gate": (lambda path: small_gate().save(path), GatedAdd.load, all_of_gate),
     "gguf": (
         lambda path: make(layers=(1, 2, 7)).to_gguf(path, model_hint="llama"),
         SteeringVectors.from_gguf,
@@ -208,7 +208,7 @@ ENTRY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 def test_a_hostile_header_is_answered_soon_and_in_a_few_words(content, tmp_path):
     path = tmp_path / "v"
     path.write_bytes(content())
-    for read in (SteeringVectors.load, TrainedGate.load):
+    for read in (SteeringVectors.load, GatedAdd.load):
         before = time.process_time()
         with pytest.raises(gl.VectorFileError) as caught:
             read(path)
