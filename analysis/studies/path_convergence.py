@@ -26,8 +26,9 @@ from ..benchmarks.models import Shape, random_llama, random_pairs
 from ..cues import share_found
 from ..estimates import estimates
 from ..recipes import Baseline
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import Cell
 
 QUESTION = (
     "How many steps, which quadrature rule and which baseline does integrated gradients need to converge?"
@@ -39,10 +40,9 @@ RULES = ("gauss_legendre", "midpoint", "trapezoid")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """All rules are tried from the first baseline, the first rule from all."""
 
-    subject: Subject = Subject()
     baselines: tuple[Baseline, ...] = ("mask", "mean", "zero")
     rules: tuple[str, ...] = RULES
     steps: tuple[int, ...] = (2, 5, 10, 20, 50)
@@ -54,7 +54,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
+    QUICK_SUBJECT,
     steps=(2, 10),
     reference=30,
     n_pairs=3,
@@ -63,7 +63,7 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return [*settings.subject.cells(settings.draws), Cell(0, RANDOM, 0)]
+    return [*settings.cells(), Cell(0, RANDOM, 0)]
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

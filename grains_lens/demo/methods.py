@@ -22,7 +22,7 @@ ATTRIBUTION = IntegratedGradients(steps=32)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class AttributedPairs:
     """What every method learns from: one model, pairs of one behaviour, and what attribution says of them."""
 
     model: HookedModel
@@ -30,48 +30,48 @@ class Lesson:
     attributions: Sequence[TokenAttribution]
 
 
-def attend(model: HookedModel, pairs: Sequence[PreferencePair]) -> Lesson:
+def attributed(model: HookedModel, pairs: Sequence[PreferencePair]) -> AttributedPairs:
     """Attribute the pairs, once for all methods."""
-    return Lesson(model, pairs, attribute(model, pairs, method=ATTRIBUTION, progress=False))
+    return AttributedPairs(model, pairs, attribute(model, pairs, method=ATTRIBUTION, progress=False))
 
 
-def grains_pca(lesson: Lesson) -> SteeringVectors:
+def grains_pca(learnt: AttributedPairs) -> SteeringVectors:
     """GrAInS with the paper's settings: the three strongest tokens of either sign masked, PCA a side."""
-    return _grains(lesson, pca_direction)
+    return _grains(learnt, pca_direction)
 
 
-def grains_mean(lesson: Lesson) -> SteeringVectors:
+def grains_mean(learnt: AttributedPairs) -> SteeringVectors:
     """The same with the mean of the differences in place of their first principal component."""
-    return _grains(lesson, mean_direction)
+    return _grains(learnt, mean_direction)
 
 
-def grains_vision(lesson: Lesson) -> SteeringVectors:
+def grains_vision(learnt: AttributedPairs) -> SteeringVectors:
     """The same with tokens of the picture alone."""
-    return _grains(lesson, mean_direction, "vision")
+    return _grains(learnt, mean_direction, "vision")
 
 
-def grains_text(lesson: Lesson) -> SteeringVectors:
+def grains_text(learnt: AttributedPairs) -> SteeringVectors:
     """The same with words alone."""
-    return _grains(lesson, mean_direction, "text")
+    return _grains(learnt, mean_direction, "text")
 
 
-def random_tokens(lesson: Lesson) -> SteeringVectors:
+def random_tokens(learnt: AttributedPairs) -> SteeringVectors:
     """The same as `grains_mean` with tokens picked at random: what attribution must beat."""
     return extract_vectors(
-        lesson.model, lesson.pairs, method=RandomScores(), aggregate=mean_direction, progress=False
+        learnt.model, learnt.pairs, method=RandomScores(), aggregate=mean_direction, progress=False
     )
 
 
-def caa(lesson: Lesson) -> SteeringVectors:
+def caa(learnt: AttributedPairs) -> SteeringVectors:
     """Contrastive activation addition: no attribution, the difference that the answers themselves make."""
-    return mean_difference(lesson.model, lesson.pairs, progress=False)
+    return mean_difference(learnt.model, learnt.pairs, progress=False)
 
 
-def _grains(lesson: Lesson, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
+def _grains(learnt: AttributedPairs, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
     vectors = extract_vectors(
-        lesson.model,
-        lesson.pairs,
-        attributions=lesson.attributions,
+        learnt.model,
+        learnt.pairs,
+        attributions=learnt.attributions,
         aggregate=aggregate,
         modality=modality,
         progress=False,
@@ -88,7 +88,7 @@ class Method:
     (`"each"`: every single layer is tried, and all together)."""
 
     name: str
-    vectors: Callable[[Lesson], SteeringVectors]
+    vectors: Callable[[AttributedPairs], SteeringVectors]
     layers: EachOrAll = "each"
 
 
