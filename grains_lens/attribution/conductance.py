@@ -16,6 +16,7 @@ from ..errors import unknown_name
 from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
+from ..html.lists import Results
 from ..prompts.answers import Objective, check_objective
 from ..prompts.batching import BATCH_TOKENS, batches, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
@@ -117,8 +118,9 @@ def layer_conductance(
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
     a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
 
-    Returns one `LayerConductance` a pair, in order. Warns (CompletenessWarning) where a layer's error
-    exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
+    Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
+    nat, whichever is more.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -155,7 +157,7 @@ def layer_conductance(
                 results[index] = _layer_conductance(
                     model, site, items[row], parts[row].cpu(), float(gaps[row]), float(baseline_gaps[row])
                 )
-    done = [result for result in results if result is not None]
+    done = Results(result for result in results if result is not None)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
         warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)

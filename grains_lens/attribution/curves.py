@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
+from ..html.lists import Results
 from ..prompts.answers import Objective, check_objective
 from ..prompts.batching import BATCH_TOKENS, bar, encode_for
 from ..prompts.encoding import PromptFormat
@@ -117,7 +118,7 @@ def faithfulness(
     encoded = encode_for(model, pairs, prompt_format)
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)
-    curves = []
+    curves: Results[FaithfulnessCurves] = Results()
     with frozen(model), bar(len(encoded), "faithfulness" if progress else None, "pair") as shown:
         filler = filler_embedding(model, mask, argument="mask")
         for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):

@@ -23,7 +23,7 @@ from .gap import (
     warn_if_incomplete,
 )
 from .methods import AttributionMethod, IntegratedGradients
-from .scores import TokenAttribution, readable
+from .scores import Attributions, TokenAttribution, readable
 
 
 def attribute(
@@ -38,7 +38,7 @@ def attribute(
     batch_tokens: int = BATCH_TOKENS,
     tolerance: float = 0.1,
     progress: bool = True,
-) -> list[TokenAttribution]:
+) -> Attributions:
     """Score every prompt token of every pair by what it does to f(x) = log p(y⁺|x) − log p(y⁻|x).
 
     Integrated gradients, the default, run from a baseline prompt x' in which `baseline` stands in every
@@ -60,8 +60,9 @@ def attribute(
     Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
     Peak memory does: one chunk's graph of so many tokens lives at a time, so where memory is short, halve it.
 
-    Returns one `TokenAttribution` a pair, in order. Warns (CompletenessWarning) where a complete method's
-    error exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
+    Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
+    one nat, whichever is more.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -94,7 +95,7 @@ def attribute(
                 results[index] = _token_attribution(
                     model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
                 )
-    attributions = [result for result in results if result is not None]
+    attributions = Attributions(result for result in results if result is not None)
     if method.is_complete:
         warn_if_incomplete(
             [one.completeness_error for one in attributions],
