@@ -15,6 +15,7 @@ from .attribution.methods import IntegratedGradients as IntegratedGradients
 from .attribution.methods import Occlusion as Occlusion
 from .attribution.methods import RandomScores as RandomScores
 from .attribution.methods import SmoothGrad as SmoothGrad
+from .attribution.scores import Attributions as Attributions
 from .attribution.scores import TokenAttribution as TokenAttribution
 from .attribution.tokens import attribute as attribute
 from .data.items import MultipleChoice as MultipleChoice

@@ -18,6 +18,10 @@ from .vectors.steering_vectors import SteeringVectors
 __all__ = ["PAPER", "TUNED", "Preset"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True)
 class Preset:
     """How directions are reduced, how many tokens are masked, and where steering acts: with it,

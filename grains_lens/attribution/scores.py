@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import printable, unknown_name
+from ..html.lists import Results
 from ..html.strips import score_grid_html, token_strip_html
 from ..literals import Modality, Sign
 from ..prompts.encoding import Encoded
@@ -136,7 +137,11 @@ class TokenAttribution:
         return f"TokenAttribution({tokens}; {self._caption()})"
 
     def _repr_html_(self) -> str:
-        pieces, scale = self.pieces(), self.scale()
+        return self._html(self.scale())
+
+    def _html(self, scale: float) -> str:
+        """The prompt as a strip of tokens in HTML, with the grids of its images; colours are full at `scale` nats."""
+        pieces = self.pieces()
         strip = token_strip_html(
             [piece.label for piece in pieces],
             [0.0 if piece.is_image else piece.score for piece in pieces],
@@ -151,6 +156,24 @@ class TokenAttribution:
             f"f(x) = {self.gap:+.2f} nats, at the baseline {self.baseline_gap:+.2f}, "
             f"completeness error {self.completeness_error:+.3f}"
         )
+
+
+class Attributions(Results[TokenAttribution]):
+    """What `attribute` returns: a list of `TokenAttribution`, one per pair, in order.
+
+    In a notebook it shows the first prompts as strips of tokens, all on one colour scale. A slice shows itself too, and
+    so does any list of attributions: `Attributions(sorted(scores, key=lambda one: one.gap))`.
+    """
+
+    __slots__ = ()
+
+    _most = 10
+
+    def _pieces(self) -> list[str]:
+        """The first prompts as strips in HTML, on one scale: the largest |score| among them, in nats."""
+        shown = self[: self._most]
+        scale = max((one.scale() for one in shown), default=0.0)
+        return [one._html(scale) for one in shown]
 
 
 def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:
