@@ -23,7 +23,7 @@ from .gap import (
     warn_if_incomplete,
 )
 from .methods import AttributionMethod, IntegratedGradients
-from .scores import TokenAttribution, readable
+from .scores import ScoredBy, TokenAttribution, readable
 
 
 def attribute(
@@ -74,6 +74,7 @@ def attribute(
     warn_if_images_go_deeper(model, encoded)
     results: list[TokenAttribution | None] = [None] * len(encoded)
     rows = method.evaluations(max(len(item.prompt) for item in encoded))
+    made = ScoredBy(method, baseline, objective)
     with batches(
         model,
         [item.longest for item in encoded],
@@ -92,7 +93,12 @@ def attribute(
             check_finite(f, chosen, scores, gaps, baseline_gaps)
             for row, index in enumerate(chosen):
                 results[index] = _token_attribution(
-                    model.tokenizer, items[row], scores[row], float(gaps[row]), float(baseline_gaps[row])
+                    model.tokenizer,
+                    items[row],
+                    scores[row],
+                    float(gaps[row]),
+                    float(baseline_gaps[row]),
+                    made,
                 )
     attributions = [result for result in results if result is not None]
     if method.is_complete:
@@ -105,7 +111,7 @@ def attribute(
 
 
 def _token_attribution(
-    tokenizer: Any, item: Encoded, scores: Tensor, gap: float, baseline_gap: float
+    tokenizer: Any, item: Encoded, scores: Tensor, gap: float, baseline_gap: float, made: ScoredBy
 ) -> TokenAttribution:
     n_pos = len(item.prompt)
     return TokenAttribution(
@@ -117,4 +123,5 @@ def _token_attribution(
         gap=gap,
         baseline_gap=baseline_gap,
         grids=() if item.prompt.images is None else item.prompt.images.grids,
+        made=made,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from ..attribution.methods import IntegratedGradients, RandomScores
@@ -14,7 +14,6 @@ from ..data.items import PreferencePair
 from ..hosts.model import HookedModel
 from ..vectors.directions import Aggregate, mean_direction, pca_direction
 from ..vectors.extraction import extract_vectors
-from ..vectors.identity import describe
 from ..vectors.steering_vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)
@@ -68,7 +67,7 @@ def caa(lesson: Lesson) -> SteeringVectors:
 
 
 def _grains(lesson: Lesson, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
-    vectors = extract_vectors(
+    return extract_vectors(
         lesson.model,
         lesson.pairs,
         attributions=lesson.attributions,
@@ -76,10 +75,6 @@ def _grains(lesson: Lesson, aggregate: Aggregate, modality: Modality = "joint") 
         modality=modality,
         progress=False,
     )
-    # Attributions that are given do not say how they were made; here it is known.
-    made = {"method": describe(ATTRIBUTION), "baseline": "mask", "objective": "sum"}
-    provenance = replace(vectors.provenance, settings={**vectors.provenance.settings, **made})
-    return replace(vectors, provenance=provenance)
 
 
 @dataclass(frozen=True)
