@@ -55,9 +55,10 @@ def extract_vectors(
 
     Masked tokens are replaced by `mask` and stay visible to attention; `modality="vision"` or `"text"` takes
     S⁺ and S⁻ from the prompts' image or text tokens alone, the scores being the same. `attributions`, if
-    given, are taken instead of running `attribute` with `method`, `baseline` and `objective`, whose defaults are
-    those of `attribute`; the vectors' provenance says how they were made. The other defaults are the paper's: k = 3, PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose
-    length means something (residual-stream units) where PCA's components have length 1.
+    given, are taken instead of running `attribute` with `method`, `baseline` and `objective` (None: the default of
+    `attribute`), and the vectors' provenance says how these were made. The other defaults are the paper's: k = 3,
+    PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose length means something
+    (residual-stream units) where PCA's components have length 1.
 
     Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
     anything is attributed), attributions do not fit the pairs or were made with another method, baseline or

@@ -21,7 +21,7 @@ from ..hosts.hooks import foreign
 from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, layer_count, shape_of
 from ..hosts.points import Edit, bare, edited, hook_points, resid_post
-from .provenance import ModelIdentity, Provenance, in_words
+from .provenance import ModelIdentity, Provenance, name_of
 from .steering_vectors import SteeringVectors
 
 
@@ -50,7 +50,7 @@ def describe(value: Any) -> Any:
         return {"name": type(value).__name__, **settings}
     if isinstance(value, Tensor):
         return f"tensor{list(value.shape)}"
-    return in_words(value) if callable(value) else value
+    return name_of(value) if callable(value) else value
 
 
 _POSITIONS, _PROJECTIONS = 12, 4

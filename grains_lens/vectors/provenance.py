@@ -51,16 +51,16 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings = json.loads(json.dumps(dict(self.settings), default=in_words))
+        settings = json.loads(json.dumps(dict(self.settings), default=name_of))
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "versions", dict(self.versions))
 
 
-def in_words(value: object) -> str:
-    """What a value is called in a file: a function by its name, an object by its own words or its class."""
+def name_of(value: object) -> str:
+    """What a value is called, in files and shown: a function by its name, an object by its own words or its class."""
     kind = type(value)
     if isinstance(value, functools.partial):
-        return in_words(value.func)
+        return name_of(value.func)
     if callable(value) and (name := getattr(value, "__name__", None)):
         # Of a method, the class it belongs to says more than its own name: Mine.score.
         bound = getattr(value, "__self__", None)
