@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_args
 
 import torch
@@ -48,12 +48,30 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
+class ScoredBy:
+    """How scores were made: `method`, `baseline` and `objective`, as `attribute` was given them."""
+
+    method: Any
+    baseline: Any
+    objective: Any
+
+    def differences(self, **asked: Any) -> list[str]:
+        """Which of the `asked` settings (None: whatever they are) these scores were not made with."""
+        return [
+            name
+            for name, value in asked.items()
+            if value is not None and not _same(value, getattr(self, name))
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class TokenAttribution:
     """One score per prompt token, in nats: positive ones speak for the chosen answer.
 
     `tokens` are ids [pos], `strings` what they read as, `scores` [pos]; `is_image` and `is_special` (BOS, template) say
     what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
-    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
+    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline. `made` has the `method`, `baseline` and `objective`
+    that the scores come from; None where they were put together by hand.
     """
 
     tokens: Int[Tensor, " pos"]
@@ -64,6 +82,7 @@ class TokenAttribution:
     gap: float
     baseline_gap: float
     grids: tuple[Grids, ...] | None = ()
+    made: ScoredBy | None = None
 
     @property
     def completeness_error(self) -> float:
@@ -174,6 +193,19 @@ class Attributions(Results[TokenAttribution]):
         shown = self[: self._most]
         scale = max((one.scale() for one in shown), default=0.0)
         return [one._html(scale) for one in shown]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two settings are the same, tensors and frozen values with tensors among them."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and bool((one == other).all())
+    if is_dataclass(one):
+        return all(_same(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
+    return bool(one == other)
 
 
 def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:

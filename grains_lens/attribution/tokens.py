@@ -17,7 +17,7 @@ from ..prompts.work import Work
 from .fillers import Filler
 from .gap import ScoredPair, check_tolerance, score_pairs, warn_if_images_go_deeper, warn_if_incomplete
 from .methods import AttributionMethod, IntegratedGradients
-from .scores import Attributions, TokenAttribution, readable
+from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
 
 def attribute(
@@ -79,7 +79,8 @@ def attribute(
         objective=objective,
         include_special=include_special,
     )
-    attributions = Attributions(_token_attribution(model.tokenizer, one) for one in scored)
+    made = ScoredBy(method, baseline, objective)
+    attributions = Attributions(_token_attribution(model.tokenizer, one, made) for one in scored)
     if method.is_complete:
         warn_if_incomplete(
             [one.completeness_error for one in attributions],
@@ -89,7 +90,7 @@ def attribute(
     return attributions
 
 
-def _token_attribution(tokenizer: Any, scored: ScoredPair) -> TokenAttribution:
+def _token_attribution(tokenizer: Any, scored: ScoredPair, made: ScoredBy) -> TokenAttribution:
     prompt = scored.item.prompt
     return TokenAttribution(
         tokens=torch.tensor(prompt.ids),
@@ -100,4 +101,5 @@ def _token_attribution(tokenizer: Any, scored: ScoredPair) -> TokenAttribution:
         gap=scored.gap,
         baseline_gap=scored.baseline_gap,
         grids=() if prompt.images is None else prompt.images.grids,
+        made=made,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..attribution.methods import IntegratedGradients, RandomScores
 from ..attribution.scores import TokenAttribution
@@ -14,7 +14,6 @@ from ..hosts.model import HookedModel
 from ..literals import EachOrAll, Modality
 from ..vectors.directions import Aggregate, mean_direction, pca_direction
 from ..vectors.extraction import extract_vectors
-from ..vectors.identity import describe
 from ..vectors.steering_vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)
@@ -68,7 +67,7 @@ def caa(learnt: AttributedPairs) -> SteeringVectors:
 
 
 def _grains(learnt: AttributedPairs, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
-    vectors = extract_vectors(
+    return extract_vectors(
         learnt.model,
         learnt.pairs,
         attributions=learnt.attributions,
@@ -76,10 +75,6 @@ def _grains(learnt: AttributedPairs, aggregate: Aggregate, modality: Modality = 
         modality=modality,
         progress=False,
     )
-    # Attributions that are given do not say how they were made; here it is known.
-    made = {"method": describe(ATTRIBUTION), "baseline": "mask", "objective": "sum"}
-    provenance = replace(vectors.provenance, settings={**vectors.provenance.settings, **made})
-    return replace(vectors, provenance=provenance)
 
 
 @dataclass(frozen=True)
