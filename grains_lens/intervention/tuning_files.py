@@ -90,7 +90,7 @@ def _rule_name(rule: SteeringRule) -> str:
 
 
 def _known_gate(gate: Gate | None) -> ProjectionGate | None:
-    if gate is None or isinstance(gate, ProjectionGate):
+    if gate is None or (isinstance(gate, ProjectionGate) and type(gate) is ProjectionGate):
         return gate
     raise ValueError(
         f"gate={seen(gate)} cannot be saved, for a file knows no gate but ProjectionGate: save the vectors, as "
