@@ -1,5 +1,5 @@
-"""Choosing by numbers, none of which may be NaN: every comparison with NaN is false, so `max` and `argmax` would let
-it win, or hide what it stands for, without a word."""
+"""Choosing by numbers, none of which may be NaN. Every comparison with NaN is false, so `max` and `argmax` would let
+a NaN win, or hide what it stands for, without a word."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""How methods are compared alike: the same pairs, dev questions and number of configurations, and one charge for what
-steering costs elsewhere.
+"""How methods are compared alike: the same pairs, dev questions and number of configurations, and the same charge for
+the cost of steering elsewhere.
 
-Every method offers trials: configurations that have been tried on the dev split, each with the context to run the
-model in. The best of them, or doing nothing, is then judged once on the test split.
+Every method offers trials. A trial is a configuration that was tried on the dev split, with the context to run the
+model in. The best trial, or doing nothing, is then judged once on the test split.
 """
 
 from __future__ import annotations
@@ -20,46 +20,9 @@ import numpy as np
 
 import grains_lens as gl
 
+from .asking import AskedQuestions
 from .choosing import highest, worst
 from .subjects import Bench
-
-Questions = Sequence[gl.MultipleChoice]
-
-
-@dataclass(frozen=True)
-class Exam:
-    """Which questions are asked, and what a loss elsewhere counts."""
-
-    n_dev: int = 96
-    """Questions that a configuration is chosen on."""
-    n_test: int = 288
-    """Questions that the gain is measured on."""
-    n_keep: int = 16
-    """Questions of each kind (clear, neutral) and other behaviour that must not suffer, in choosing."""
-    n_keep_test: int = 48
-    """The same in testing."""
-    charge: float = 1.0
-    """What a drop elsewhere costs in choosing, per unit of accuracy."""
-
-    def paper(self, bench: Bench, split: str) -> Paper:
-        """The questions of a split, "dev" or "test"."""
-        n, n_keep = {"dev": (self.n_dev, self.n_keep), "test": (self.n_test, self.n_keep_test)}[split]
-        return Paper(getattr(bench.behaviour, split)[:n], bench.keep(split, n_keep))
-
-
-@dataclass(frozen=True)
-class Paper:
-    """Questions to answer, and groups of questions of other behaviours on which nothing must be lost."""
-
-    questions: Questions
-    keep: Mapping[str, Questions]
-
-    def accuracies(self, model: Any) -> dict[str, float]:
-        """The share answered right, as the model is now; the questions themselves under the name ""."""
-        groups = {"": self.questions, **self.keep}
-        return {
-            name: gl.multiple_choice(model, asked, progress=False).accuracy for name, asked in groups.items()
-        }
 
 
 @dataclass(frozen=True)
@@ -85,11 +48,11 @@ def best(trials: Sequence[Trial], charge: float) -> Trial:
     return highest(trials, lambda trial: trial.score(charge), lambda trial: trial.effort)
 
 
-def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
+def judged(model: Any, asked: AskedQuestions, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
     """What a trial comes to on these questions: accuracy, gain over `base`, drops elsewhere and the worst of them."""
     with trial.context():
-        now = paper.accuracies(model)
-    drops = {name: base[name] - now[name] for name in paper.keep}
+        now = asked.accuracies(model)
+    drops = {name: base[name] - now[name] for name in asked.keep}
     return {
         "config": trial.config,
         "base": base[""],
@@ -159,7 +122,7 @@ def _ratios(reach: tuple[float, float], n: int) -> list[float]:
 def vector_trials(
     bench: Bench,
     vectors: gl.SteeringVectors,
-    paper: Paper,
+    asked: AskedQuestions,
     sets: Sequence[Sequence[int]],
     strengths: Sequence[float],
     **how: Any,
@@ -168,10 +131,10 @@ def vector_trials(
     tuning = gl.tune(
         bench.model,
         vectors,
-        paper.questions,
+        asked.questions,
         layers=sets,
         strengths=strengths,
-        keep=paper.keep,
+        keep=asked.keep,
         progress=False,
         **how,
     )
@@ -186,16 +149,16 @@ def vector_trials(
 
 
 def context_trials(
-    model: Any, paper: Paper, contexts: Sequence[tuple[str, float, Callable[[], Any]]]
+    model: Any, asked: AskedQuestions, contexts: Sequence[tuple[str, float, Callable[[], Any]]]
 ) -> list[Trial]:
     """Any contexts (configuration, effort, context), one after the other."""
-    base = paper.accuracies(model)
-    return [nothing(base[""]), *(_tried(model, paper, base, *one) for one in contexts)]
+    base = asked.accuracies(model)
+    return [nothing(base[""]), *(_tried(model, asked, base, *one) for one in contexts)]
 
 
 def _tried(
     model: Any,
-    paper: Paper,
+    asked: AskedQuestions,
     base: Mapping[str, float],
     config: str,
     effort: float,
@@ -203,16 +166,16 @@ def _tried(
 ) -> Trial:
     try:
         with context():
-            now = paper.accuracies(model)
+            now = asked.accuracies(model)
     except gl.NotFiniteError:
         return Trial(config, math.nan, math.nan, effort, context)
-    return Trial(config, now[""], worst(base[name] - now[name] for name in paper.keep), effort, context)
+    return Trial(config, now[""], worst(base[name] - now[name] for name in asked.keep), effort, context)
 
 
 def adapter_trials(
     bench: Bench,
     pairs: Sequence[gl.PreferencePair],
-    paper: Paper,
+    asked: AskedQuestions,
     grid: Grid,
     train: Callable[..., Any],
     seed: int,
@@ -234,7 +197,7 @@ def adapter_trials(
             )
             done = upto
             contexts.append((f"rate {rate:.2g}, {upto} steps", rate * upto, functools.partial(_on, adapter)))
-    return context_trials(bench.model, paper, contexts)
+    return context_trials(bench.model, asked, contexts)
 
 
 def _on(adapter: Any) -> Any:
@@ -245,7 +208,7 @@ def _on(adapter: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DrawnPairs:
     """One draw of pairs on one model, with what attribution says of them, made once for all methods."""
 
     bench: Bench
@@ -280,26 +243,26 @@ class _Kept(threading.local):
 _kept = _Kept()
 
 
-def _attributions(lesson: Lesson) -> Sequence[gl.TokenAttribution]:
+def _attributions(drawn: DrawnPairs) -> Sequence[gl.TokenAttribution]:
     # The methods of a cell come one after the other: what the last of them attributed is kept.
     # Pictures cannot be looked up; the draw and the texts say which pairs these are.
-    model, cell = lesson.bench.model, lesson.bench.cell
-    key = cell.behaviour, cell.draw, tuple((one.prompt, one.chosen, one.rejected) for one in lesson.pairs)
+    model, cell = drawn.bench.model, drawn.bench.cell
+    key = cell.behaviour, cell.draw, tuple((one.prompt, one.chosen, one.rejected) for one in drawn.pairs)
     if _kept.model() is not model or _kept.key != key:
         attributions = gl.attribute(
-            model, lesson.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
+            model, drawn.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
         )
         _kept.model, _kept.key, _kept.attributions = weakref.ref(model), key, attributions
     return _kept.attributions
 
 
-def check_splits(bench: Bench, lesson: Lesson) -> None:
+def check_splits(bench: Bench, drawn: DrawnPairs) -> None:
     """Refuse a comparison whose pairs, dev and test questions share a prompt, an entity or an image."""
     entity = bench.world.entity if bench.world else None
     one = bench.behaviour
     for train, test, names in (
-        (lesson.pairs, one.dev, ("pairs", "dev")),
-        (lesson.pairs, one.test, ("pairs", "test")),
+        (drawn.pairs, one.dev, ("pairs", "dev")),
+        (drawn.pairs, one.test, ("pairs", "test")),
         (one.dev, one.test, ("dev", "test")),
     ):
         gl.check_disjoint(train, test, entity=entity, names=names)

@@ -1,4 +1,4 @@
-"""Where a world's true cues are: the words that are known to drive its answers."""
+"""Where a world's true cues are: the words known to drive its answers."""
 
 from __future__ import annotations
 

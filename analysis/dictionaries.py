@@ -1,4 +1,4 @@
-"""Sparse dictionaries of a model's residual stream: what CorrSteer needs and no world ships."""
+"""Sparse dictionaries of a model's residual stream, which CorrSteer needs and no world ships."""
 
 from __future__ import annotations
 

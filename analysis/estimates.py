@@ -1,4 +1,4 @@
-"""Means with 95% bootstrap intervals that respect what varies: the models, and within each the draws of pairs."""
+"""Means with 95% bootstrap intervals that resample models and, within each model, draws of pairs."""
 
 from __future__ import annotations
 

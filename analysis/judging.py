@@ -8,6 +8,7 @@ from typing import Any
 
 import grains_lens as gl
 
+from .asking import Asking
 from .choosing import highest
 from .subjects import Bench
 
@@ -18,21 +19,11 @@ def best_of(rows: Sequence[Any]) -> Any:
 
 
 @dataclass(frozen=True)
-class Judging:
+class Judging(Asking):
     """Which questions are asked, which strengths tried."""
 
-    n_dev: int = 96
-    """Questions that layers and strength are chosen on."""
-    n_test: int = 288
-    """Questions that the gain is measured on."""
-    n_keep: int = 16
-    """Questions of each kind (clear, neutral) and other behaviour that must not suffer, in choosing."""
-    n_keep_test: int = 24
-    """The same in testing."""
     strengths: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
     """What is tried, relative to the residual stream's length; 0 is always among them."""
-    charge: float = 1.0
-    """What a drop elsewhere costs in choosing, per unit of accuracy."""
 
     def choose(self, bench: Bench, vectors: gl.SteeringVectors, layers: Any = "each") -> gl.Tuning:
         """Choose on the dev split; `layers` as in `grains_lens.tune`."""
@@ -76,14 +67,14 @@ class Judging:
     def _tune(
         self, bench: Bench, vectors: gl.SteeringVectors, split: str, layers: Any, strengths: Sequence[float]
     ) -> gl.Tuning:
-        questions, keep = {"dev": (self.n_dev, self.n_keep), "test": (self.n_test, self.n_keep_test)}[split]
+        asked = self.asked(bench, split)
         return gl.tune(
             bench.model,
             vectors,
-            getattr(bench.behaviour, split)[:questions],
+            asked.questions,
             layers=layers,
             strengths=strengths,
-            keep=bench.keep(split, keep),
+            keep=asked.keep,
             charge=self.charge,
             progress=False,
         )

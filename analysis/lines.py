@@ -1,4 +1,4 @@
-"""Lines of a run file: strict JSON, checked before anything is made of it. Anybody may have written the file."""
+"""Lines of a run file: strict JSON, checked before it is used, because anybody may have written the file."""
 
 from __future__ import annotations
 

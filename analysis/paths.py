@@ -1,5 +1,5 @@
-"""How files are named in what is passed on: without the folders above them, which name people and machines, and with
-what tells them from others of the same name."""
+"""How files are named in shared output: without the folders above them, which name people and machines, and with
+a mark that tells them from other files of the same name."""
 
 from __future__ import annotations
 

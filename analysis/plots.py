@@ -1,4 +1,4 @@
-"""What the studies' figures share: a paper's column, colours that colour-blind readers tell apart, intervals."""
+"""What the studies' figures share: a paper's column width, colours that colour-blind readers tell apart, intervals."""
 
 from __future__ import annotations
 

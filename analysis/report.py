@@ -1,4 +1,4 @@
-"""Finished runs on one HTML page that needs nothing else: tables, figures, settings, and what they were made with."""
+"""Finished runs on one HTML page that needs no other file: tables, figures, settings, revisions and dates."""
 
 from __future__ import annotations
 

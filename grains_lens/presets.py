@@ -8,26 +8,42 @@ from typing import Any
 
 from .data.items import MultipleChoice, PreferencePair
 from .hosts.model import HookedModel
+from .intervention.gates import Gate
+from .intervention.intervention import Intervention
 from .intervention.positions import Positions
+from .intervention.rules import SteeringRule, add_keeping_norm
 from .intervention.tuning import LayerChoice, tune
 from .intervention.tunings import Tuning
 from .vectors.directions import Aggregate, mean_direction, pca_direction
 from .vectors.extraction import extract_vectors
 from .vectors.steering_vectors import SteeringVectors
+from .vectors.units import Unit
 
 __all__ = ["PAPER", "TUNED", "Preset"]
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 @dataclass(frozen=True)
 class Preset:
-    """How directions are reduced, how many tokens are masked, and where steering acts: with it,
+    """How directions are reduced, how many tokens are masked, and where and how steering acts: with it,
     `preset.extract(model, pairs)` and `preset.tune(model, vectors, questions, keep=...)` are `extract_vectors` and
     `tune` with these settings; all others can be given."""
 
     k: int
     aggregate: Aggregate
     layers: LayerChoice
-    positions: Positions
+    positions: Positions = "all"
+    rule: SteeringRule = add_keeping_norm
+    gate: Gate | None = None
+    unit: Unit = "residual"
+
+    @property
+    def intervention(self) -> Intervention:
+        """How vectors act: rule, positions, gate and unit."""
+        return Intervention(self.rule, self.positions, self.gate, self.unit)
 
     def extract(
         self, model: HookedModel, pairs: Sequence[PreferencePair], **settings: Any
@@ -42,9 +58,9 @@ class Preset:
         questions: Sequence[MultipleChoice],
         **settings: Any,
     ) -> Tuning:
-        """`tune` with this preset's layers and positions; `.steering(model, vectors)` of the result has both."""
+        """`tune` with this preset's layers and intervention; what it returns steers by both."""
         return tune(
-            model, vectors, questions, **{"layers": self.layers, "positions": self.positions, **settings}
+            model, vectors, questions, **{"layers": self.layers, **vars(self.intervention), **settings}
         )
 
 

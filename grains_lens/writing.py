@@ -34,6 +34,14 @@ def write_text(path: str | Path, text: str, *, argument: str = "path") -> Path:
     return write_bytes(path, text.encode("utf-8"), argument=argument)
 
 
+def check_extension(path: Path, extension: str, argument: str = "path") -> None:
+    """ValueError unless the file's name ends in `extension`, by which others, and other programs, know what it is."""
+    if path.suffix.lower() != extension:
+        raise ValueError(
+            f"{argument}={printable(path)!r} must end in {extension}: write to {printable(path.name)}{extension}."
+        )
+
+
 def check_writable(path: Path, argument: str) -> None:
     """OSError where a file cannot be written: better before an hour's work than after it."""
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from grains_lens import (
+    Attributions,
     ChoiceScores,
     FaithfulnessCurves,
     GenerationComparison,
@@ -37,6 +38,10 @@ def attribution() -> TokenAttribution:
         gap=1.25,
         baseline_gap=-0.5,
     )
+
+
+def attributions() -> Attributions:
+    return Attributions([attribution()] * 3)
 
 
 def conductance() -> LayerConductance:
@@ -113,6 +118,7 @@ FACES = {
     face.__name__: face
     for face in (
         attribution,
+        attributions,
         conductance,
         vectors,
         tuning,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import inspect
 import subprocess
@@ -57,3 +58,12 @@ def test_importing_grains_lens_imports_nothing_heavy():
     script = f"import sys, grains_lens; print(*[name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("name", ["", ".baselines", ".presets", ".show", ".worlds"])
+def test_tab_completion_offers_public_names_alone(name):
+    """Also after modules behind them were imported."""
+    script = f"import grains_lens as gl; gl.baselines.ends, gl.show.maps; print(*dir(gl{name}))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    module = importlib.import_module(f"grains_lens{name}")
+    assert run.stdout.split() == sorted(module.__all__)

@@ -13,6 +13,7 @@ import pytest
 
 from grains_lens import show, writing
 from tests.baselines.test_gated import untrained_gate
+from tests.intervention.test_tunings import small_tuning
 from tests.vectors.test_steering_vectors import make
 
 KILLS = 6  # a count that `make reliability` may raise
@@ -23,18 +24,29 @@ def figure():
 
 
 WRITERS = {
-    "text": lambda path: writing.write_text(path, "hello"),
-    "vectors": lambda path: make().save(path),
-    "gate": lambda path: untrained_gate().save(path),
-    "gguf": lambda path: make(layers=(1, 2)).to_gguf(path),
-    "figure": lambda path: show.save(figure(), path),
+    "text": (lambda path: writing.write_text(path, "hello"), ".txt"),
+    "vectors": (lambda path: make().save(path), ".safetensors"),
+    "tuning": (lambda path: small_tuning().save(path), ".safetensors"),
+    "gate": (lambda path: untrained_gate().save(path), ".safetensors"),
+    "gguf": (lambda path: make(layers=(1, 2)).to_gguf(path), ".gguf"),
+    "figure": (lambda path: show.save(figure(), path), ".png"),
 }
 
 
 @pytest.fixture(params=WRITERS)
-def write(request):
-    """Every function that writes a file."""
+def writer(request):
+    """Every function that writes a file, and how the names of its files end."""
     return WRITERS[request.param]
+
+
+@pytest.fixture
+def write(writer):
+    return writer[0]
+
+
+@pytest.fixture
+def ending(writer):
+    return writer[1]
 
 
 @pytest.fixture
@@ -58,82 +70,88 @@ def mode(path):
     return stat.S_IMODE(path.stat().st_mode)
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(write, full_disk, tmp_path):
-    path = tmp_path / "out.png"
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(write, ending, full_disk, tmp_path):
+    path = tmp_path / f"out{ending}"
     path.write_bytes(b"old")
     with pytest.raises(
-        OSError, match=r"out\.png cannot be written \(No space left on device\): make room"
+        OSError, match=r"out\.\w+ cannot be written \(No space left on device\): make room"
     ) as caught:
         write(path)
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["out.png"]
+    assert os.listdir(tmp_path) == [f"out{ending}"]
 
 
-def test_an_interrupt_leaves_the_old_file_and_nothing_else(write, monkeypatch, tmp_path):
+def test_an_interrupt_leaves_the_old_file_and_nothing_else(write, ending, monkeypatch, tmp_path):
     def interrupted(descriptor):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", interrupted)
-    path = tmp_path / "out.png"
+    path = tmp_path / f"out{ending}"
     path.write_bytes(b"old")
     with pytest.raises(KeyboardInterrupt):
         write(path)
     assert path.read_bytes() == b"old"
-    assert os.listdir(tmp_path) == ["out.png"]
+    assert os.listdir(tmp_path) == [f"out{ending}"]
 
 
-def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own(write, umask, tmp_path):
-    path = tmp_path / "new" / "out.png"
+def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own(write, ending, umask, tmp_path):
+    path = tmp_path / "new" / f"out{ending}"
     assert write(path) == path
     assert mode(path) == 0o666 & ~umask
     path.chmod(0o604)
     write(path)
     assert mode(path) == 0o604
-    assert os.listdir(path.parent) == ["out.png"]
+    assert os.listdir(path.parent) == [f"out{ending}"]
 
 
-def test_a_link_stays_a_link_and_what_it_points_to_is_written(write, tmp_path):
+def test_a_link_stays_a_link_and_what_it_points_to_is_written(write, ending, tmp_path):
     (tmp_path / "there").mkdir()
-    target, link = tmp_path / "there" / "target.png", tmp_path / "link.png"
+    target, link = tmp_path / "there" / f"target{ending}", tmp_path / f"link{ending}"
     link.symlink_to(target)
     for _ in range(2):  # the target is not there, then there
         write(link)
         assert link.is_symlink()
         assert len(target.read_bytes()) > 0
         assert not target.is_symlink()
-    assert os.listdir(tmp_path / "there") == ["target.png"]
+    assert os.listdir(tmp_path / "there") == [f"target{ending}"]
 
 
-def test_what_is_no_regular_file_is_refused_and_stays(write, monkeypatch, tmp_path):
+def test_what_is_no_regular_file_is_refused_and_stays(write, ending, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # the path of a socket must be short
-    listening = tmp_path / "s.png"
-    pipe, circle = tmp_path / "pipe.png", tmp_path / "circle.png"
+    listening = tmp_path / f"s{ending}"
+    pipe, circle = tmp_path / f"pipe{ending}", tmp_path / f"circle{ending}"
     os.mkfifo(pipe)
     with socket.socket(socket.AF_UNIX) as bound:
-        bound.bind("s.png")
+        bound.bind(f"s{ending}")
     circle.symlink_to(circle)
-    (tmp_path / "folder.png").mkdir()
+    (tmp_path / f"folder{ending}").mkdir()
     (tmp_path / "file").write_bytes(b"old")
     for path, why in {
         pipe: "no regular file",
         listening: "no regular file",
         circle: "leads in a circle",
-        tmp_path / "folder.png": "is a directory",
-        tmp_path / "file" / "out.png": "no directory",
-        tmp_path / ("x" * 300 + ".png"): "too long",
-        tmp_path / "nul\0.png": "null",
+        tmp_path / f"folder{ending}": "is a directory",
+        tmp_path / "file" / f"out{ending}": "no directory",
+        tmp_path / ("x" * 300 + ending): "too long",
+        tmp_path / f"nul\0{ending}": "null",
     }.items():
         with pytest.raises(OSError, match=rf"cannot be written \(.*{why}.*\): .*give another path"):
             write(path)
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     assert circle.is_symlink()
     assert listening.is_socket()
-    assert sorted(os.listdir(tmp_path)) == ["circle.png", "file", "folder.png", "pipe.png", "s.png"]
+    assert sorted(os.listdir(tmp_path)) == [
+        f"circle{ending}",
+        "file",
+        f"folder{ending}",
+        f"pipe{ending}",
+        f"s{ending}",
+    ]
 
 
-def test_escape_sequences_in_a_path_do_not_reach_the_error(write, tmp_path):
-    folder = tmp_path / "\x1b[31m.png"
+def test_escape_sequences_in_a_path_do_not_reach_the_error(write, ending, tmp_path):
+    folder = tmp_path / f"\x1b[31m{ending}"
     folder.mkdir()
     with pytest.raises(OSError, match=r"\\x1b\[31m") as caught:
         write(folder)
@@ -171,7 +189,7 @@ kinds = {
 }
 draws, parent = random.Random(0), os.getpid()
 for name, (write, read) in kinds.items():
-    path = os.path.join(folder, name)
+    path = os.path.join(folder, name + (".gguf" if name == "gguf" else ".safetensors"))
     write(1, path)
     for _ in range(kills):
         child = os.fork()

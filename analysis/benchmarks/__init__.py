@@ -1,1 +1,1 @@
-"""How fast, against whom: ratios between contenders that take turns in one process, on one thread."""
+"""How fast, and against whom: ratios between contenders that take turns in one process, on one thread."""

@@ -1,9 +1,9 @@
-"""How fast is attribution: against captum, against the released code's pattern, against the arithmetic.
+"""How fast attribution is: against captum, against the released code's pattern, against the arithmetic.
 
     python -m analysis.benchmarks.attribution [--quick] [--stories]
 
-prints two Markdown tables. Contenders take turns on one thread; a time is CPU seconds a pair, the median
-over turns, with the wall clock's beside it; a ratio is the median of the ratios within a turn.
+prints two Markdown tables. Contenders take turns on one thread. A time is CPU seconds per pair, the median over turns,
+with the wall clock beside it. A ratio is the median of the ratios within a turn.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _print_speed(model: Any, pairs: Sequence[gl.PreferencePair], settings: Setti
     furthest = max(
         _distance(one.scores, other) for one, other in zip(outcome["ours"], outcome[best], strict=True)
     )
-    print("| work | ours, s a pair (wall) | against | s a pair (wall) | ratio | wanted |")
+    print("| work | ours, s per pair (wall) | against | s per pair (wall) | ratio | wanted |")
     print("| --- | ---: | --- | ---: | ---: | ---: |")
     n = len(few)
     for name in sorted(captums, key=lambda name: -times[name].seconds):

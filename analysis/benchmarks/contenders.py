@@ -1,4 +1,4 @@
-"""What grains_lens is measured against: captum, and the released GrAInS code's way of working."""
+"""What grains_lens is measured against: captum, and the way the released GrAInS code works."""
 
 from __future__ import annotations
 

@@ -4,10 +4,10 @@
     python -m analysis.benchmarks.steering --hooked   # the installed transformer-lens's model classes alone
     python -m analysis.benchmarks.steering --quick    # d_model 512, fewer rounds
 
-One thread, random weights, greedy decoding with a cache. Beside us, where they can be imported, steering-vectors
-and repeng steer the same plain transformers model; all ways take turns in every round. What is printed is the median
-over rounds of the ratio of a steered run to the unsteered ones before and after it, with its 95% interval. Time is
-the thread's own (CPU seconds), which other people's work on the machine disturbs less.
+One thread, random weights, greedy decoding with a cache. If steering-vectors and repeng can be imported, they steer
+the same plain transformers model beside us; all ways of steering take turns in every round. The benchmark prints the
+median over rounds of the ratio of a steered run to the unsteered runs before and after it, with its 95% interval. Time
+is the thread's own (CPU seconds), which other work on the machine disturbs less.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""How fast is a sweep over layers and strengths on multiple choice: against the plain loops.
+"""How fast a sweep over layers and strengths on multiple choice is: against the plain loops.
 
     python -m analysis.benchmarks.sweep [--quick]
 
-prints a Markdown table. The contenders take turns on one thread; times are CPU seconds of a whole sweep, the
-median over turns, and a ratio is the median of the ratios within a turn. All give the same accuracies, which
-is checked.
+prints a Markdown table. The contenders take turns on one thread. Times are CPU seconds for a whole sweep, the median
+over turns; a ratio is the median of the ratios within a turn. All contenders give the same accuracies, which is
+checked.
 """
 
 from __future__ import annotations

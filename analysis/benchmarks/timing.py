@@ -1,4 +1,4 @@
-"""Contenders that take turns, so that a machine with other work on it slows them all alike."""
+"""Contenders take turns, so that other work on the machine slows them all alike."""
 
 from __future__ import annotations
 

@@ -1,1 +1,2 @@
-"""The studies, one per file. None imports another; each imports public names of grains_lens, and what studies share."""
+"""The studies, one per file. A study imports public names of grains_lens and the code that studies share, but never
+another study."""

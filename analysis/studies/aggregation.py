@@ -1,6 +1,6 @@
 """From the pairs' differences to one direction: which aggregate steers best?
 
-Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates either side by itself, as
+Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates each side by itself, as
 the paper does; `difference` aggregates Δ⁺ − Δ⁻ of each pair.
 """
 
@@ -19,8 +19,9 @@ from .. import plots
 from ..estimates import estimates, with_average
 from ..judging import Judging
 from ..recipes import AGGREGATES, Attributing, reduced
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import Cell
 
 QUESTION = "Which aggregate makes the best vector: PCA (centred or not), a mean, several components, a probe?"
 
@@ -35,20 +36,17 @@ LINEAR = ("mean",)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """`n_pairs` are drawn anew `draws` times."""
 
-    subject: Subject = Subject()
     attributing: Attributing = Attributing()
     k: int = 3
     judging: Judging = Judging(n_dev=64, n_test=192, n_keep=12, strengths=(0.0, 0.25, 0.5, 1.0))
-    n_pairs: int = 50
-    draws: int = 2
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    Attributing("gradient_times_input"),
+    QUICK_SUBJECT,
+    attributing=Attributing("gradient_times_input"),
     judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)),
     n_pairs=5,
     draws=1,
@@ -56,7 +54,7 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

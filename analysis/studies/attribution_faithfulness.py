@@ -1,7 +1,7 @@
 """Is an attribution true to the model: do the tokens it ranks first move the preference most?
 
-Deletion and insertion curves beside random orders, what masking the k highest tokens takes away beside k random ones,
-and, where a world knows its cues, how many are found.
+The study measures deletion and insertion curves against random orders, and the effect of masking the k highest tokens
+against masking k random ones. Where a world knows its cues, it also counts how many of them are found.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from .. import plots
 from ..cues import share_found
 from ..estimates import estimates, with_average
 from ..recipes import Attributing, MethodName
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import Cell
 
 QUESTION = "Do the tokens that an attribution ranks first move the preference more than random ones do?"
 
@@ -30,10 +31,9 @@ GRID = np.linspace(0, 1, 11)
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """Curves are drawn for `n_pairs` in each of `draws`, beside `random_orders` of the same tokens."""
 
-    subject: Subject = Subject()
     attributing: Attributing = Attributing()
     """The method given here is tried first; then those of `methods`."""
     methods: tuple[MethodName, ...] = (
@@ -45,13 +45,12 @@ class Settings:
     )
     k: int = 3
     n_pairs: int = 12
-    draws: int = 2
     random_orders: int = 3
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    Attributing(steps=4),
+    QUICK_SUBJECT,
+    attributing=Attributing(steps=4),
     methods=("occlusion", "random"),
     n_pairs=2,
     draws=1,
@@ -60,7 +59,7 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

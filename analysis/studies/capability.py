@@ -1,7 +1,7 @@
 """What steering costs elsewhere: perplexity, KL divergence, unrelated questions, repetition.
 
-At the layer and strength that dev questions choose, once with a charge for what they cost elsewhere and once on the
-target alone. Benchmarks such as MMLU are not here: they need lm-eval and downloads, which these machines lack.
+Dev questions choose the layer and strength, once with a charge for the cost elsewhere and once on the target alone.
+Benchmarks such as MMLU are not here: they need lm-eval and downloads, which these machines lack.
 """
 
 from __future__ import annotations
@@ -20,10 +20,9 @@ import grains_lens as gl
 
 from .. import plots
 from ..estimates import estimates, with_average
-from ..judging import Judging
-from ..recipes import Recipe
+from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
-from ..subjects import Bench, Cell, Subject
+from ..subjects import Bench, Cell
 
 QUESTION = "What does steering cost elsewhere: perplexity, KL divergence, unrelated questions, repetition?"
 
@@ -31,15 +30,10 @@ UNSTEERED, CHARGED, TARGET = "unsteered", "charged", "target alone"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(VectorSettings):
     """`n_texts` for perplexity and divergence, `n_questions` of each kind and other behaviour, `n_prompts` to continue
     by `n_tokens`."""
 
-    subject: Subject = Subject()
-    recipe: Recipe = Recipe()
-    judging: Judging = Judging()
-    n_pairs: int = 50
-    draws: int = 2
     n_texts: int = 96
     n_questions: int = 96
     n_prompts: int = 8
@@ -47,8 +41,8 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
+    QUICK_SUBJECT,
+    judging=QUICK_JUDGING,
     n_pairs=5,
     draws=1,
     n_texts=4,
@@ -59,7 +53,7 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

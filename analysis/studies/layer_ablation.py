@@ -1,13 +1,13 @@
-"""Where steering acts: one layer alone, all but one, the first so many, the last so many, windows.
+"""Where steering acts: one layer alone, all but one, the first few, the last few, windows.
 
-Vectors and strengths are the same for all sets; each set's strength is chosen on dev questions, since many layers need
-less of it each than one does.
+All sets use the same vectors and try the same strengths. Each set's strength is chosen on dev questions, because
+many layers need a lower strength per layer than one layer does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -15,36 +15,31 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..estimates import estimates, with_average
-from ..judging import Judging, best_of
-from ..recipes import Recipe
+from ..judging import best_of
+from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import Cell
 
 QUESTION = "Which layers matter: what is gained by steering at one, at all but one, at the first or last few?"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """`n_pairs` are drawn anew `draws` times; windows are `window` layers wide."""
+class Settings(VectorSettings):
+    """Windows are `window` layers wide."""
 
-    subject: Subject = Subject()
-    recipe: Recipe = Recipe()
-    judging: Judging = Judging()
-    n_pairs: int = 50
-    draws: int = 2
     window: int = 2
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
+    QUICK_SUBJECT,
     n_pairs=5,
     draws=1,
+    judging=replace(QUICK_JUDGING, strengths=(0.0, 0.25, 0.5)),
 )
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

@@ -1,14 +1,14 @@
 """Can a cheap score choose as few layers as match all of them?
 
-Each score ranks the layers from the pairs alone, without a dev question; its first m layers are steered. Beside them:
-the layers that dev questions rank first, chance (the mean over layers), and all layers. The strength of every set is
-chosen on dev questions.
+Each score ranks the layers from the pairs alone, without a dev question; its first m layers are steered. For
+comparison: the layers that dev questions rank first, chance (the mean over layers), and all layers. The strength of
+every set is chosen on dev questions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +21,11 @@ import grains_lens as gl
 from .. import plots
 from ..choosing import highest, ranked
 from ..estimates import estimates, with_average
-from ..judging import Judging, best_of
+from ..judging import best_of
 from ..recipes import Recipe
+from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
-from ..subjects import Bench, Cell, Subject
+from ..subjects import Bench, Cell
 
 QUESTION = "Can a cheap score choose as few layers as match steering at all of them?"
 
@@ -32,27 +33,22 @@ ALL, DEV, CHANCE = "all layers", "dev choice", "chance"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(VectorSettings):
     """Sets of 1 to `most` layers are tried."""
 
-    subject: Subject = Subject()
-    recipe: Recipe = Recipe()
-    judging: Judging = Judging()
-    n_pairs: int = 50
-    draws: int = 2
     most: int = 2
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
+    QUICK_SUBJECT,
     n_pairs=5,
     draws=1,
+    judging=replace(QUICK_JUDGING, strengths=(0.0, 0.25, 0.5)),
 )
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

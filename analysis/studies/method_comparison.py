@@ -1,9 +1,9 @@
 """GrAInS beside its rivals, all run alike.
 
 Every method sees the same pairs, tries the same number of configurations on the same dev questions, may always do
-nothing, and pays alike for what it costs elsewhere: the worst drop over clear and neutral questions of the other
-behaviours. What it chose is then judged on the test questions. Nothing is shared between pairs, dev and test, which is
-checked. Intervals are bootstraps over models and, within each, draws of pairs.
+nothing, and pays the same charge for costs elsewhere: the worst drop over clear and neutral questions of the other
+behaviours. Its choice is then judged on the test questions. Pairs, dev and test share nothing, and this is checked.
+Intervals are bootstraps over models and, within each model, draws of pairs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,10 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
+from ..asking import AskedQuestions, Asking
 from ..contests import (
-    Exam,
+    DrawnPairs,
     Grid,
-    Lesson,
-    Paper,
     Trial,
     adapter_trials,
     best,
@@ -36,6 +35,7 @@ from ..contests import (
 )
 from ..dictionaries import Dictionary, dictionaries_of
 from ..estimates import estimates
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
 from ..subjects import EVERY_WORLD, Bench, Cell, Subject
 
@@ -44,22 +44,20 @@ PAPER = "GrAInS (paper)"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """`n_pairs` are drawn anew `draws` times. `--world all`, the default, is every world that ships."""
 
     subject: Subject = Subject(world=EVERY_WORLD)
-    exam: Exam = Exam(n_dev=72, n_keep=12)
+    exam: Asking = Asking(n_dev=72, n_keep=12, n_keep_test=48)
     grid: Grid = Grid(budget=12, one_layer=(0.25, 1.0), as_trained=(0.5, 1.5), steps=(4, 36), vector_steps=24)
     methods: tuple[str, ...] = ()
     """Methods to compare; none means all."""
-    n_pairs: int = 50
-    draws: int = 2
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    Exam(n_dev=8, n_test=12, n_keep=2, n_keep_test=2),
-    Grid(budget=2, steps=(1, 2), vector_steps=1),
+    QUICK_SUBJECT,
+    exam=Asking(n_dev=8, n_test=12, n_keep=2, n_keep_test=2),
+    grid=Grid(budget=2, steps=(1, 2), vector_steps=1),
     n_pairs=4,
     draws=1,
 )
@@ -91,27 +89,27 @@ def cells(settings: Settings) -> Sequence[Contest]:
 def measure(cell: Contest, settings: Settings) -> list[Row]:
     subject = settings.subject.each()[cell.world]
     bench = subject.bench(cell)
-    lesson = Lesson(bench, bench.draw(settings.n_pairs))
-    if cell.method == "ActAdd" and not all(cue_words(lesson)):
+    drawn = DrawnPairs(bench, bench.draw(settings.n_pairs))
+    if cell.method == "ActAdd" and not all(cue_words(drawn)):
         return []
-    check_splits(bench, lesson)
-    dev, test = (settings.exam.paper(bench, split) for split in ("dev", "test"))
-    trials = METHODS[cell.method].trials(lesson, dev, settings.grid)
+    check_splits(bench, drawn)
+    dev, test = (settings.exam.asked(bench, split) for split in ("dev", "test"))
+    trials = METHODS[cell.method].trials(drawn, dev, settings.grid)
     base = unsteered(bench.model, test, (settings.exam, cell.behaviour))
     row = judged(bench.model, test, base, best(trials, settings.exam.charge))
     return [{**row, "tried": len(trials) - 1}]
 
 
-def unsteered(model: Any, paper: Paper, asked: tuple[Exam, str]) -> Mapping[str, float]:
-    """The model's accuracies as it is, asked for once for all methods and draws. `asked`, the exam and the behaviour,
-    tells papers apart."""
+def unsteered(model: Any, asked: AskedQuestions, key: tuple[Asking, str]) -> Mapping[str, float]:
+    """The model's accuracies as it is, asked for once for all methods and draws. `key`, how many are
+    asked and of which behaviour, tells questions apart."""
     known = _unsteered.setdefault(model, {})
-    if asked not in known:
-        known[asked] = paper.accuracies(model)
-    return known[asked]
+    if key not in known:
+        known[key] = asked.accuracies(model)
+    return known[key]
 
 
-_unsteered: WeakKeyDictionary[Any, dict[tuple[Exam, str], Mapping[str, float]]] = WeakKeyDictionary()
+_unsteered: WeakKeyDictionary[Any, dict[tuple[Asking, str], Mapping[str, float]]] = WeakKeyDictionary()
 
 
 # --- the methods ---------------------------------------------------------------------------------
@@ -122,106 +120,106 @@ class Method:
     """A row of the table: a family, which its colour in the figure stands for, and how it makes trials."""
 
     family: str
-    trials: Callable[[Lesson, Paper, Grid], list[Trial]]
+    trials: Callable[[DrawnPairs, AskedQuestions, Grid], list[Trial]]
 
 
 def one_layer(
-    make: Callable[[Lesson], gl.SteeringVectors],
-    lesson: Lesson,
-    dev: Paper,
+    make: Callable[[DrawnPairs], gl.SteeringVectors],
+    drawn: DrawnPairs,
+    dev: AskedQuestions,
     grid: Grid,
     positions: Any = "all",
 ) -> list[Trial]:
     """Each of the layers alone at each of a few strengths."""
-    sets = grid.layers(lesson.bench.layers)
+    sets = grid.layers(drawn.bench.layers)
     strengths = grid.strengths(grid.one_layer, len(sets))
-    return vector_trials(lesson.bench, make(lesson), dev, sets, strengths, positions=positions)
+    return vector_trials(drawn.bench, make(drawn), dev, sets, strengths, positions=positions)
 
 
 def all_layers(
-    make: Callable[[Lesson], gl.SteeringVectors], lesson: Lesson, dev: Paper, grid: Grid
+    make: Callable[[DrawnPairs], gl.SteeringVectors], drawn: DrawnPairs, dev: AskedQuestions, grid: Grid
 ) -> list[Trial]:
     """All layers together at many strengths."""
     return vector_trials(
-        lesson.bench, make(lesson), dev, [lesson.bench.layers], grid.strengths(grid.all_layers, 1)
+        drawn.bench, make(drawn), dev, [drawn.bench.layers], grid.strengths(grid.all_layers, 1)
     )
 
 
-def tuned(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+def tuned(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
     """What `variant_search` found to gain most on dev questions."""
     preset = gl.presets.TUNED
 
-    def make(lesson: Lesson) -> gl.SteeringVectors:
-        return preset.extract(
-            lesson.bench.model, lesson.pairs, attributions=lesson.attributions, progress=False
-        )
+    def make(drawn: DrawnPairs) -> gl.SteeringVectors:
+        return preset.extract(drawn.bench.model, drawn.pairs, attributions=drawn.attributions, progress=False)
 
-    return one_layer(make, lesson, dev, grid, positions=preset.positions)
+    return one_layer(make, drawn, dev, grid, positions=preset.positions)
 
 
-def in_context(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+def in_context(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
     """ICV: all layers, each as long as the direction says, so that strengths are relative to the whole of it."""
-    vectors = gl.baselines.in_context_vector(lesson.bench.model, lesson.pairs, progress=False)
+    vectors = gl.baselines.in_context_vector(drawn.bench.model, drawn.pairs, progress=False)
     whole = float(vectors.residual_norm.norm())
     strengths = [whole * strength for strength in grid.strengths(grid.all_layers, 1)]
-    return vector_trials(lesson.bench, vectors, dev, [lesson.bench.layers], strengths, unit="raw")
+    return vector_trials(drawn.bench, vectors, dev, [drawn.bench.layers], strengths, unit="raw")
 
 
-def optimised(lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+def optimised(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
     """A vector trained at each layer on the preference, with a KL charge; steered by as it is, or less, or more."""
-    sets = grid.layers(lesson.bench.layers)
+    sets = grid.layers(drawn.bench.layers)
     vectors = gl.baselines.optimised_direction(
-        lesson.bench.model,
-        lesson.pairs,
+        drawn.bench.model,
+        drawn.pairs,
         layers=[layer for (layer,) in sets],
         steps=grid.vector_steps,
         batch_size=16,
         learning_rate=0.03,
-        seed=lesson.bench.cell.draw,
+        seed=drawn.bench.cell.draw,
         progress=False,
     )
     strengths = grid.strengths(grid.as_trained, len(sets))
-    return vector_trials(lesson.bench, vectors, dev, sets, strengths, unit="raw")
+    return vector_trials(drawn.bench, vectors, dev, sets, strengths, unit="raw")
 
 
 def trained_gate(
-    make: Callable[[Lesson], gl.SteeringVectors], lesson: Lesson, dev: Paper, grid: Grid
+    make: Callable[[DrawnPairs], gl.SteeringVectors], drawn: DrawnPairs, dev: AskedQuestions, grid: Grid
 ) -> list[Trial]:
     """A gate over these vectors trained at each layer, at the strength in the middle; steered at by less and more."""
-    sets = grid.layers(lesson.bench.layers)
+    sets = grid.layers(drawn.bench.layers)
     strengths = grid.strengths(grid.one_layer, len(sets))
-    vectors, trials = make(lesson), []
+    vectors, trials = make(drawn), []
     for layers in sets:
         gate = gl.baselines.trained_gate(
-            lesson.bench.model,
-            lesson.pairs,
+            drawn.bench.model,
+            drawn.pairs,
             vectors,
             strength=strengths[len(strengths) // 2],
             layers=layers,
             steps=grid.vector_steps,
             batch_size=16,
-            seed=lesson.bench.cell.draw,
+            seed=drawn.bench.cell.draw,
             progress=False,
         )
-        tried = vector_trials(lesson.bench, vectors, dev, [layers], strengths, rule=gate)
+        tried = vector_trials(drawn.bench, vectors, dev, [layers], strengths, rule=gate)
         trials += tried[1:] if trials else tried  # doing nothing once
     return trials
 
 
-def fine_tuning(train: Callable[..., object], lesson: Lesson, dev: Paper, grid: Grid) -> list[Trial]:
+def fine_tuning(
+    train: Callable[..., object], drawn: DrawnPairs, dev: AskedQuestions, grid: Grid
+) -> list[Trial]:
     """LoRA at each learning rate and number of steps."""
-    return adapter_trials(lesson.bench, lesson.pairs, dev, grid, train, lesson.bench.cell.draw)
+    return adapter_trials(drawn.bench, drawn.pairs, dev, grid, train, drawn.bench.cell.draw)
 
 
-def from_pairs(name: str) -> Callable[[Lesson], gl.SteeringVectors]:
+def from_pairs(name: str) -> Callable[[DrawnPairs], gl.SteeringVectors]:
     """One of grains_lens.baselines."""
-    return lambda lesson: getattr(gl.baselines, name)(lesson.bench.model, lesson.pairs, progress=False)
+    return lambda drawn: getattr(gl.baselines, name)(drawn.bench.model, drawn.pairs, progress=False)
 
 
-def correlated_features(lesson: Lesson) -> gl.SteeringVectors:
+def correlated_features(drawn: DrawnPairs) -> gl.SteeringVectors:
     """CorrSteer-A, with dictionaries of the model's own stream."""
     return gl.baselines.correlated_features(
-        lesson.bench.model, lesson.pairs, dictionaries(lesson.bench), progress=False
+        drawn.bench.model, drawn.pairs, dictionaries(drawn.bench), progress=False
     )
 
 
@@ -236,29 +234,29 @@ def dictionaries(bench: Bench) -> Mapping[int, Dictionary]:
 _dictionaries: WeakKeyDictionary[Any, Mapping[int, Dictionary]] = WeakKeyDictionary()
 
 
-def random_tokens(lesson: Lesson) -> gl.SteeringVectors:
+def random_tokens(drawn: DrawnPairs) -> gl.SteeringVectors:
     """GrAInS with tokens picked at random: what attribution must beat."""
-    method = gl.RandomScores(lesson.bench.cell.draw)
+    method = gl.RandomScores(drawn.bench.cell.draw)
     return gl.extract_vectors(
-        lesson.bench.model, lesson.pairs, method=method, aggregate=gl.mean_direction, progress=False
+        drawn.bench.model, drawn.pairs, method=method, aggregate=gl.mean_direction, progress=False
     )
 
 
-def random_direction(lesson: Lesson) -> gl.SteeringVectors:
+def random_direction(drawn: DrawnPairs) -> gl.SteeringVectors:
     """What knows nothing."""
-    return gl.baselines.random_direction(lesson.bench.model, lesson.pairs, seed=lesson.bench.cell.draw)
+    return gl.baselines.random_direction(drawn.bench.model, drawn.pairs, seed=drawn.bench.cell.draw)
 
 
-def activation_addition(lesson: Lesson) -> gl.SteeringVectors:
+def activation_addition(drawn: DrawnPairs) -> gl.SteeringVectors:
     """ActAdd with true cue words: it is told what others have to find."""
-    return gl.baselines.activation_addition(lesson.bench.model, *cue_words(lesson))
+    return gl.baselines.activation_addition(drawn.bench.model, *cue_words(drawn))
 
 
-def cue_words(lesson: Lesson) -> tuple[str, str]:
+def cue_words(drawn: DrawnPairs) -> tuple[str, str]:
     """The commonest true cue words of either side in the pairs; none where nobody knows any, or all are in pictures."""
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
-    for pair in lesson.pairs if lesson.bench.world else ():
-        cues = lesson.bench.world.cues(pair.prompt, pair.images)
+    for pair in drawn.pairs if drawn.bench.world else ():
+        cues = drawn.bench.world.cues(pair.prompt, pair.images)
         for side, places in zip(sides, (cues.desirable, cues.undesirable), strict=True):
             # What stands for a piece of an image is no word.
             side.update(cues.words[at] for at in places if cues.words[at].isalpha())
@@ -267,9 +265,9 @@ def cue_words(lesson: Lesson) -> tuple[str, str]:
 
 
 METHODS: dict[str, Method] = {
-    PAPER: Method("GrAInS", functools.partial(all_layers, lambda lesson: lesson.grains(gl.pca_direction))),
+    PAPER: Method("GrAInS", functools.partial(all_layers, lambda drawn: drawn.grains(gl.pca_direction))),
     "GrAInS, mean": Method(
-        "GrAInS", functools.partial(one_layer, lambda lesson: lesson.grains(gl.mean_direction))
+        "GrAInS", functools.partial(one_layer, lambda drawn: drawn.grains(gl.mean_direction))
     ),
     "GrAInS, tuned": Method("GrAInS", tuned),
     "CAA": Method("vector", functools.partial(one_layer, from_pairs("mean_difference"))),
@@ -281,7 +279,7 @@ METHODS: dict[str, Method] = {
     "optimised + KL": Method("vector", optimised),
     "CorrSteer": Method("vector", functools.partial(one_layer, correlated_features, positions="last")),
     "trained gate": Method(
-        "vector", functools.partial(trained_gate, lambda lesson: lesson.grains(gl.mean_direction))
+        "vector", functools.partial(trained_gate, lambda drawn: drawn.grains(gl.mean_direction))
     ),
     "random tokens": Method("control", functools.partial(one_layer, random_tokens)),
     "random direction": Method("control", functools.partial(one_layer, random_direction)),

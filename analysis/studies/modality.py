@@ -1,13 +1,13 @@
 """Which tokens should be masked where prompts hold images: image tokens, text tokens, or whichever score highest?
 
-Attributed once; the k strongest tokens of either sign are then taken among all tokens, among image tokens and among the
-others, and once at random. On a text model the three are one, and measured once.
+The pairs are attributed once. The k strongest tokens of either sign are then taken among all tokens, among image
+tokens and among the others, and once at random. On a text model the three are one, and measured once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from .. import plots
 from ..estimates import estimates, with_average
 from ..judging import Judging
 from ..recipes import AGGREGATES, AggregateName, Attributing
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
 from ..subjects import Cell, Subject
 
@@ -31,7 +32,7 @@ MODALITIES = ("joint", "vision", "text")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """`n_pairs` are drawn anew `draws` times."""
 
     subject: Subject = Subject(world="hints")
@@ -39,20 +40,19 @@ class Settings:
     aggregate: AggregateName = "mean"
     k: int = 3
     judging: Judging = Judging(n_dev=64, n_test=192, n_keep=12, strengths=(0.0, 0.25, 0.5, 1.0))
-    n_pairs: int = 50
     draws: int = 1
 
 
 QUICK = Settings(
-    Subject(world="hints", seeds=(0,), n_behaviours=1),
-    Attributing("gradient_times_input"),
+    replace(QUICK_SUBJECT, world="hints"),
+    attributing=Attributing("gradient_times_input"),
     judging=Judging(n_dev=4, n_test=6, n_keep=1, n_keep_test=1, strengths=(0.0, 0.5)),
     n_pairs=3,
 )
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

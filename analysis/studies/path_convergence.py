@@ -1,8 +1,9 @@
 """How many steps integrated gradients needs, by which rule, from which baseline.
 
-Against the scores of many Gauss-Legendre steps from the same baseline: completeness error, rank correlation, and how
-many of the k strongest tokens are the same. Then, where a world knows its cues, whether they are found. One subject is
-a model with random weights: what holds there owes nothing to training.
+The reference is the scores of many Gauss-Legendre steps from the same baseline. Against it the study measures the
+completeness error, the rank correlation, and how many of the k strongest tokens are the same. Where a world knows its
+cues, it also measures whether they are found. One subject is a model with random weights: what holds there does not
+depend on training.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from ..benchmarks.models import Shape, random_llama, random_pairs
 from ..cues import share_found
 from ..estimates import estimates
 from ..recipes import Baseline
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import Cell
 
 QUESTION = (
     "How many steps, which quadrature rule and which baseline does integrated gradients need to converge?"
@@ -38,10 +40,9 @@ RULES = ("gauss_legendre", "midpoint", "trapezoid")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """All rules are tried from the first baseline, the first rule from all."""
 
-    subject: Subject = Subject()
     baselines: tuple[Baseline, ...] = ("mask", "mean", "zero")
     rules: tuple[str, ...] = RULES
     steps: tuple[int, ...] = (2, 5, 10, 20, 50)
@@ -53,7 +54,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
+    QUICK_SUBJECT,
     steps=(2, 10),
     reference=30,
     n_pairs=3,
@@ -62,7 +63,7 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return [*settings.subject.cells(settings.draws), Cell(0, RANDOM, 0)]
+    return [*settings.cells(), Cell(0, RANDOM, 0)]
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

@@ -1,8 +1,8 @@
 """How many pairs are enough: the gain of vectors from 1 to 200 pairs, in many resamples.
 
-All pairs of a behaviour are attributed once; each resample draws its pairs from them without replacement, and chooses
-layer and strength anew on dev questions. Enough is the smallest number whose mean gain reaches 90% of the gain with the
-most pairs.
+All pairs of a behaviour are attributed once. Each resample draws its pairs from them without replacement, and chooses
+layer and strength anew on dev questions. "Enough" is the smallest number whose mean gain reaches 90% of the gain with
+the most pairs.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from .. import plots
 from ..estimates import estimates, nest, resampled_means, with_average
 from ..judging import Judging
 from ..recipes import Attributing, Recipe
+from ..settings import QUICK_SUBJECT
 from ..study import Row
 from ..subjects import Cell, Subject
 
@@ -50,7 +51,7 @@ class Settings:
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
+    QUICK_SUBJECT,
     Recipe(Attributing("gradient_times_input")),
     Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
     sizes=(1, 5, 10),

@@ -1,7 +1,7 @@
-"""What a strength buys and costs: accuracy on the target beside perplexity and KL divergence on other texts.
+"""What strength buys and costs: accuracy on the target beside perplexity and KL divergence on other texts.
 
-At the single layer that dev questions choose, and at all layers. No strength is chosen: the whole curve is shown, on
-test questions.
+The study steers at the single layer that dev questions choose, and at all layers. No strength is chosen: the whole
+curve is shown, on test questions.
 """
 
 from __future__ import annotations
@@ -17,31 +17,25 @@ import grains_lens as gl
 from .. import plots
 from ..choosing import highest
 from ..estimates import estimates, with_average
-from ..judging import Judging
-from ..recipes import Recipe
+from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
-from ..subjects import Cell, Subject
+from ..subjects import Cell
 
 QUESTION = "How does strength trade the target's gain against fluency and against other behaviours?"
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(VectorSettings):
     """`strengths` are swept on test questions; those of `judging` are tried where the layer is chosen."""
 
-    subject: Subject = Subject()
-    recipe: Recipe = Recipe()
-    judging: Judging = Judging()
     sweep: tuple[float, ...] = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
-    n_pairs: int = 50
-    draws: int = 2
     n_texts: int = 48
     """Texts for perplexity and KL divergence, of questions that must not suffer, with their right answers."""
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5)),
+    QUICK_SUBJECT,
+    judging=QUICK_JUDGING,
     sweep=(0.5, 2.0),
     n_pairs=5,
     draws=1,
@@ -50,7 +44,7 @@ QUICK = Settings(
 
 
 def cells(settings: Settings) -> Sequence[Cell]:
-    return settings.subject.cells(settings.draws)
+    return settings.cells()
 
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:

@@ -1,13 +1,13 @@
 """Does a vector for one behaviour help or harm another, and do sums of vectors keep both gains?
 
-Layer and strength are chosen on the dev questions of the behaviour that the vector was made for, and for a sum on those
-of both. Sums are of unit directions.
+Layer and strength are chosen on the dev questions of the behaviour that the vector was made for; for a sum, on those
+of both behaviours. Sums are of unit directions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -21,9 +21,9 @@ from .. import plots
 from ..choosing import highest
 from ..estimates import estimates
 from ..judging import Judging
-from ..recipes import Recipe
+from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
-from ..subjects import Bench, Cell, Subject
+from ..subjects import Bench, Cell
 
 QUESTION = "Does each behaviour's vector carry over to every other, and do sums of vectors keep both gains?"
 
@@ -37,21 +37,15 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(VectorSettings):
     """Vectors from `n_pairs` of each behaviour, drawn anew `draws` times."""
-
-    subject: Subject = Subject()
-    recipe: Recipe = Recipe()
-    judging: Judging = Judging()
-    n_pairs: int = 50
-    draws: int = 2
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=2),
-    judging=Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.25, 0.5)),
+    replace(QUICK_SUBJECT, n_behaviours=2),
     n_pairs=5,
     draws=1,
+    judging=replace(QUICK_JUDGING, strengths=(0.0, 0.25, 0.5)),
 )
 
 

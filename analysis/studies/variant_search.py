@@ -1,8 +1,8 @@
-"""Which GrAInS gains most for what it costs: a search that never sees the test split.
+"""Which GrAInS gains most for its cost: a search that never sees the test split.
 
-The dev questions are cut in two halves that share no entity. Each variant chooses its layers and strength on one half,
-with the same number of configurations, and is judged on the other. What wins here is `grains_lens.presets.TUNED`;
-`method_comparison` then judges it once on test.
+The dev questions are cut into two halves that share no entity. Each variant chooses its layers and strength on one
+half, with the same number of configurations, and is judged on the other. `grains_lens.presets.TUNED` was
+chosen by it; `method_comparison` then judges that on test.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
+from ..asking import AskedQuestions, Questions
 from ..choosing import ranked
-from ..contests import Grid, Lesson, Paper, Questions, Trial, best, context_trials, judged, vector_trials
+from ..contests import DrawnPairs, Grid, Trial, best, context_trials, judged, vector_trials
 from ..estimates import estimates
+from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
-from ..subjects import Bench, Cell, Subject
+from ..subjects import Bench, Cell
 
 QUESTION = "Which variant of GrAInS gains most at equal cost? (On dev questions alone.)"
 
@@ -84,23 +86,21 @@ VARIANTS: dict[str, Variant] = {
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(PairSettings):
     """`n_pairs` are drawn anew `draws` times, by other seeds than those of `method_comparison`."""
 
-    subject: Subject = Subject()
     grid: Grid = Grid()
     variants: tuple[str, ...] = ()
     """Variants to try; none means all."""
     n_keep: int = 32
     """Questions of each kind and other behaviour that must not suffer, half of them to choose on."""
     charge: float = 1.0
-    n_pairs: int = 50
     draws: int = 1
 
 
 QUICK = Settings(
-    Subject(seeds=(0,), n_behaviours=1),
-    Grid(budget=2),
+    QUICK_SUBJECT,
+    grid=Grid(budget=2),
     variants=("mean, one layer", "from the last token", "gated"),
     n_keep=2,
     n_pairs=4,
@@ -120,29 +120,31 @@ def cells(settings: Settings) -> Sequence[Attempt]:
             raise ValueError(f"variants={name!r} is not one of {', '.join(VARIANTS)}.")
     return [
         Attempt(cell.seed, cell.behaviour, 100 + cell.draw, name)
-        for cell in settings.subject.cells(settings.draws)
+        for cell in settings.cells()
         for name in settings.variants or VARIANTS
     ]
 
 
 def measure(cell: Attempt, settings: Settings) -> list[Row]:
     bench = settings.subject.bench(cell)
-    lesson = Lesson(bench, bench.draw(settings.n_pairs))
+    drawn = DrawnPairs(bench, bench.draw(settings.n_pairs))
     choosing, judging = halves(bench, settings.n_keep)
-    trials = trials_of(VARIANTS[cell.variant], lesson, choosing, settings.grid)
+    trials = trials_of(VARIANTS[cell.variant], drawn, choosing, settings.grid)
     chosen = best(trials, settings.charge)
     row = judged(bench.model, judging, judging.accuracies(bench.model), chosen)
     return [{**row, "score": row["gain"] - settings.charge * row["cost"], "tried": len(trials) - 1}]
 
 
-def halves(bench: Bench, n_keep: int) -> tuple[Paper, Paper]:
+def halves(bench: Bench, n_keep: int) -> tuple[AskedQuestions, AskedQuestions]:
     """The dev questions in two halves without a common entity (or prompt, where a world names none)."""
     keep = bench.keep("dev", n_keep)
-    papers = []
+    both = []
     for half in (0, 1):
-        asked = _half(bench, bench.behaviour.dev, half)
-        papers.append(Paper(asked, {name: _half(bench, group, half) for name, group in keep.items()}))
-    return papers[0], papers[1]
+        questions = _half(bench, bench.behaviour.dev, half)
+        both.append(
+            AskedQuestions(questions, {name: _half(bench, group, half) for name, group in keep.items()})
+        )
+    return both[0], both[1]
 
 
 def _half(bench: Bench, questions: Questions, half: int) -> Questions:
@@ -157,17 +159,17 @@ def _half(bench: Bench, questions: Questions, half: int) -> Questions:
 # --- variants ------------------------------------------------------------------------------------
 
 
-def trials_of(variant: Variant, lesson: Lesson, paper: Paper, grid: Grid) -> list[Trial]:
+def trials_of(variant: Variant, drawn: DrawnPairs, asked: AskedQuestions, grid: Grid) -> list[Trial]:
     """A variant's configurations, tried on these questions."""
-    bench = lesson.bench
-    vectors = lesson.grains(AGGREGATES[variant.aggregate], k=variant.k)
+    bench = drawn.bench
+    vectors = drawn.grains(AGGREGATES[variant.aggregate], k=variant.k)
     how = {"positions": variant.positions, "rule": getattr(gl, variant.rule)}
-    sets, vectors, unit = placed(variant, lesson, vectors, grid, how)
+    sets, vectors, unit = placed(variant, drawn, vectors, grid, how)
     reach = grid.all_layers if len(sets) == 1 and len(sets[0]) > 1 else grid.one_layer
     strengths = grid.strengths(reach, len(sets))
     if not variant.gated:
-        return vector_trials(bench, vectors, paper, sets, strengths, unit=unit, **how)
-    gate = gl.fit_gate(bench.model, lesson.pairs, layer=0)
+        return vector_trials(bench, vectors, asked, sets, strengths, unit=unit, **how)
+    gate = gl.fit_gate(bench.model, drawn.pairs, layer=0)
     contexts: list[tuple[str, float, Callable[[], Any]]] = [
         (
             f"layers {layers} at {strength:.3g}, gated",
@@ -186,14 +188,14 @@ def trials_of(variant: Variant, lesson: Lesson, paper: Paper, grid: Grid) -> lis
         for layers in sets
         for strength in strengths
     ]
-    return context_trials(bench.model, paper, contexts)
+    return context_trials(bench.model, asked, contexts)
 
 
 def placed(
-    variant: Variant, lesson: Lesson, vectors: gl.SteeringVectors, grid: Grid, how: dict[str, Any]
+    variant: Variant, drawn: DrawnPairs, vectors: gl.SteeringVectors, grid: Grid, how: dict[str, Any]
 ) -> tuple[Sequence[Sequence[int]], gl.SteeringVectors, Any]:
     """Sets of layers to try, with vectors and unit that give every layer its share."""
-    model, every = lesson.bench.model, vectors.layers
+    model, every = drawn.bench.model, vectors.layers
     if variant.layers == "each":
         return grid.layers(every), vectors, "residual"
     if variant.layers == "neighbours":
@@ -203,10 +205,10 @@ def placed(
     if variant.layers == "all":
         return [every], vectors, "residual"
     if variant.layers == "conductance":
-        conductance = gl.layer_conductance(model, lesson.pairs, tolerance=float("inf"), progress=False)
+        conductance = gl.layer_conductance(model, drawn.pairs, tolerance=float("inf"), progress=False)
         shares = torch.stack([one.scores.abs().sum(dim=-1) for one in conductance]).mean(dim=0)
         return [every], weighted(vectors, shares), "raw"
-    gains = gl.first_order_gain(model, vectors, lesson.pairs, **how)
+    gains = gl.first_order_gain(model, vectors, drawn.pairs, **how)
     if variant.layers == "gain":
         return [(every[ranked(gains.tolist(), "first-order gain")[0]],)], vectors, "residual"
     return [every], weighted(vectors, gains.clamp(min=0)), "raw"

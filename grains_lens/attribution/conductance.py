@@ -16,6 +16,7 @@ from ..errors import unknown_name
 from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
+from ..html.lists import Results
 from ..literals import Objective, Site
 from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
@@ -114,8 +115,9 @@ def layer_conductance(
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
     a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
 
-    Returns one `LayerConductance` a pair, in order. Warns (CompletenessWarning) where a layer's error
-    exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
+    Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
+    nat, whichever is more.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -146,7 +148,7 @@ def layer_conductance(
         objective=objective,
         include_special=include_special,
     )
-    done = [_layer_conductance(model, site, one) for one in scored]
+    done = Results(_layer_conductance(model, site, one) for one in scored)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
         warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)

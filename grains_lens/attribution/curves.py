@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.items import PreferencePair
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
+from ..html.lists import Results
 from ..literals import Objective, Sign
 from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
@@ -119,7 +120,7 @@ def faithfulness(
     encoded = work.encode(model, pairs)
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)
-    curves = []
+    curves: Results[FaithfulnessCurves] = Results()
     with frozen(model), work.bar(len(encoded), "faithfulness", "pair") as shown:
         filler = filler_embedding(model, mask, argument="mask")
         for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_args
 
 import torch
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..errors import printable, unknown_name
+from ..html.lists import Results
 from ..html.strips import score_grid_html, token_strip_html
 from ..literals import Modality, Sign
 from ..prompts.encoding import Encoded
@@ -47,12 +48,30 @@ class Piece:
 
 
 @dataclass(frozen=True, eq=False)
+class ScoredBy:
+    """How scores were made: `method`, `baseline` and `objective`, as `attribute` was given them."""
+
+    method: Any
+    baseline: Any
+    objective: Any
+
+    def differences(self, **asked: Any) -> list[str]:
+        """Which of the `asked` settings (None: whatever they are) these scores were not made with."""
+        return [
+            name
+            for name, value in asked.items()
+            if value is not None and not _same(value, getattr(self, name))
+        ]
+
+
+@dataclass(frozen=True, eq=False)
 class TokenAttribution:
     """One score per prompt token, in nats: positive ones speak for the chosen answer.
 
     `tokens` are ids [pos], `strings` what they read as, `scores` [pos]; `is_image` and `is_special` (BOS, template) say
     what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
-    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline.
+    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline. `made` has the `method`, `baseline` and `objective`
+    that the scores come from; None where they were put together by hand.
     """
 
     tokens: Int[Tensor, " pos"]
@@ -63,6 +82,7 @@ class TokenAttribution:
     gap: float
     baseline_gap: float
     grids: tuple[Grids, ...] | None = ()
+    made: ScoredBy | None = None
 
     @property
     def completeness_error(self) -> float:
@@ -136,7 +156,11 @@ class TokenAttribution:
         return f"TokenAttribution({tokens}; {self._caption()})"
 
     def _repr_html_(self) -> str:
-        pieces, scale = self.pieces(), self.scale()
+        return self._html(self.scale())
+
+    def _html(self, scale: float) -> str:
+        """The prompt as a strip of tokens in HTML, with the grids of its images; colours are full at `scale` nats."""
+        pieces = self.pieces()
         strip = token_strip_html(
             [piece.label for piece in pieces],
             [0.0 if piece.is_image else piece.score for piece in pieces],
@@ -151,6 +175,37 @@ class TokenAttribution:
             f"f(x) = {self.gap:+.2f} nats, at the baseline {self.baseline_gap:+.2f}, "
             f"completeness error {self.completeness_error:+.3f}"
         )
+
+
+class Attributions(Results[TokenAttribution]):
+    """What `attribute` returns: a list of `TokenAttribution`, one per pair, in order.
+
+    In a notebook it shows the first prompts as strips of tokens, all on one colour scale. A slice shows itself too, and
+    so does any list of attributions: `Attributions(sorted(scores, key=lambda one: one.gap))`.
+    """
+
+    __slots__ = ()
+
+    _most = 10
+
+    def _pieces(self) -> list[str]:
+        """The first prompts as strips in HTML, on one scale: the largest |score| among them, in nats."""
+        shown = self[: self._most]
+        scale = max((one.scale() for one in shown), default=0.0)
+        return [one._html(scale) for one in shown]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two settings are the same, tensors and frozen values with tensors among them."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return one.shape == other.shape and bool((one == other).all())
+    if is_dataclass(one):
+        return all(_same(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
+    return bool(one == other)
 
 
 def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:

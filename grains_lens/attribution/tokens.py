@@ -17,7 +17,7 @@ from ..prompts.work import Work
 from .fillers import Filler
 from .gap import ScoredPair, check_tolerance, score_pairs, warn_if_images_go_deeper, warn_if_incomplete
 from .methods import AttributionMethod, IntegratedGradients
-from .scores import TokenAttribution, readable
+from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
 
 def attribute(
@@ -32,7 +32,7 @@ def attribute(
     batch_tokens: int = BATCH_TOKENS,
     tolerance: float = 0.1,
     progress: bool = True,
-) -> list[TokenAttribution]:
+) -> Attributions:
     """Score every prompt token of every pair by what it does to f(x) = log p(y⁺|x) − log p(y⁻|x).
 
     Integrated gradients, the default, run from a baseline prompt x' in which `baseline` stands in every
@@ -54,8 +54,9 @@ def attribute(
     Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
     Peak memory does: one chunk's graph of so many tokens lives at a time, so where memory is short, halve it.
 
-    Returns one `TokenAttribution` a pair, in order. Warns (CompletenessWarning) where a complete method's
-    error exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
+    Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
+    one nat, whichever is more.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -78,7 +79,8 @@ def attribute(
         objective=objective,
         include_special=include_special,
     )
-    attributions = [_token_attribution(model.tokenizer, one) for one in scored]
+    made = ScoredBy(method, baseline, objective)
+    attributions = Attributions(_token_attribution(model.tokenizer, one, made) for one in scored)
     if method.is_complete:
         warn_if_incomplete(
             [one.completeness_error for one in attributions],
@@ -88,7 +90,7 @@ def attribute(
     return attributions
 
 
-def _token_attribution(tokenizer: Any, scored: ScoredPair) -> TokenAttribution:
+def _token_attribution(tokenizer: Any, scored: ScoredPair, made: ScoredBy) -> TokenAttribution:
     prompt = scored.item.prompt
     return TokenAttribution(
         tokens=torch.tensor(prompt.ids),
@@ -99,4 +101,5 @@ def _token_attribution(tokenizer: Any, scored: ScoredPair) -> TokenAttribution:
         gap=scored.gap,
         baseline_gap=scored.baseline_gap,
         grids=() if prompt.images is None else prompt.images.grids,
+        made=made,
     )

@@ -36,3 +36,7 @@ __all__ = [
     "random_direction",
     "trained_gate",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -99,7 +99,8 @@ class GatedAdd:
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: the weights, and settings and losses as JSON in its metadata header.
 
-        Makes its directory. The file is written whole or not at all. Raises OSError where it cannot be written.
+        `path` ends in .safetensors; its directory is made. The file is written whole or not at all. Raises ValueError
+        for another extension, and OSError where the file cannot be written.
         """
         header = json.dumps({"settings": dict(self.settings), "losses": self.losses}, default=str)
         tensors = {name: getattr(self, name) for name in _WEIGHTS}

@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from ..errors import printable
 from ..literals import AggregateName, Backend, Contrast, FillerName, Objective, Position, WorldName
-from ..writing import check_writable
+from ..writing import check_extension, check_writable
 from .objects import format_of, items_of, load, method_of, pairs_of, steering_of, without_loading_bars
 from .options import (
     Loading,
@@ -128,6 +128,7 @@ def extract(
     """
     import grains_lens as gl
 
+    check_extension(out, ".safetensors", "out")
     check_writable(out, "out")
     aggregates = {
         "pca": gl.pca_direction,
@@ -218,10 +219,13 @@ def evaluate(
 
 
 def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> None:
-    """What a vector file holds: layers, lengths, what they were made from, and which model they belong to."""
+    """What a file of vectors or of a tuning holds: layers, lengths, what they were made from, which model they belong
+    to, and what was tuned."""
+    from ..intervention.saved import load as load_saved
     from ..vectors.steering_vectors import SteeringVectors
 
-    held = SteeringVectors.load(vectors)
+    saved = load_saved(vectors)
+    held = saved if isinstance(saved, SteeringVectors) else saved.plan().vectors
     made, model = held.provenance, held.provenance.model
     # All of it is text from the file, which may hold what steers a terminal; JSON escapes by itself.
     say(printable(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}"))
@@ -235,3 +239,5 @@ def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> Non
         held.layers, held.norms().tolist(), held.residual_norm.tolist(), strict=True
     ):
         say(f"{layer:>5} {length:>9.4f} {norm:>14.4f}")
+    if saved is not held:
+        say(printable(f"tuned: {saved.plan()}\n{saved}", keep="\n"))

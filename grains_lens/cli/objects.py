@@ -10,7 +10,7 @@ from .options import Loading, Prompting, Scoring, Steered
 
 if TYPE_CHECKING:
     from ..data.items import MultipleChoice, PreferencePair
-    from ..intervention.contexts import Steering
+    from ..intervention.plan import Steering
     from ..prompts.encoding import PromptFormat
     from ..worlds.world import World
 
@@ -114,7 +114,9 @@ def steering_of(model: Any, steered: Steered) -> Steering | None:
     if steered.vectors is None:
         return None
     from ..intervention.contexts import steering
+    from ..intervention.saved import load as load_saved
     from ..vectors.steering_vectors import SteeringVectors
 
-    vectors: SteeringVectors = SteeringVectors.load(steered.vectors)
-    return steering(model, vectors, strength=steered.strength, layers=steered.layers, unit=steered.unit)
+    held = load_saved(steered.vectors)
+    strength = 0.5 if steered.strength is None and isinstance(held, SteeringVectors) else steered.strength
+    return steering(model, held, strength=strength, layers=steered.layers, unit=steered.unit)

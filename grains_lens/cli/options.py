@@ -69,10 +69,10 @@ class Steered:
     """What steers the model."""
 
     vectors: Path | None = None
-    """File that `extract` wrote."""
-    strength: float = 0.5
-    """How much of the vectors is added."""
+    """File that `extract` or a tuning's `save` wrote."""
+    strength: float | None = None
+    """How much of the vectors is added: by default what was tuned, or 0.5 of vectors alone."""
     layers: tuple[int, ...] | None = None
     """Steer at these layers alone."""
-    unit: Unit = "residual"
-    """What strength 1 means: as long as the residual stream, length 1, or as extracted."""
+    unit: Unit | None = None
+    """What strength 1 means: as long as the residual stream, which is the default, length 1, or as extracted."""

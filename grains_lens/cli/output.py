@@ -16,7 +16,7 @@ from .options import Prompting
 if TYPE_CHECKING:
     from ..attribution.scores import TokenAttribution
     from ..data.items import PreferencePair
-    from ..intervention.contexts import Steering
+    from ..intervention.plan import Steering
 
 
 def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:

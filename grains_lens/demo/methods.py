@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ..attribution.methods import IntegratedGradients, RandomScores
 from ..attribution.scores import TokenAttribution
@@ -14,7 +14,6 @@ from ..hosts.model import HookedModel
 from ..literals import EachOrAll, Modality
 from ..vectors.directions import Aggregate, mean_direction, pca_direction
 from ..vectors.extraction import extract_vectors
-from ..vectors.identity import describe
 from ..vectors.steering_vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)
@@ -22,7 +21,7 @@ ATTRIBUTION = IntegratedGradients(steps=32)
 
 
 @dataclass(frozen=True)
-class Lesson:
+class AttributedPairs:
     """What every method learns from: one model, pairs of one behaviour, and what attribution says of them."""
 
     model: HookedModel
@@ -30,56 +29,52 @@ class Lesson:
     attributions: Sequence[TokenAttribution]
 
 
-def attend(model: HookedModel, pairs: Sequence[PreferencePair]) -> Lesson:
+def attributed(model: HookedModel, pairs: Sequence[PreferencePair]) -> AttributedPairs:
     """Attribute the pairs, once for all methods."""
-    return Lesson(model, pairs, attribute(model, pairs, method=ATTRIBUTION, progress=False))
+    return AttributedPairs(model, pairs, attribute(model, pairs, method=ATTRIBUTION, progress=False))
 
 
-def grains_pca(lesson: Lesson) -> SteeringVectors:
+def grains_pca(learnt: AttributedPairs) -> SteeringVectors:
     """GrAInS with the paper's settings: the three strongest tokens of either sign masked, PCA a side."""
-    return _grains(lesson, pca_direction)
+    return _grains(learnt, pca_direction)
 
 
-def grains_mean(lesson: Lesson) -> SteeringVectors:
+def grains_mean(learnt: AttributedPairs) -> SteeringVectors:
     """The same with the mean of the differences in place of their first principal component."""
-    return _grains(lesson, mean_direction)
+    return _grains(learnt, mean_direction)
 
 
-def grains_vision(lesson: Lesson) -> SteeringVectors:
+def grains_vision(learnt: AttributedPairs) -> SteeringVectors:
     """The same with tokens of the picture alone."""
-    return _grains(lesson, mean_direction, "vision")
+    return _grains(learnt, mean_direction, "vision")
 
 
-def grains_text(lesson: Lesson) -> SteeringVectors:
+def grains_text(learnt: AttributedPairs) -> SteeringVectors:
     """The same with words alone."""
-    return _grains(lesson, mean_direction, "text")
+    return _grains(learnt, mean_direction, "text")
 
 
-def random_tokens(lesson: Lesson) -> SteeringVectors:
+def random_tokens(learnt: AttributedPairs) -> SteeringVectors:
     """The same as `grains_mean` with tokens picked at random: what attribution must beat."""
     return extract_vectors(
-        lesson.model, lesson.pairs, method=RandomScores(), aggregate=mean_direction, progress=False
+        learnt.model, learnt.pairs, method=RandomScores(), aggregate=mean_direction, progress=False
     )
 
 
-def caa(lesson: Lesson) -> SteeringVectors:
+def caa(learnt: AttributedPairs) -> SteeringVectors:
     """Contrastive activation addition: no attribution, the difference that the answers themselves make."""
-    return mean_difference(lesson.model, lesson.pairs, progress=False)
+    return mean_difference(learnt.model, learnt.pairs, progress=False)
 
 
-def _grains(lesson: Lesson, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
-    vectors = extract_vectors(
-        lesson.model,
-        lesson.pairs,
-        attributions=lesson.attributions,
+def _grains(learnt: AttributedPairs, aggregate: Aggregate, modality: Modality = "joint") -> SteeringVectors:
+    return extract_vectors(
+        learnt.model,
+        learnt.pairs,
+        attributions=learnt.attributions,
         aggregate=aggregate,
         modality=modality,
         progress=False,
     )
-    # Attributions that are given do not say how they were made; here it is known.
-    made = {"method": describe(ATTRIBUTION), "baseline": "mask", "objective": "sum"}
-    provenance = replace(vectors.provenance, settings={**vectors.provenance.settings, **made})
-    return replace(vectors, provenance=provenance)
 
 
 @dataclass(frozen=True)
@@ -88,7 +83,7 @@ class Method:
     (`"each"`: every single layer is tried, and all together)."""
 
     name: str
-    vectors: Callable[[Lesson], SteeringVectors]
+    vectors: Callable[[AttributedPairs], SteeringVectors]
     layers: EachOrAll = "each"
 
 

@@ -15,7 +15,7 @@ from ..worlds.world import World
 from ..writing import write_text
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
 from .exams import EXAMS, RATE
-from .methods import ATTRIBUTION, FIELDS, Lesson
+from .methods import ATTRIBUTION, FIELDS, AttributedPairs
 from .table import BASE, Outcomes, as_markdown, as_text, cells, least, sentences
 
 
@@ -48,13 +48,13 @@ class Settings:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a run found. `vectors` are those of `OURS`, `lessons` what was learnt from, both of the first
+    """All that a run found. `vectors` are those of `OURS`, `learnt` what they were made from, both of the first
     seed."""
 
     outcomes: Outcomes
     cues: tuple[CuePrecision, ...]
     vectors: Mapping[str, SteeringVectors]
-    lessons: Mapping[str, Lesson]
+    learnt: Mapping[str, AttributedPairs]
 
 
 @dataclass(frozen=True)
@@ -148,8 +148,8 @@ def _attributed(findings: Findings, world: World, out: Path) -> Iterator[tuple[A
     """The first two prompts of each behaviour that hold cues of both sides (or the first, if none does); the
     first one of each with its picture, where there are pictures."""
     samples = []
-    for name, lesson in findings.lessons.items():
-        both = list(zip(lesson.pairs, lesson.attributions, strict=True))
+    for name, learnt in findings.learnt.items():
+        both = list(zip(learnt.pairs, learnt.attributions, strict=True))
         some = [one for one in both if has_both(world, one[0])][:2] or both[:1]
         samples += some
         pair, attribution = some[0]

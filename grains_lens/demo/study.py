@@ -17,7 +17,7 @@ from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from .cues import CuePrecision, cue_precision
 from .exams import EXAMS, Answers, Marks
-from .methods import FIELDS, Lesson, Method, attend
+from .methods import FIELDS, AttributedPairs, Method, attributed
 from .report import Findings, Report, Settings, write
 from .table import BASE, Outcome, Outcomes
 
@@ -68,27 +68,27 @@ def study(opened: Sequence[World], settings: Settings, stage: Callable[[str], No
     outcomes: list[Outcome] = []
     cues: list[CuePrecision] = []
     vectors: dict[str, SteeringVectors] = {}
-    lessons: dict[str, Lesson] = {}
+    learnt: dict[str, AttributedPairs] = {}
     for world in opened:
         stage(f"loading {world.name}, seed {world.seed}, variant {world.variant}")
-        bench = Bench(world, settings)
+        examined = ExaminedModel(world, settings)
         for name in settings.behaviours:
             stage(f"seed {world.seed}, {name}: attributing {settings.n_pairs} pairs")
-            lesson = attend(bench.model, world.behaviours[name].pairs[: settings.n_pairs])
-            cues += cue_precision(world, name, lesson.pairs, lesson.attributions)
-            outcomes.append(bench.base(name))
+            own = attributed(examined.model, world.behaviours[name].pairs[: settings.n_pairs])
+            cues += cue_precision(world, name, own.pairs, own.attributions)
+            outcomes.append(examined.base(name))
             for method in field.methods:
-                made = method.vectors(lesson)
-                outcome = bench.outcome(name, method, made)
+                made = method.vectors(own)
+                outcome = examined.outcome(name, method, made)
                 stage(f"seed {world.seed}, {name}: {method.name}: {outcome.chosen()}")
                 outcomes.append(outcome)
                 if method is field.ours and world is opened[0]:
-                    vectors[name], lessons[name] = made, lesson
-    return Findings(Outcomes(outcomes), tuple(cues), vectors, lessons)
+                    vectors[name], learnt[name] = made, own
+    return Findings(Outcomes(outcomes), tuple(cues), vectors, learnt)
 
 
-class Bench:
-    """One model with its questions, and how it answers them unsteered."""
+class ExaminedModel:
+    """One model with the exam of its world, and how it answers unsteered."""
 
     def __init__(self, world: World, settings: Settings) -> None:
         self.world, self.settings = world, settings

@@ -13,7 +13,8 @@ from ..errors import printable
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
-from ..intervention.contexts import Steering
+from ..intervention.plan import Steering
+from ..intervention.tunings import Tuning
 from ..prompts.batching import encode_prompts_for, tokenizer_of
 from ..prompts.encoding import PromptFormat
 
@@ -63,14 +64,14 @@ class GenerationComparison:
 def compare_generations(
     model: HookedModel,
     prompts: Sequence[str],
-    steering: Steering,
+    steering: Steering | Tuning,
     *,
     max_new_tokens: int = 40,
     temperature: float = 0.0,
     seed: int = 0,
     prompt_format: PromptFormat = PromptFormat(),
 ) -> GenerationComparison:
-    """Continue each prompt twice, unsteered and under `steering`, and mark the words that differ.
+    """Continue each prompt twice, unsteered and under `steering` (or at a tuning's best), and mark what differs.
 
         steer = gl.steering(model, vectors, strength=0.5)
         gl.compare_generations(model, ["is this tea safe ?"], steer)
@@ -82,6 +83,7 @@ def compare_generations(
     Raises ValueError if there are no prompts, a negative temperature, fewer than one new token, or `steering`
     that is switched on.
     """
+    steering = steering.steering(model) if isinstance(steering, Tuning) else steering
     if steering.is_on:
         raise ValueError("steering is on already, so there is no unsteered text: pass it switched off.")
     settings = {

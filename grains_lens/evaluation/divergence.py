@@ -17,10 +17,11 @@ from ..hosts.batch import TokenBatch, left_padded
 from ..hosts.forward import extend, prefill
 from ..hosts.model import HookedModel, device_of, frozen
 from ..hosts.ownership import takes_a_turn
-from ..intervention.contexts import steering
+from ..intervention.contexts import context_of, steering
 from ..intervention.gates import Gate
 from ..intervention.positions import Positions
 from ..intervention.rules import SteeringRule, add_keeping_norm
+from ..intervention.tunings import Tuning
 from ..literals import Unit
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded, PromptFormat
@@ -40,7 +41,7 @@ LARGEST = 64.0
 def kl_from_base(
     model: HookedModel,
     items: Sequence[str] | Sequence[PreferencePair],
-    steered: AbstractContextManager[Any],
+    steered: AbstractContextManager[Any] | Tuning,
     *,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = LOGIT_TOKENS,
@@ -52,12 +53,13 @@ def kl_from_base(
     Over every token of a text, each of which predicts the next; of a pair, over the tokens of the chosen
     answer, given the prompt. A text is all prompt: steering at positions="last" or "new" hardly touches it, so
     measure that on pairs. `steered` is a context that changes the model, as `steering(...)` gives it, not yet
-    entered; contexts around the call belong to both sides. (This is the divergence that preference learning
-    charges a policy with.)
+    entered, or a `Tuning`; contexts around the call belong to both sides. (This is the divergence that preference
+    learning charges a policy with.)
 
     Raises ValueError where the unsteered or the steered model gives NaN.
     """
     total, count = 0.0, 0
+    steered = context_of(model, steered)
     for batch in _batches(model, items, Work(prompt_format, batch_tokens)):
         base, real = _logprobs(model, batch, "unsteered, ")
         with steered:

@@ -6,41 +6,50 @@ The model's weights, buffers, modes and other hooks are never touched; outside t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ..hosts.hooks import on
+from ..errors import seen
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, layer_count
-from ..hosts.ownership import claim, release, surely
-from ..hosts.points import Edit, Hooks, resid_post
+from ..hosts.points import Edit, resid_post
 from ..literals import Unit
-from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
 from .edits import Strength, steering_edits_of
 from .gates import Gate
 from .intervention import Intervention
+from .plan import Plan, Steering
 from .positions import Positions, Scope, check_positions
-from .rules import SteeringRule, add_keeping_norm
+from .rules import SteeringRule
+from .tunings import Tuning
 
 
 def steering(
     model: HookedModel,
-    vectors: SteeringVectors,
+    vectors: SteeringVectors | Tuning,
     *,
-    strength: Strength,
+    strength: Strength | None = None,
     layers: Sequence[int] | None = None,
-    rule: SteeringRule = add_keeping_norm,
-    positions: Positions = "all",
+    rule: SteeringRule | None = None,
+    positions: Positions | None = None,
     gate: Gate | None = None,
-    unit: Unit = "residual",
+    unit: Unit | None = None,
     strict: bool = True,
 ) -> Steering:
     """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l), position by position.
 
-    With `add_keeping_norm`, the default, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
+        with gl.steering(model, vectors, strength=0.5): ...
+        with gl.steering(model, gl.load("tuned.safetensors")): ...
+
+    `vectors` are `SteeringVectors`, or a `Tuning`, which knows its vectors and all that follows: what is given here
+    takes the place of what it chose. With vectors alone, `strength` must be given; `layers` are all of theirs, `rule`
+    is `add_keeping_norm`, `positions` "all", `unit` "residual", and there is no `gate`, unless they are given.
+
+    With `add_keeping_norm`, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
     strengths compare across layers and models; `"absolute"` the direction with length 1 (the paper's λ);
     `"raw"` the vector as extracted (CAA's convention). With `project_out` and `rotate_toward` strength is the
@@ -63,90 +72,24 @@ def steering(
     verbs on it; other threads may run the steered model, and are steered.
 
     Raises RuntimeError while another thread or task steers the model or runs a verb on it,
-    ValueError for layers out of range or in front of the gate's, and for strengths of a wrong shape, not finite or
-    so large that they cannot be computed with (a stream that a finite strength makes infinite is a ValueError when
-    the model is run), and VectorMismatchError if the vectors belong to another model (`strict=False` lets other
-    weights pass).
+    ValueError for no strength, layers out of range or in front of the gate's, and for strengths of a wrong shape,
+    not finite or so large that they cannot be computed with (a stream that a finite strength makes infinite is a
+    ValueError when the model is run), and VectorMismatchError if the vectors belong to another model
+    (`strict=False` lets other weights pass).
     """
-    check_belongs(vectors, model, strict=strict)
-    scope = Scope(positions)
-    return Steering(
-        model,
-        steering_edits_of(model, vectors, strength, layers, Intervention(rule, positions, gate, unit), scope),
-        scope,
-    )
-
-
-class Steering:
-    """Steering that is ready to be switched on: a context manager, or `install()` and `remove()`."""
-
-    def __init__(self, model: HookedModel, edits: Sequence[tuple[str, Edit]], scope: Scope) -> None:
-        self._model = model
-        self._hooks = Hooks(model, edits, scope.begin, holder=self)
-        self._scope = scope
-        self._stays = False
-
-    def install(self) -> Steering:
-        """Switch steering on until `remove()`, in the place of what was installed on the model before.
-
-        Contexts around it go on steering. A second call while it is on changes nothing.
-        """
-        if self.is_on:
-            return self
-        return self._switched_on(stays=True)
-
-    def remove(self) -> None:
-        """Switch steering off."""
-        surely(self._switch_off)
-
-    def __enter__(self) -> HookedModel:
-        if self.is_on:
-            raise RuntimeError("this steering is already on: call steering(...) anew to steer twice over.")
-        return self._switched_on(stays=False)._model
-
-    def __exit__(self, *exception: object) -> None:
-        self.remove()
-
-    @property
-    def is_on(self) -> bool:
-        """Whether the model is being steered by this now."""
-        return self._hooks.installed
-
-    def __repr__(self) -> str:
-        return f"Steering({'on' if self.is_on else 'off'})"
-
-    def _switched_on(self, *, stays: bool) -> Steering:
-        try:
-            claim(self._model, self)
-            if stays:
-                for other in on(self._model):
-                    if isinstance(other, Steering) and other._stays:
-                        other.remove()
-            self._stays = stays
-            self._scope.forget()
-            self._hooks.install()
-            return self
-        except BaseException:
-            self.remove()
-            raise
-
-    def _switch_off(self) -> None:
-        self._hooks.remove()
-        self._scope.forget()
-        self._stays = False
-        release(self)
+    return _plan(vectors, strength, layers, rule, positions, gate, unit).on(model, strict=strict)
 
 
 def steering_hooks(
     model: HookedModel,
-    vectors: SteeringVectors,
+    vectors: SteeringVectors | Tuning,
     *,
-    strength: Strength,
+    strength: Strength | None = None,
     layers: Sequence[int] | None = None,
-    rule: SteeringRule = add_keeping_norm,
-    positions: Positions = "all",
+    rule: SteeringRule | None = None,
+    positions: Positions | None = None,
     gate: Gate | None = None,
-    unit: Unit = "residual",
+    unit: Unit | None = None,
     strict: bool = True,
 ) -> list[tuple[str, Any]]:
     """The same intervention as transformer-lens hooks, `[(hook_name, hook_fn), ...]`.
@@ -157,16 +100,64 @@ def steering_hooks(
 
     Raises ValueError for other positions, and whatever `steering` raises.
     """
+    plan = _plan(vectors, strength, layers, rule, positions, gate, unit)
+    positions = plan.intervention.positions
     if check_positions(positions) != "all":
         raise ValueError(
             f"positions={positions!r} cannot be had from hooks alone, which see neither the attention mask nor "
             "the cache: use the context, with steering(...), around the call."
         )
-    check_belongs(vectors, model, strict=strict)
-    edits = steering_edits_of(
-        model, vectors, strength, layers, Intervention(rule, "all", gate, unit), Scope("all")
+    return [(name, _as_hook_fn(edit)) for name, edit in plan.edits(model, Scope("all"), strict=strict)]
+
+
+def _plan(
+    vectors: SteeringVectors | Tuning,
+    strength: Strength | None,
+    layers: Sequence[int] | None,
+    rule: SteeringRule | None,
+    positions: Positions | None,
+    gate: Gate | None,
+    unit: Unit | None,
+) -> Plan:
+    """What the caller asks for; where that is None, what the tuning chose, or the defaults."""
+    given = {"rule": rule, "positions": positions, "gate": gate, "unit": unit}
+    how = {name: value for name, value in given.items() if value is not None}
+    if isinstance(vectors, Tuning):
+        plan = vectors.plan()
+        if unit not in (None, plan.intervention.unit) and strength is None:
+            raise ValueError(
+                f"unit={unit!r}, but the strength that was chosen, {plan.strength}, is in "
+                f"unit={plan.intervention.unit!r}: give strength, too."
+            )
+        plan = replace(plan, intervention=replace(plan.intervention, **how))
+        plan = plan if strength is None else replace(plan, strength=strength)
+        return plan if layers is None else replace(plan, layers=layers)
+    if not isinstance(vectors, SteeringVectors):
+        raise ValueError(
+            f"vectors={seen(vectors)} must be SteeringVectors or a Tuning: grains_lens.load(path) reads either from "
+            "a file, and SteeringVectors.of_layers({layer: direction}, method=...) makes them of tensors."
+        )
+    if strength is None:
+        raise ValueError(
+            "strength is not given, and vectors do not say how strongly to steer: give one, such as strength=0.5, or "
+            "let tune choose it."
+        )
+    return Plan(vectors, layers, strength, Intervention(**how))
+
+
+def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
+    """The context that `steered` says to run the model in: a tuning's steering, or the context that it is already.
+
+    Raises ValueError for what is neither.
+    """
+    if isinstance(steered, Tuning):
+        return steered.steering(model)
+    if hasattr(steered, "__enter__") and hasattr(steered, "__exit__"):
+        return steered
+    raise ValueError(
+        f"{seen(steered)} steers nothing by itself: give a Tuning, or a context such as "
+        "steering(model, vectors, strength=0.5)."
     )
-    return [(name, _as_hook_fn(edit)) for name, edit in edits]
 
 
 def steering_of_rows(

@@ -51,7 +51,10 @@ class ProjectionGate:
             raise ValueError("direction must be finite and not all zeros: it says what the gate looks for.")
         if math.isnan(self.threshold):
             raise ValueError("threshold is NaN, which no projection is above: give a number.")
-        object.__setattr__(self, "direction", of_length_one(direction))
+        # One that has length 1 already, as in a file, stays as it is to the last bit.
+        if abs(float(lengths(direction)) - 1) > 1e-6:
+            direction = of_length_one(direction)
+        object.__setattr__(self, "direction", direction)
 
     def __call__(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
         along = h.float() @ self.direction.to(h.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..literals import Unit
+from ..vectors.provenance import name_of
 from .gates import Gate
 from .positions import Positions
 from .rules import SteeringRule, add_keeping_norm
@@ -21,3 +22,16 @@ class Intervention:
     positions: Positions = "all"
     gate: Gate | None = None
     unit: Unit = "residual"
+
+    def __str__(self) -> str:
+        """Rule, positions and gate: "add at positions 'all', no gate"."""
+        positions = self.positions if isinstance(self.positions, str) else list(self.positions)
+        return f"{name_of(self.rule)} at positions {positions!r}, {self._gate_in_words()}"
+
+    def _gate_in_words(self) -> str:
+        if self.gate is None:
+            return "no gate"
+        layer = getattr(self.gate, "layer", None)
+        # Not what a gate says of itself, which may be a tensor.
+        name = name_of(self.gate) if hasattr(self.gate, "__name__") else type(self.gate).__name__
+        return f"gate {name}" if layer is None else f"gate {name} after layer {layer}"

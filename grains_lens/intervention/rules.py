@@ -114,6 +114,10 @@ def rotate_toward(
     return torch.where(turns, turned, h)
 
 
+RULES: tuple[SteeringRule, ...] = (add, add_keeping_norm, project_out, rotate_toward)
+"""The rules that files know by name."""
+
+
 _PARALLEL = 1e-6
 """The sine of the angle up to which float32 cannot tell in which plane h and v lie."""
 

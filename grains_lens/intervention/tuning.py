@@ -30,7 +30,7 @@ from .intervention import Intervention
 from .positions import Positions, check_positions
 from .rules import SteeringRule, add_keeping_norm
 from .sweep import score_cells
-from .tunings import Tuning, TuningRow
+from .tunings import Tuning, TuningRow, best_row, charged
 
 STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 """The default grid, in `unit="residual"`: 1.0 adds a vector as long as the stream is."""
@@ -104,8 +104,7 @@ def tune(
         _row(cell, accuracy.tolist(), accuracies[0].tolist(), list(groups)[1:], charge)
         for cell, accuracy in zip(cells, accuracies, strict=True)
     )
-    best = max(rows, key=lambda row: (round(row.score, 9), -row.strength * max(1, len(row.layers))))
-    return Tuning(rows, best, intervention)
+    return Tuning(rows, best_row(rows), intervention, vectors)
 
 
 def _accuracies(
@@ -213,5 +212,5 @@ def _row(
     keep = dict(zip(names, kept, strict=True))
     if math.isnan(accuracy):
         return TuningRow(*cell, accuracy, keep, math.nan, -math.inf)
-    cost = max([0.0, *(before - now for before, now in zip(base[1:], kept, strict=True))])
+    cost = charged(dict(zip(names, base[1:], strict=True)), keep)
     return TuningRow(*cell, accuracy, keep, cost, accuracy - charge * cost)

@@ -16,3 +16,7 @@ __all__ = [
     "save",
     "token_strip",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

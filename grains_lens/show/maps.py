@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..attribution.conductance import LayerConductance
 from ..errors import printable
 from .style import BODY, SMALL, signed_colours
 
 
 def layer_token_map(
-    scores: Float[Tensor, "layer pos"],
-    strings: Sequence[str],
+    scores: LayerConductance | Sequence[LayerConductance] | Float[Tensor, "layer pos"],
+    strings: Sequence[str] | None = None,
     *,
     response: Float[Tensor, " layer"] | None = None,
     title: str | None = None,
@@ -25,16 +26,37 @@ def layer_token_map(
 ) -> Figure:
     """One prompt's scores at every layer and token, red against and blue for the chosen answer, in nats.
 
-    `response`, what the answers' own positions hold at each layer, is the last column. Prompts too long for
-    `width` inches go on in further panels, on the same colours.
+    Prompts too long for `width` inches go on in further panels, on the same colours.
 
-    Raises ValueError if the scores have another number of positions than there are strings.
+    Args:
+        scores: One `LayerConductance`, which also has the strings and the response; or any scores [layer, pos].
+        strings: What each position reads as. Needed for scores that are a tensor.
+        response: What the answers' own positions hold at each layer: the last column. A conductance's own if None.
+        title: Above the map.
+        quantity: What the colours mean, with its unit.
+        width: In inches.
+
+    Raises ValueError if `scores` is a list of several, or has another number of positions than there are strings.
     """
+    if isinstance(scores, Sequence):
+        if len(scores) != 1:
+            raise ValueError(
+                f"scores is a list of {len(scores)} conductances, and a map shows one: layer_token_map(flows[0])."
+            )
+        (scores,) = scores
+    if isinstance(scores, LayerConductance):
+        strings = scores.strings if strings is None else strings
+        response = scores.response if response is None else response
+        scores = scores.scores
+    if strings is None:
+        raise ValueError(
+            "strings=None has no text for the positions of scores: give one string per position, or a LayerConductance."
+        )
     if scores.shape[1] != len(strings):
         raise ValueError(f"scores has {scores.shape[1]} positions and there are {len(strings)} strings.")
-    values, labels = scores.double().numpy(), [_label(string) for string in strings]
+    values, labels = _numbers(scores), [_label(string) for string in strings]
     if response is not None:
-        values = np.concatenate([values, response.double().numpy()[:, None]], axis=1)
+        values = np.concatenate([values, _numbers(response)[:, None]], axis=1)
         labels.append("answers")
     n_layers, n_columns = values.shape
     cell = 0.2  # inches
@@ -59,6 +81,10 @@ def layer_token_map(
     if title:
         figure.suptitle(printable(title, keep="\n"), size=BODY, x=0.01, ha="left", parse_math=False)
     return figure
+
+
+def _numbers(scores: Tensor) -> np.ndarray:
+    return scores.detach().double().cpu().numpy()
 
 
 def _draw_panel(

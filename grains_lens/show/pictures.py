@@ -1,8 +1,9 @@
-"""Scores laid over pictures, patch by patch, beside the token strip."""
+"""Scores laid over pictures, patch by patch, with the token strip below."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,49 +13,63 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from ..attribution.scores import TokenAttribution
+from ..data.items import MultipleChoice, OpenQuestion, PreferencePair
 from ..errors import printable
-from ..html.strips import colour
 from ..prompts.grids import Extent
 from ..prompts.pictures import picture
-from .strip import draw_keys, draw_strip, lay_out
+from .strip import Cell, as_list, draw_keys, draw_strip, lay_out
 from .style import BODY, SMALL
 
 _PER_ROW = 2
 
+_FOR, _AGAINST = (60, 150, 235), (235, 80, 70)
+"""Blue and red between the strips' own and white: over black they are as easily seen as over white."""
+
 
 def image_attribution(
-    attribution: TokenAttribution,
-    images: Sequence[Any],
+    attributions: TokenAttribution | Sequence[TokenAttribution],
+    images: Any,
     *,
+    titles: Sequence[str] | None = None,
     title: str | None = None,
     width: float = 6.5,
     picture_height: float = 1.5,
     font_size: float = BODY,
 ) -> Figure:
-    """Each picture, beside it the same picture under its tokens' scores, and below them the prompt's tokens.
+    """Each picture, beside it the same picture in grey under its tokens' scores, and below them the prompt's tokens.
 
-    Blue speaks for the chosen answer, red against it, in nats per token, all on one scale; where a score is 0 the
-    picture shows through. `images` are the pair's own. Where the model saw a part of the picture alone, a
-    dashed line is around it. `width` and `picture_height` are in inches.
+    Blue speaks for the chosen answer, red against it, in nats per token, all on one scale. Where a score is 0 the
+    picture is untouched; the colour over it covers √(|score| / scale), so that moderate scores show too (the second
+    key). Where the model saw a part of the picture alone, a dashed line is around it.
 
-    Raises ValueError if there is another number of images than the prompt has, or how its tokens lie on the
-    picture is not known for this model.
+    Args:
+        attributions: One attribution, or a list of them: one below the other.
+        images: The pair of the attribution, or its images (one or a list). For a list of attributions, one of these
+            per attribution: `image_attribution(attributions, pairs)`.
+        titles: One line per prompt, above it.
+        title: Above all.
+        width: In inches.
+        picture_height: The most that a picture is high, in inches.
+        font_size: In points.
+
+    Raises ValueError if there is nothing to show, another number of images than the prompts have, `titles` do not fit,
+    or it is not known how this model's image tokens lie on the picture.
     """
-    grids = attribution.image_grids()
-    if not grids or len(grids) != len(images):
-        raise ValueError(
-            f"images has {len(images)} pictures and the prompt has {len(grids)}: give the pair's own images."
-        )
-    totals = [piece.score for piece in attribution.pieces() if piece.is_image]
-    extents = [grid.views[-1].extent for grid in attribution.grids or ()]
-    pictures = [np.asarray(picture(image)) for image in images]
-    size, margin, scale = font_size, 0.8 * font_size, attribution.scale()
-    inner, gap, head = 72 * width - 2 * margin, 0.9 * size, 1.5 * size
-    rows = [range(n, min(n + _PER_ROW, len(pictures))) for n in range(0, len(pictures), _PER_ROW)]
-    heights = [_row_height([pictures[n] for n in row], inner, gap, 72 * picture_height) for row in rows]
-    cells = lay_out(attribution.pieces(), inner, size)
-    strip_top = (2.2 * size if title else margin) + sum(heights) + (head + gap) * len(rows)
-    height = strip_top + 1.95 * size * (1 + max(cell.line for cell in cells)) + 5.6 * size
+    some = as_list(attributions)
+    given = [images] if isinstance(attributions, TokenAttribution) else list(images)
+    for name, each in {"images": given, "titles": titles}.items():
+        if not some or (each is not None and len(each) != len(some)):
+            raise ValueError(
+                f"{name} has {len(each or ())} entries; one for each of {len(some)} attributions is wanted."
+            )
+    size, margin, scale = font_size, 0.8 * font_size, max(one.scale() for one in some)
+    inner = 72 * width - 2 * margin
+    blocks = [
+        _block(one, _own(own), inner, 72 * picture_height, size, titled=titles is not None)
+        for one, own in zip(some, given, strict=True)
+    ]
+    top = 2.2 * size if title else margin
+    height = top + sum(block.height for block in blocks) + 1.1 * size * (len(blocks) - 1) + 5.6 * size
 
     figure = Figure(figsize=(width, height / 72))
     page = figure.add_axes((0, 0, 1, 1))
@@ -63,24 +78,56 @@ def image_attribution(
     if title:
         shown = printable(title, keep="\n")
         page.text(margin, 0.9 * size, shown, size=size + 1, weight="bold", va="center", parse_math=False)
-    y = 2.2 * size if title else margin
-    for row, tall in zip(rows, heights, strict=True):
-        x = margin
-        for n in row:
-            wide = tall * pictures[n].shape[1] / pictures[n].shape[0]
-            label = f"image {n + 1}: {totals[n]:+.2f} nats"
-            page.text(x, y + 0.6 * size, label, size=SMALL, color="#444", va="center")
-            for overlaid in (False, True):
-                box = (x / (72 * width), 1 - (y + head + tall) / height, wide / (72 * width), tall / height)
-                axes = figure.add_axes(box)
-                _draw_picture(axes, pictures[n], faded=overlaid)
-                if overlaid:
-                    _lay_over(axes, grids[n].double().numpy(), extents[n], scale)
-                x += wide + gap
-        y += head + tall + gap
-    draw_strip(page, attribution, cells, {}, (margin, strip_top), scale, size)
+    y = top
+    for index, block in enumerate(blocks):
+        if titles is not None:
+            shown = printable(titles[index])
+            page.text(margin, y + 0.6 * size, shown, size=SMALL, color="#444", va="center", parse_math=False)
+        _draw_block(figure, page, block, (margin, y), scale, size)
+        y += block.height + 1.1 * size
     draw_keys(figure, page, [], scale, (72 * width, height), margin, size)
+    _draw_overlay_key(figure, scale, (72 * width, height), margin, size)
     return figure
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One prompt, measured in points: where its rows of pictures and its strip begin, and how high it is."""
+
+    attribution: TokenAttribution
+    pictures: Sequence[np.ndarray]
+    rows: Sequence[range]
+    row_heights: Sequence[float]
+    cells: Sequence[Cell]
+    first: float
+    height: float
+
+
+def _own(images: Any) -> Sequence[Any]:
+    """A pair's or a question's pictures, or one picture, as a sequence."""
+    if isinstance(images, PreferencePair | MultipleChoice | OpenQuestion):
+        return images.images
+    return images if isinstance(images, list | tuple) else (images,)
+
+
+def _block(
+    one: TokenAttribution, images: Sequence[Any], inner: float, at_most: float, size: float, *, titled: bool
+) -> _Block:
+    n_grids = len(one.image_grids())
+    if not n_grids or n_grids != len(images):
+        raise ValueError(
+            f"images has {len(images)} pictures and the prompt has {n_grids}: give the pair's own images."
+        )
+    pictures = [np.asarray(picture(image)) for image in images]
+    gap, head = 0.9 * size, 1.5 * size
+    rows = [range(n, min(n + _PER_ROW, len(pictures))) for n in range(0, len(pictures), _PER_ROW)]
+    heights = [_row_height([pictures[n] for n in row], inner, gap, at_most) for row in rows]
+    cells = lay_out(one.pieces(), inner, size)
+    first = 1.6 * size if titled else 0.0
+    strip = 1.95 * size * (1 + max(cell.line for cell in cells))
+    return _Block(
+        one, pictures, rows, heights, cells, first, first + sum(heights) + (head + gap) * len(rows) + strip
+    )
 
 
 def _row_height(pictures: Sequence[np.ndarray], inner: float, gap: float, at_most: float) -> float:
@@ -89,25 +136,62 @@ def _row_height(pictures: Sequence[np.ndarray], inner: float, gap: float, at_mos
     return min(at_most, (inner - gap * (2 * len(pictures) - 1)) / aspects)
 
 
-def _draw_picture(axes: Axes, pixels: np.ndarray, *, faded: bool) -> None:
-    """The picture over (0, 1) × (0, 1); faded to light greys where colours shall lie over it."""
-    if faded:
-        grey = pixels @ np.array([0.299, 0.587, 0.114]) / 255
-        pixels = np.repeat((0.72 + 0.28 * grey)[..., None], 3, axis=-1)
+def _draw_block(
+    figure: Figure, page: Axes, block: _Block, corner: tuple[float, float], scale: float, size: float
+) -> None:
+    one = block.attribution
+    grids, totals = one.image_grids(), [piece.score for piece in one.pieces() if piece.is_image]
+    extents = [grid.views[-1].extent for grid in one.grids or ()]
+    wide_page, high_page = page.get_xlim()[1], page.get_ylim()[0]
+    gap, head = 0.9 * size, 1.5 * size
+    y = corner[1] + block.first
+    for row, tall in zip(block.rows, block.row_heights, strict=True):
+        x = corner[0]
+        for n in row:
+            wide = tall * block.pictures[n].shape[1] / block.pictures[n].shape[0]
+            label = f"image {n + 1}: {_signed(totals[n])} nats"
+            page.text(x, y + 0.6 * size, label, size=SMALL, color="#444", va="center")
+            for overlaid in (False, True):
+                box = (x / wide_page, 1 - (y + head + tall) / high_page, wide / wide_page, tall / high_page)
+                axes = figure.add_axes(box)
+                _draw_picture(axes, block.pictures[n], grey=overlaid)
+                if overlaid:
+                    _lay_over(axes, grids[n].double().numpy(), extents[n], scale)
+                x += wide + gap
+        y += head + tall + gap
+    draw_strip(page, one, block.cells, {}, (corner[0], y), scale, size)
+
+
+def _draw_picture(axes: Axes, pixels: np.ndarray, *, grey: bool) -> None:
+    """The picture over (0, 1) × (0, 1); in grey where colours shall lie over it, so that all colour is a score's."""
+    if grey:
+        pixels = np.repeat((pixels @ np.array([0.299, 0.587, 0.114]) / 255)[..., None], 3, axis=-1)
     axes.imshow(pixels, extent=(0, 1, 1, 0), aspect="auto", interpolation="nearest")
     axes.set(xlim=(0, 1), ylim=(1, 0), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set(color="#888", linewidth=0.5)
 
 
-def _lay_over(axes: Axes, scores: Float[np.ndarray, "row col"], extent: Extent, scale: float) -> None:
-    left, top, right, bottom = extent
+def _covering(scores: Float[np.ndarray, "row col"], scale: float) -> Float[np.ndarray, "row col 4"]:
+    """The colours that lie over a picture: blue or red, nothing at 0 and nearly all at `scale`.
+
+    Their opacity grows with √|score|: linearly, a quarter of the scale could hardly be seen on a dark picture.
+    """
     cells = np.zeros((*scores.shape, 4))
     for at, score in np.ndenumerate(scores):
-        cells[at][:3] = [channel / 255 for channel in colour(float(np.sign(score)), 1.0)]
-        cells[at][3] = 0.9 * min(1.0, abs(score) / scale) if scale else 0.0
+        cells[at][:3] = [channel / 255 for channel in (_FOR if score > 0 else _AGAINST)]
+        cells[at][3] = 0.9 * min(1.0, abs(score) / scale) ** 0.5 if scale else 0.0
+    return cells
+
+
+def _lay_over(axes: Axes, scores: Float[np.ndarray, "row col"], extent: Extent, scale: float) -> None:
+    left, top, right, bottom = extent
     overlay = axes.imshow(
-        cells, extent=(left, right, bottom, top), aspect="auto", interpolation="nearest", zorder=2
+        _covering(scores, scale),
+        extent=(left, right, bottom, top),
+        aspect="auto",
+        interpolation="nearest",
+        zorder=2,
     )
     overlay.set_gid("scores")
     axes.set(xlim=(0, 1), ylim=(1, 0))
@@ -120,3 +204,26 @@ def _lay_over(axes: Axes, scores: Float[np.ndarray, "row col"], extent: Extent, 
         axes.add_patch(
             Rectangle((left, top), right - left, bottom - top, fill=False, linestyle=(0, (4, 2)), zorder=4)
         )
+
+
+def _draw_overlay_key(
+    figure: Figure, scale: float, extent: tuple[float, float], margin: float, size: float
+) -> None:
+    """How a score looks over a dark part of a picture, and over a light one."""
+    width, height = extent
+    bar_width = min(0.45 * width, 190)
+    left = margin + bar_width + 3.4 * size
+    wide = min(bar_width, width - left - margin - size)
+    axes = figure.add_axes((left / width, 2.9 * size / height, wide / width, 0.8 * size / height))
+    box = {"extent": (-1, 1, 1, 0), "aspect": "auto", "interpolation": "nearest"}
+    axes.imshow(np.array([[[0.0] * 3], [[1.0] * 3]]), **box)
+    axes.imshow(_covering(np.linspace(-1, 1, 201)[None], 1.0), **box).set_gid("key")
+    scale = scale or 1.0
+    axes.set_xticks([-1, 0, 1], [f"−{scale:.2g}", "0", f"+{scale:.2g}"])
+    axes.set_yticks([])
+    axes.tick_params(labelsize=SMALL, length=2, pad=1.5)
+    axes.set_xlabel("over dark and light parts", size=SMALL, labelpad=1)
+
+
+def _signed(score: float) -> str:
+    return f"{score:+.2f}".replace("-", "−")

@@ -38,7 +38,7 @@ class Cell:
 
 
 def token_strip(
-    attributions: Sequence[TokenAttribution],
+    attributions: TokenAttribution | Sequence[TokenAttribution],
     *,
     marked: Mapping[str, Sequence[Sequence[int]]] | None = None,
     titles: Sequence[str] | None = None,
@@ -48,13 +48,22 @@ def token_strip(
 ) -> Figure:
     """Prompts token by token, each on the colour of its score: blue for, red against the chosen answer.
 
-    All share one symmetric colour scale, in nats. `marked` names kinds of tokens and gives, for each, one
-    list of positions a prompt; they are underlined, each kind in its own style. `titles` stand above the
-    prompts. Long prompts wrap at `width` inches; the height follows. An image is one piece here, with the sum
-    of its tokens' scores in words: `image_attribution` lays them over the picture.
+    All share one symmetric colour scale, in nats. Long prompts wrap at `width` inches; the height follows. An
+    image is one piece here, with the sum of its tokens' scores in words: `image_attribution` lays them over the
+    picture.
+
+    Args:
+        attributions: One attribution, or a list of them: one strip per prompt.
+        marked: Kinds of tokens by name. Each has one list of positions per prompt, which are underlined, each kind
+            in its own style.
+        titles: One line per prompt, above it.
+        title: Above all.
+        width: In inches.
+        font_size: In points.
 
     Raises ValueError if there is nothing to show, or `titles` or `marked` do not fit the prompts.
     """
+    attributions = as_list(attributions)
     _check_strip(attributions, marked or {}, titles)
     size = font_size
     scale = max(one.scale() for one in attributions)
@@ -83,6 +92,17 @@ def token_strip(
         y += heights[index] - head + gap
     draw_keys(figure, axes, list(marked or {}), scale, (width * 72, height), margin, size)
     return figure
+
+
+def as_list(attributions: TokenAttribution | Sequence[TokenAttribution]) -> list[TokenAttribution]:
+    """One attribution as a list of one. Raises ValueError for anything that is no attribution."""
+    some = [attributions] if isinstance(attributions, TokenAttribution) else list(attributions)
+    for index, one in enumerate(some):
+        if not isinstance(one, TokenAttribution):
+            raise ValueError(
+                f"attributions[{index}] is a {type(one).__name__} and no TokenAttribution: give what attribute returns."
+            )
+    return some
 
 
 def _check_strip(

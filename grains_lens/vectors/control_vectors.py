@@ -19,7 +19,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import VectorFileError, printable, said
-from ..writing import write_bytes
+from ..writing import check_extension, write_bytes
 from .gguf import Reader, read_fields, tensors_of, to_bytes
 from .tensor_files import check_is_file, damaged, digest
 
@@ -52,7 +52,11 @@ class ControlVector:
 
 
 def write(control: ControlVector, path: Path) -> None:
-    """Write a control vector, whole or not at all; every layer is at least 1."""
+    """Write a control vector, whole or not at all; every layer is at least 1.
+
+    Raises ValueError for a name that does not end in .gguf, and OSError where it cannot be written.
+    """
+    check_extension(path, ".gguf")
     fields: dict[str, Any] = {
         "general.architecture": ARCHITECTURE,
         _HINT: control.model_hint,

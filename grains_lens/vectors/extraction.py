@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, get_args
 
 from ..attribution.fillers import Filler
-from ..attribution.methods import AttributionMethod, IntegratedGradients
+from ..attribution.methods import AttributionMethod
 from ..attribution.scores import TokenAttribution
 from ..attribution.tokens import attribute
 from ..data.items import PreferencePair
-from ..errors import unknown_name
+from ..errors import seen, unknown_name
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..literals import Contrast, Modality, Objective, Position
@@ -29,9 +29,9 @@ def extract_vectors(
     pairs: Sequence[PreferencePair],
     *,
     attributions: Sequence[TokenAttribution] | None = None,
-    method: AttributionMethod = IntegratedGradients(),
-    baseline: Filler = "mask",
-    objective: Objective = "sum",
+    method: AttributionMethod | None = None,
+    baseline: Filler | None = None,
+    objective: Objective | None = None,
     k: int = 3,
     modality: Modality = "joint",
     mask: Filler = "mask",
@@ -55,12 +55,14 @@ def extract_vectors(
 
     Masked tokens are replaced by `mask` and stay visible to attention; `modality="vision"` or `"text"` takes
     S⁺ and S⁻ from the prompts' image or text tokens alone, the scores being the same. `attributions`, if
-    given, are taken instead of running `attribute` with `method`, `baseline` and `objective`. The defaults are
-    the paper's: k = 3, PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose
-    length means something (residual-stream units) where PCA's components have length 1.
+    given, are taken instead of running `attribute` with `method`, `baseline` and `objective` (None: the default of
+    `attribute`), and the vectors' provenance says how these were made. The other defaults are the paper's: k = 3,
+    PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose length means something
+    (residual-stream units) where PCA's components have length 1.
 
     Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
-    anything is attributed), attributions do not fit the pairs, or nothing at all would be masked.
+    anything is attributed), attributions do not fit the pairs or were made with another method, baseline or
+    objective than is asked for, or nothing at all would be masked.
     """
     running: dict[str, Any] = {
         "include_special": include_special,
@@ -73,18 +75,17 @@ def extract_vectors(
         raise unknown_name("contrast", contrast, get_args(Contrast))
     if not callable(aggregate):
         raise ValueError(f"aggregate={aggregate!r} must be a function of differences, as pca_direction.")
+    asked = {"method": method, "baseline": baseline, "objective": objective}
     if attributions is None:
         check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
-        attributions = attribute(
-            model, pairs, method=method, baseline=baseline, objective=objective, **running
-        )
-        attributed_by = {"method": describe(method), "baseline": describe(baseline), "objective": objective}
+        given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        attributions = attribute(model, pairs, **given, **running)
     else:
-        attributed_by = {"method": "given"}
+        _check_made_as_asked(attributions, asked)
     masking: dict[str, Any] = {"k": k, "modality": modality, "position": position}
     contrasts = masked_contrasts(model, pairs, attributions, mask=mask, layers=layers, **masking, **running)
     settings = {
-        **attributed_by,
+        **_scored_by(attributions),
         **masking,
         "mask": describe(mask),
         "contrast": contrast,
@@ -97,3 +98,32 @@ def extract_vectors(
         residual_norm=contrasts.residual_norm,
         provenance=provenance_of(model, "grains", settings, len(pairs)),
     )
+
+
+def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mapping[str, Any]) -> None:
+    """Raise ValueError where attributions come with a method, baseline or objective that they were not made with."""
+    for index, one in enumerate(attributions):
+        if one.made is None and (named := [name for name, value in asked.items() if value is not None]):
+            raise ValueError(
+                f"{named[0]}={seen(asked[named[0]])} says how to attribute, and attributions[{index}], put together "
+                f"by hand, do not say how they were made: leave out {named[0]}, or leave out attributions."
+            )
+        for name in one.made.differences(**asked) if one.made else ():
+            raise ValueError(
+                f"{name}={seen(asked[name])}, but attributions[{index}] were made with "
+                f"{name}={seen(getattr(one.made, name))}: leave out {name}, or leave out attributions."
+            )
+
+
+def _scored_by(attributions: Sequence[TokenAttribution]) -> dict[str, Any]:
+    """How attributions were made, as a file keeps it; a list where they were not all made alike."""
+    if any(one.made is None for one in attributions):
+        return {"method": "given"}
+    found: dict[str, Any] = {}
+    for name in ("method", "baseline", "objective"):
+        different: list[Any] = []
+        for value in (describe(getattr(one.made, name)) for one in attributions):
+            if value not in different:
+                different.append(value)
+        found[name] = different[0] if len(different) == 1 else different
+    return found

@@ -21,7 +21,7 @@ from ..hosts.hooks import foreign
 from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, layer_count, shape_of
 from ..hosts.points import Edit, bare, edited, hook_points, resid_post
-from .provenance import ModelIdentity, Provenance
+from .provenance import ModelIdentity, Provenance, name_of
 from .steering_vectors import SteeringVectors
 
 
@@ -42,7 +42,7 @@ def _version(package: str) -> str:
 
 
 def describe(value: Any) -> Any:
-    """A setting as JSON can hold it: frozen values with their fields, functions by name."""
+    """A setting as JSON can hold it: frozen values with their fields, functions and objects by name."""
     if isinstance(value, functools.partial):
         return {"name": describe(value.func), **{key: describe(item) for key, item in value.keywords.items()}}
     if is_dataclass(value) and not hasattr(value, "__name__"):
@@ -50,9 +50,7 @@ def describe(value: Any) -> Any:
         return {"name": type(value).__name__, **settings}
     if isinstance(value, Tensor):
         return f"tensor{list(value.shape)}"
-    if callable(value):
-        return getattr(value, "__name__", repr(value))
-    return value
+    return name_of(value) if callable(value) else value
 
 
 _POSITIONS, _PROJECTIONS = 12, 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,7 +39,8 @@ class Provenance:
     """How vectors came to be: method, settings, number of pairs, model, library versions.
 
     `settings` are kept as JSON gives them back (lists for tuples, text for what JSON does not know), so that
-    what a file holds and what memory held are the same.
+    what a file holds and what memory held are the same. Functions and objects without words of their own are called
+    by their name, never by their address in memory.
     """
 
     method: str
@@ -49,9 +51,24 @@ class Provenance:
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings = json.loads(json.dumps(dict(self.settings), default=str))
+        settings = json.loads(json.dumps(dict(self.settings), default=name_of))
         object.__setattr__(self, "settings", settings)
         object.__setattr__(self, "versions", dict(self.versions))
+
+
+def name_of(value: object) -> str:
+    """What a value is called, in files and shown: a function by its name, an object by its own words or its class."""
+    kind = type(value)
+    if isinstance(value, functools.partial):
+        return name_of(value.func)
+    if callable(value) and (name := getattr(value, "__name__", None)):
+        # Of a method, the class it belongs to says more than its own name: Mine.score.
+        bound = getattr(value, "__self__", None)
+        name = getattr(value, "__qualname__", name) if bound is not None else name
+        return f"a function of yours ({name})" if name == "<lambda>" else str(name)
+    if kind.__repr__ is object.__repr__ and kind.__str__ is object.__str__:
+        return kind.__qualname__.rpartition("<locals>.")[2]
+    return str(value)
 
 
 def own_copy(tensor: Tensor) -> Tensor:

@@ -203,14 +203,15 @@ class SteeringVectors:
     def save(self, path: str | Path) -> Path:
         """Write a safetensors file: the tensors, and everything else as JSON in its metadata header.
 
-        Makes its directory. The file is written whole or not at all. Raises OSError where it cannot be written.
+        `path` ends in .safetensors; its directory is made. The file is written whole or not at all. Raises ValueError
+        for another extension, and OSError where the file cannot be written.
         """
         write_vectors(Path(path), self.directions, self.layers, self.residual_norm, self.provenance)
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> SteeringVectors:
-        """Read a file that `save` wrote; the numbers come back bit for bit.
+        """Read a file that `save`, or a tuning's `save`, wrote; the numbers come back bit for bit.
 
         Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
@@ -226,7 +227,7 @@ class SteeringVectors:
 
         A control vector cannot keep norms, project out, or choose positions; nor can it act on block 0, which
         is left out with a warning. `model_hint` is what repeng calls model_type ("llama"). Raises ValueError if
-        block 0 is all there is, and OSError where the file cannot be written.
+        block 0 is all there is or `path` does not end in .gguf, and OSError where the file cannot be written.
         """
         kept = [layer for layer in self.layers if layer > 0]
         if not kept:

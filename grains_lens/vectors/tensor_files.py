@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import BufferedIOBase
 from pathlib import Path
@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from ..errors import VectorFileError, printable, said
-from ..writing import write_bytes
+from ..writing import check_extension, write_bytes
 
 DIGEST = "digest"
+
+EXTENSION = ".safetensors"
 
 
 _MOST_HEADER, _MOST_TENSORS = 32 * 2**20, 10_000
@@ -45,16 +47,18 @@ class FileKind:
 def write_tensors(
     path: Path, kind: FileKind, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Write such a file, whole or not at all. Raises OSError where it cannot be written."""
+    """Write such a file, whole or not at all. Raises ValueError for a name that does not end in .safetensors, and
+    OSError where it cannot be written."""
     from safetensors.torch import save
 
+    check_extension(path, EXTENSION)
     known = {"format": kind.format, **metadata}
     held = {name: tensor.contiguous() for name, tensor in tensors.items()}
     write_bytes(path, save(held, {**known, DIGEST: digest(known, held)}))
 
 
-def read_tensors(path: Path, kind: FileKind) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The metadata and the tensors of such a file.
+def read_tensors(path: Path, *kinds: FileKind) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The metadata, with `format` which of the kinds it is, and the tensors of a file of one of these kinds.
 
     Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or of another kind.
     """
@@ -62,14 +66,12 @@ def read_tensors(path: Path, kind: FileKind) -> tuple[dict[str, str], dict[str, 
     try:
         with path.open("rb") as file:
             header, size = _header(file, path.stat().st_size)
-            metadata = _of_kind(header, kind, path)
+            metadata = _of_kind(header, kinds, path)
             tensors = _tensors(header, file.read(size))
     except VectorFileError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise VectorFileError(
-            f"{printable(path)} is not a whole safetensors file ({said(error)}): copy it again, or make it anew."
-        ) from error
+        raise _not_whole(path, error) from error
     claimed = metadata.pop(DIGEST, None)
     if claimed is not None and claimed != digest(metadata, tensors):
         raise VectorFileError(damaged(path, "its content is not what its digest says"))
@@ -113,6 +115,26 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
+def holds(path: Path, kind: FileKind) -> bool:
+    """Whether a file says that it is of this kind; reading it tells whether that is true.
+
+    Raises FileNotFoundError, and VectorFileError for what is no safetensors file.
+    """
+    check_is_file(path)
+    try:
+        with path.open("rb") as file:
+            header, _ = _header(file, path.stat().st_size)
+    except (OSError, ValueError, RecursionError) as error:
+        raise _not_whole(path, error) from error
+    return header.get("__metadata__", {}).get("format") == kind.format
+
+
+def _not_whole(path: Path, error: Exception) -> VectorFileError:
+    return VectorFileError(
+        f"{printable(path)} is not a whole safetensors file ({said(error)}): copy it again, or make it anew."
+    )
+
+
 def _header(file: BufferedIOBase, size: int) -> tuple[dict[str, Any], int]:
     """The header, and how many bytes of tensors follow it."""
     length = int.from_bytes(file.read(8), "little")
@@ -132,10 +154,12 @@ def _header(file: BufferedIOBase, size: int) -> tuple[dict[str, Any], int]:
     return header, size - 8 - length
 
 
-def _of_kind(header: dict[str, Any], kind: FileKind, path: Path) -> dict[str, str]:
-    """The metadata, taken out of the header, if they and the tensors' names are of this kind."""
+def _of_kind(header: dict[str, Any], kinds: Sequence[FileKind], path: Path) -> dict[str, str]:
+    """The metadata, taken out of the header, if they and the tensors' names are of one of these kinds."""
     metadata = header.pop("__metadata__", {})
-    if metadata.get("format") != kind.format:
+    kind = next((kind for kind in kinds if kind.format == metadata.get("format")), None)
+    if kind is None:
+        kind = kinds[0]
         some = ", ".join(sorted(header)[:5]) + (f" and {len(header) - 5} more" if len(header) > 5 else "")
         raise VectorFileError(
             f"{printable(path)} is a safetensors file, but not one of {kind.holds}: it holds "

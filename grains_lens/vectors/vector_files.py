@@ -25,22 +25,52 @@ KIND = FileKind(
 )
 
 
+TUNED = FileKind(
+    "grains_lens.tuning",
+    holds="tunings",
+    writer="Tuning.save",
+    metadata=(*KIND.metadata, "tuning"),
+    tensors=(*KIND.tensors, "gate"),
+)
+"""Vectors and, in `tuning` and `gate`, what `tune` chose for them."""
+
+
 def write_vectors(
-    path: Path, directions: Tensor, layers: tuple[int, ...], residual_norm: Tensor, provenance: Provenance
+    path: Path,
+    directions: Tensor,
+    layers: tuple[int, ...],
+    residual_norm: Tensor,
+    provenance: Provenance,
+    *,
+    tuning: str | None = None,
+    gate: Tensor | None = None,
 ) -> None:
-    """Write the tensors, and everything else as JSON in the metadata header. Raises OSError."""
+    """Write the tensors, and everything else as JSON in the metadata header; with `tuning`, JSON, a file of tunings.
+
+    Raises ValueError for a name that does not end in .safetensors, and OSError.
+    """
     tensors = {"directions": directions, "residual_norm": residual_norm}
     header: dict[str, Any] = {"layers": list(layers), "provenance": summary(provenance)}
     if (model := provenance.model) is not None:
         tensors["fingerprint"] = model.fingerprint
         header["model"] = {name: value for name, value in vars(model).items() if name != "fingerprint"}
     metadata = {"format_version": str(FORMAT_VERSION), "header": json.dumps(header, sort_keys=True)}
-    write_tensors(path, KIND, metadata, tensors)
+    if tuning is None:
+        return write_tensors(path, KIND, metadata, tensors)
+    tensors |= {} if gate is None else {"gate": gate}
+    write_tensors(path, TUNED, {**metadata, "tuning": tuning}, tensors)
 
 
 def read_vectors(path: Path) -> dict[str, Any]:
-    """The parts that `write_vectors` was given. Raises FileNotFoundError or VectorFileError."""
-    metadata, tensors = read_tensors(path, KIND)
+    """The parts of the vectors that `write_vectors` was given, with a tuning or without.
+
+    Raises FileNotFoundError or VectorFileError.
+    """
+    return vectors_of(path, *read_tensors(path, KIND, TUNED))
+
+
+def vectors_of(path: Path, metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The same from a file's metadata and tensors. Raises VectorFileError."""
     version = metadata.get("format_version", "")
     if version.isdecimal() and version.isascii() and len(version) < 9 and int(version) > FORMAT_VERSION:
         raise VectorFileError(

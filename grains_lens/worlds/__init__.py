@@ -14,3 +14,7 @@ from .catalogue import Shipped, available, load
 from .world import Behaviour, Cues, World
 
 __all__ = ["Behaviour", "Cues", "Shipped", "World", "available", "load"]
+
+
+def __dir__() -> list[str]:
+    return __all__

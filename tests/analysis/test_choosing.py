@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from analysis import contests
+from analysis.asking import AskedQuestions
 from analysis.choosing import highest, ranked, worst
-from analysis.contests import Paper, Trial, best, context_trials, judged
+from analysis.contests import Trial, best, context_trials, judged
 from analysis.dictionaries import fit_dictionary
 from analysis.judging import best_of
 from analysis.studies import variant_search
@@ -49,13 +50,13 @@ def test_the_highest_wins_then_the_gentlest_then_the_first():
 def test_a_drop_that_is_nan_is_not_taken_for_none(monkeypatch):
     assert worst([-0.5, 0.25]) == 0.25
     assert worst([]) == worst([-1.0]) == 0.0
-    paper = Paper((), {"clear": (), "neutral": ()})
-    monkeypatch.setattr(Paper, "accuracies", lambda *_: {"": 0.5, "clear": 0.5, "neutral": NAN})
+    asked = AskedQuestions((), {"clear": (), "neutral": ()})
+    monkeypatch.setattr(AskedQuestions, "accuracies", lambda *_: {"": 0.5, "clear": 0.5, "neutral": NAN})
     base = {"": 0.5, "clear": 0.5, "neutral": 0.5}
     with pytest.raises(ValueError, match="drop elsewhere"):
-        judged(None, paper, base, trial(0.5))
+        judged(None, asked, base, trial(0.5))
     with pytest.raises(ValueError, match="drop elsewhere"):
-        context_trials(None, paper, [("some", 1.0, nullcontext)])
+        context_trials(None, asked, [("some", 1.0, nullcontext)])
 
 
 def test_layers_are_not_weighted_by_nan_nor_dictionaries_fitted_to_it():
@@ -68,7 +69,7 @@ def test_layers_are_not_weighted_by_nan_nor_dictionaries_fitted_to_it():
 
 def test_the_layer_of_largest_gain_is_not_one_whose_gain_is_nan(monkeypatch):
     monkeypatch.setattr(variant_search.gl, "first_order_gain", lambda *_, **__: torch.tensor([0.5, NAN, 0.1]))
-    lesson = SimpleNamespace(bench=SimpleNamespace(model=None), pairs=())
+    drawn = SimpleNamespace(bench=SimpleNamespace(model=None), pairs=())
     variant = variant_search.Variant(layers="gain")
     with pytest.raises(ValueError, match="first-order gain, 1"):
-        variant_search.placed(variant, lesson, SimpleNamespace(layers=(0, 1, 2)), contests.Grid(), {})
+        variant_search.placed(variant, drawn, SimpleNamespace(layers=(0, 1, 2)), contests.Grid(), {})

@@ -14,10 +14,10 @@ from matplotlib.text import Text
 
 import grains_lens as gl
 from analysis import contests, plots
+from analysis.asking import Asking
 from analysis.contests import (
-    Exam,
+    DrawnPairs,
     Grid,
-    Lesson,
     Trial,
     adapter_trials,
     best,
@@ -30,7 +30,7 @@ from analysis.studies import method_comparison as comparison
 from analysis.studies import variant_search as search
 from analysis.subjects import Bench, Cell, Subject
 
-EXAM = Exam(n_dev=16, n_test=12, n_keep=3, n_keep_test=2)
+ASKING = Asking(n_dev=16, n_test=12, n_keep=3, n_keep_test=2)
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,8 @@ def bench():
 
 
 @pytest.fixture(scope="module")
-def lesson(bench):
-    return Lesson(bench, bench.draw(6))
+def drawn(bench):
+    return DrawnPairs(bench, bench.draw(6))
 
 
 def trial(accuracy, cost=0.0, effort=1.0, config="some"):
@@ -73,58 +73,58 @@ def test_every_kind_of_method_gets_the_same_number_of_trials(budget, layers):
     assert sorted(set(steps)) == steps
 
 
-def test_steering_trials_are_what_they_say(bench, lesson):
+def test_steering_trials_are_what_they_say(bench, drawn):
     """A trial's context gives the accuracy and cost that it was tried with; doing nothing is among them."""
-    paper, grid = EXAM.paper(bench, "dev"), Grid(budget=4)
-    vectors, sets = lesson.grains(gl.mean_direction), grid.layers(bench.layers)
+    asked, grid = ASKING.asked(bench, "dev"), Grid(budget=4)
+    vectors, sets = drawn.grains(gl.mean_direction), grid.layers(bench.layers)
     trials = vector_trials(
-        bench, vectors, paper, sets, grid.strengths((1.0, 1.0), len(sets)), positions="last"
+        bench, vectors, asked, sets, grid.strengths((1.0, 1.0), len(sets)), positions="last"
     )
     assert [one.config for one in trials].count("none") == 1
     assert len(trials) == 5
     assert len({one.accuracy for one in trials}) > 1
-    base = paper.accuracies(bench.model)
+    base = asked.accuracies(bench.model)
     for one in trials:
-        row = judged(bench.model, paper, base, one)
+        row = judged(bench.model, asked, base, one)
         assert row["accuracy"] == pytest.approx(one.accuracy)
         assert row["cost"] == pytest.approx(one.cost, abs=1e-6)
         assert row["gain"] == pytest.approx(one.accuracy - trials[0].accuracy, abs=1e-6)
-    assert judged(bench.model, paper, base, trials[0])["gain"] == 0
+    assert judged(bench.model, asked, base, trials[0])["gain"] == 0
 
 
-def test_fine_tuning_trials_are_stages_of_one_training(bench, lesson):
-    paper, grid = EXAM.paper(bench, "dev"), Grid(budget=8, rates=(1e-3, 2e-3), steps=(2, 6))
-    trials = adapter_trials(bench, lesson.pairs, paper, replace(grid, budget=2), gl.baselines.lora_sft, 0)
+def test_fine_tuning_trials_are_stages_of_one_training(bench, drawn):
+    asked, grid = ASKING.asked(bench, "dev"), Grid(budget=8, rates=(1e-3, 2e-3), steps=(2, 6))
+    trials = adapter_trials(bench, drawn.pairs, asked, replace(grid, budget=2), gl.baselines.lora_sft, 0)
     rates, steps = replace(grid, budget=2).trainings()
     expected = ["none", *(f"rate {rate:.2g}, {upto} steps" for rate in rates for upto in steps)]
     assert [one.config for one in trials] == expected
     last = trials[-1]
     direct = gl.baselines.lora_sft(
-        bench.model, lesson.pairs, steps=len(last.context().losses), learning_rate=1e-3, progress=False
+        bench.model, drawn.pairs, steps=len(last.context().losses), learning_rate=1e-3, progress=False
     )
     with direct:
-        expected = paper.accuracies(bench.model)[""]
+        expected = asked.accuracies(bench.model)[""]
     assert last.accuracy == expected
     with last.context():
-        assert paper.accuracies(bench.model)[""] == expected
+        assert asked.accuracies(bench.model)[""] == expected
 
 
 @pytest.mark.parametrize(("world", "behaviour"), [("myths", "truthfulness"), ("hints", "description")])
 def test_methods_try_alike_and_leave_the_model_alone(world, behaviour):
     bench = Subject(world=world, seeds=(0,)).bench(Cell(0, behaviour, 0))
-    lesson, paper = Lesson(bench, bench.draw(4)), Exam(n_dev=6, n_keep=2).paper(bench, "dev")
-    before = paper.accuracies(bench.model)
+    drawn, asked = DrawnPairs(bench, bench.draw(4)), Asking(n_dev=6, n_keep=2).asked(bench, "dev")
+    before = asked.accuracies(bench.model)
     grid = Grid(budget=2, steps=(1, 2), vector_steps=1)
     for name, method in comparison.METHODS.items():
-        assert len(method.trials(lesson, paper, grid)) == 3, name
-    assert paper.accuracies(bench.model) == before
+        assert len(method.trials(drawn, asked, grid)) == 3, name
+    assert asked.accuracies(bench.model) == before
 
 
 def test_what_is_told_of_true_cues_are_words():
     told = {}
     for world, behaviour in (("myths", "truthfulness"), ("hints", "description"), ("hints", "glare")):
         bench = Subject(world=world, seeds=(0,)).bench(Cell(0, behaviour, 0))
-        told[behaviour] = comparison.cue_words(Lesson(bench, bench.draw(50)))
+        told[behaviour] = comparison.cue_words(DrawnPairs(bench, bench.draw(50)))
     assert "documents" in told["truthfulness"][0]
     assert "rumour" in told["truthfulness"][1]
     assert "sober" in told["description"][0]
@@ -135,12 +135,12 @@ def test_what_is_told_of_true_cues_are_words():
 # --- what is shared and what is not --------------------------------------------------------------
 
 
-def test_a_comparison_on_shared_entities_is_refused(bench, lesson):
-    contests.check_splits(bench, lesson)
+def test_a_comparison_on_shared_entities_is_refused(bench, drawn):
+    contests.check_splits(bench, drawn)
     leaking = replace(bench.behaviour, dev=bench.behaviour.test[:5])
     broken = replace(bench, behaviours={**bench.behaviours, "truthfulness": leaking})
     with pytest.raises(gl.LeakageError, match="dev and test share"):
-        contests.check_splits(broken, lesson)
+        contests.check_splits(broken, drawn)
 
 
 def test_the_search_halves_the_dev_questions_by_entity(bench):
@@ -152,8 +152,8 @@ def test_the_search_halves_the_dev_questions_by_entity(bench):
     assert not {*bench.behaviour.test} & {*choosing.questions, *judging.questions}
 
 
-def test_layers_get_lengths_in_proportion(lesson):
-    vectors = lesson.grains(gl.mean_direction)
+def test_layers_get_lengths_in_proportion(drawn):
+    vectors = drawn.grains(gl.mean_direction)
     weighted = search.weighted(vectors, torch.tensor([1.0, 0.0, 2.0, 1.0]))
     assert weighted.norms() / vectors.residual_norm == pytest.approx([1.0, 0.0, 2.0, 1.0], abs=1e-5)
 
@@ -243,15 +243,15 @@ class Model:
     """Stands for one: what is kept is kept by its identity."""
 
 
-def a_lesson(model, draw):
+def a_draw(model, draw):
     bench = Bench(model, {}, Cell(0, "some", draw))
-    return Lesson(bench, [gl.PreferencePair("asked", "yes", "no")])
+    return DrawnPairs(bench, [gl.PreferencePair("asked", "yes", "no")])
 
 
 def test_what_one_thread_attributed_is_not_cleared_nor_used_by_another(monkeypatch):
     calls = []
     monkeypatch.setattr(contests.gl, "attribute", lambda model, *_, **__: calls.append(model) or [model])
-    mine, other = a_lesson(Model(), 0), a_lesson(Model(), 1)
+    mine, other = a_draw(Model(), 0), a_draw(Model(), 1)
     model = mine.bench.model
     assert mine.attributions == [model]
     assert on_thread(lambda: other.attributions) == [other.bench.model]
@@ -269,22 +269,22 @@ def test_what_was_kept_for_a_model_that_is_gone_is_not_anothers(monkeypatch):
         model = Model()
         again += id(model) == last
         last = id(model)
-        lesson = a_lesson(model, 0)
-        kept = lesson.attributions[0]()
+        drawn = a_draw(model, 0)
+        kept = drawn.attributions[0]()
         assert kept is model
-        del lesson, kept
+        del drawn, kept
         del model  # the last to go, so that the next one gets its place
     assert again
 
 
 def test_a_trial_that_breaks_the_model_is_never_chosen():
     bench = Subject(world="myths", seeds=(0,)).bench(Cell(0, "truthfulness", 0))
-    paper = Exam(n_dev=4, n_keep=1).paper(bench, "dev")
+    asked = Asking(n_dev=4, n_keep=1).asked(bench, "dev")
     vectors = gl.baselines.random_direction(bench.model, bench.draw(2))
 
     def broken():
         return gl.steering(bench.model, vectors, strength=1.0, rule=lambda h, v: h * torch.nan)
 
-    trials = context_trials(bench.model, paper, [("broken", 0.0, broken)])
+    trials = context_trials(bench.model, asked, [("broken", 0.0, broken)])
     assert [trial.config for trial in trials] == ["none", "broken"]
     assert best(trials, charge=1.0).config == "none"

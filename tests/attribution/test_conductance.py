@@ -142,3 +142,9 @@ def test_bfloat16_agrees_with_float32(case, tmp_path):
         assert other.scores.dtype == torch.float32
         cosine = torch.nn.functional.cosine_similarity(one.scores.flatten(), other.scores.flatten(), dim=0)
         assert cosine > 0.97
+
+
+def test_what_is_returned_is_a_list_that_shows_itself(llama):
+    flows = conductance(llama)
+    assert isinstance(flows, list)
+    assert flows._repr_html_().count("Conductance of resid_post") == len(PAIRS)

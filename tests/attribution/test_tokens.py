@@ -472,3 +472,10 @@ def test_a_tolerance_that_nothing_exceeds_is_refused(llama):
         gl.layer_conductance(llama, PAIRS, tolerance=-1, progress=False)
     with pytest.raises(ValueError, match=r"method=Occlusion\(\) must be IntegratedGradients"):
         gl.layer_conductance(llama, PAIRS, method=gl.Occlusion(), progress=False)
+
+
+def test_what_is_returned_is_a_list_that_shows_itself(llama):
+    results = attribute(llama)
+    assert isinstance(results, list)
+    assert isinstance(results, gl.Attributions)
+    assert results._repr_html_().count("completeness error") == len(PAIRS)

@@ -355,8 +355,8 @@ def test_files_that_hold_no_gate_say_so(vectors, tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         GatedAdd.load(tmp_path / "none")
     with pytest.raises(gl.VectorFileError, match="not one of trained rules"):
-        GatedAdd.load(vectors.save(tmp_path / "vectors"))
-    whole = untrained_gate().save(tmp_path / "gate").read_bytes()
+        GatedAdd.load(vectors.save(tmp_path / "vectors.safetensors"))
+    whole = untrained_gate().save(tmp_path / "gate.safetensors").read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(gl.VectorFileError, match="half is not a whole safetensors file"):
         GatedAdd.load(tmp_path / "half")

@@ -280,7 +280,7 @@ def test_contexts_may_end_in_any_order(hooked, vectors):
 def test_install_and_remove_serve_notebooks(hooked, vectors):
     plain = logits(hooked)
     steered = gl.steering(hooked, vectors, strength=1.0)
-    assert repr(steered) == "Steering(off)"
+    assert repr(steered).startswith("Steering(off: layers 0, 1, 2 at strength 1 (")
     assert torch.equal(logits(hooked), plain)
     assert steered.install() is steered
     once = logits(hooked)

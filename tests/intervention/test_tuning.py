@@ -95,6 +95,16 @@ def test_first_order_gain_picks_the_layer_without_questions(llama, vectors):
     assert tried == {(int(gains.argmax()),)}
 
 
+def test_of_equal_scores_the_weaker_steering_wins_in_either_direction(llama, vectors):
+    """No strength changes an answer that steers nowhere: all scores are equal, and 0 is the weakest strength."""
+    still = gl.SteeringVectors(
+        torch.zeros_like(vectors.directions), vectors.layers, vectors.residual_norm, vectors.provenance
+    )
+    tuning = gl.tune(llama, still, QUESTIONS, strengths=[-0.5, 0.5], progress=False)
+    assert len({row.score for row in tuning.rows}) == 1
+    assert tuning.best.strength == 0
+
+
 def test_the_model_is_left_as_it_was(hooked, vectors):
     before = state_of(hooked)
     gl.tune(hooked, vectors, QUESTIONS, progress=False)
@@ -103,11 +113,11 @@ def test_the_model_is_left_as_it_was(hooked, vectors):
 
 
 def test_the_table_shows_itself_with_its_best_row_marked(llama, vectors):
-    shown = repr(
-        gl.tune(llama, vectors, QUESTIONS, keep=KEEP["one"], strengths=[0.5], progress=False)
-    ).splitlines()
+    tuning = gl.tune(llama, vectors, QUESTIONS, keep=KEEP["one"], strengths=[0.5], progress=False)
+    shown = str(tuning).splitlines()
     assert len(shown) == 1 + 1 + 4
     assert sum(line.endswith("*") for line in shown) == 1
+    assert repr(tuning).splitlines()[1:] == shown
 
 
 def test_steering_that_breaks_the_model_is_never_chosen(hooked, vectors):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from matplotlib.colors import to_rgb
 
-from grains_lens import TokenAttribution, show
+from grains_lens import Attributions, PreferencePair, TokenAttribution, show
 from grains_lens.prompts.grids import Grid, Grids
 
 PICTURE = np.full((20, 40, 3), 200, np.uint8)
@@ -47,8 +47,66 @@ def test_signs_are_colours_and_sizes_opacity_on_the_scale_of_the_words():
     assert cells.shape == (2, 2, 4)
     assert cells[0, 0, 2] > cells[0, 0, 0]  # blue, for
     assert cells[0, 1, 0] > cells[0, 1, 2]  # red, against
-    # The word scores 2, twice as much as the highest patch.
-    assert cells[..., 3] == pytest.approx(0.9 * np.array([[0.5, 0.25], [0.0, 0.125]]))
+    # The word scores 2, twice as much as the highest patch. A quarter of the scale covers half, and 0 nothing.
+    assert cells[..., 3] == pytest.approx(0.9 * np.array([[0.5, 0.25], [0.0, 0.125]]) ** 0.5)
+
+
+def test_a_moderate_score_is_seen_on_black_and_on_white_and_no_score_leaves_the_picture_as_it_is():
+    for shade in (0, 255):
+        picture = np.full((20, 40, 3), shade, np.uint8)
+        figure = show.image_attribution(attribution(scores=(0.4, -0.4, 0.0, 0.0)), [picture])
+        (overlay,) = overlays(figure)
+        grey, cells = np.asarray(overlay.axes.images[0].get_array()), np.asarray(overlay.get_array())
+        opacity = cells[..., 3:]
+        seen = (1 - opacity) * grey[0, 0] + opacity * cells[..., :3]
+        assert (np.abs(seen[0] - grey[0, 0]).max(axis=-1) > 0.25).all()  # a fifth of the scale
+        assert seen[1] == pytest.approx(shade / 255)
+
+
+def test_a_key_shows_colours_over_dark_and_light_as_they_lie_over_pictures():
+    figure = show.image_attribution(attribution(), [PICTURE])
+    (key,) = [axes for axes in figure.axes if any(image.get_gid() == "key" for image in axes.images)]
+    under, over = (np.asarray(image.get_array()) for image in key.images)
+    assert under[:, 0, 0].tolist() == [0.0, 1.0]
+    (overlay,) = overlays(figure)
+    at = 100 + round(100 * 1.0 / 2.0)  # a patch of 1 nat, on a scale of 2
+    assert over[0, at] == pytest.approx(np.asarray(overlay.get_array())[0, 0])
+    assert [text.get_text() for text in key.get_xticklabels()] == ["−2", "0", "+2"]
+
+
+@pytest.mark.parametrize("given", ["images", "pair", "picture"])
+def test_the_pair_or_its_images_or_its_one_picture_may_be_given(given):
+    pair = PreferencePair("the <image> cat", "yes", "no", images=(PICTURE,))
+    images = {"images": pair.images, "pair": pair, "picture": PICTURE}[given]
+    assert len(overlays(show.image_attribution(attribution(), images))) == 1
+
+
+def test_a_list_of_attributions_is_drawn_below_each_other_on_one_scale():
+    weak = attribution(scores=(0.5, 0.0, 0.0, 0.0))
+    pair = PreferencePair("the <image> cat", "yes", "no", images=(PICTURE,))
+    figure = show.image_attribution(
+        Attributions([attribution(n_images=2), weak]),
+        [(PICTURE, PICTURE), pair],
+        titles=["a", "b"],
+        width=3.35,
+    )
+    one, two, three = overlays(figure)
+    assert one.axes.get_window_extent().y0 > three.axes.get_window_extent().y1
+    assert one.axes.get_window_extent().x1 < two.axes.get_window_extent().x0
+    assert np.asarray(three.get_array())[0, 0, 3] == pytest.approx(0.9 * 0.25**0.5)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts.count("cat") == 2
+    assert {"a", "b", "image 2: +0.75 nats"} <= set(texts)
+
+
+def test_a_list_needs_images_and_titles_for_each():
+    two = [attribution(), attribution()]
+    with pytest.raises(ValueError, match="images has 1 entries; one for each of 2 attributions"):
+        show.image_attribution(two, [[PICTURE]])
+    with pytest.raises(ValueError, match="titles has 1 entries; one for each of 2 attributions"):
+        show.image_attribution(two, [[PICTURE], [PICTURE]], titles=["a"])
+    with pytest.raises(ValueError, match="one for each of 0 attributions"):
+        show.image_attribution([], [])
 
 
 def test_scores_lie_where_the_model_looked():

@@ -90,6 +90,17 @@ def test_long_prompts_wrap_and_nothing_leaves_the_page(width):
     assert max(cell.get_y() + cell.get_height() for cell in cells(figure)) < figure.get_figheight() * 72
 
 
+def test_one_attribution_is_drawn_like_a_list_of_one():
+    alone, listed = (show.token_strip(given, titles=["a"]) for given in (attribution(), [attribution()]))
+    assert texts(alone) == texts(listed)
+    assert len(cells(alone)) == len(WORDS)
+
+
+def test_what_is_no_attribution_is_refused():
+    with pytest.raises(ValueError, match=r"attributions\[1\] is a float and no TokenAttribution"):
+        show.token_strip([attribution(), 0.5])
+
+
 def test_scores_that_are_all_zero_can_be_drawn():
     assert len(cells(show.token_strip([attribution(scores=[0.0] * len(WORDS))]))) == len(WORDS)
 
@@ -159,6 +170,40 @@ def test_a_layer_token_map_shows_every_score_on_one_signed_scale():
     assert "nats" in figure.axes[-1].get_xlabel()
 
 
+def conductance(n: int = 3) -> LayerConductance:
+    one = attribution()
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randn(n, len(WORDS), generator=generator)
+    return LayerConductance(
+        "resid_post", one.tokens, WORDS, scores, torch.arange(float(n)), one.is_special, 1.0, 0.0
+    )
+
+
+def drawn(figure) -> torch.Tensor:
+    return torch.as_tensor(figure.axes[0].images[0].get_array().data)
+
+
+def labels(figure) -> list[str]:
+    return [label.get_text() for label in figure.axes[0].get_xticklabels()]
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_conductance_is_a_map_with_its_strings_and_its_answers(listed):
+    flow = conductance()
+    figure = show.layer_token_map([flow] if listed else flow)
+    by_hand = show.layer_token_map(flow.scores, WORDS, response=flow.response)
+    assert torch.equal(drawn(figure), drawn(by_hand))
+    assert labels(figure) == labels(by_hand)
+    assert labels(figure)[-1] == "answers"
+
+
+def test_a_map_of_several_or_without_strings_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"a list of 2 conductances, .* layer_token_map\(flows\[0\]\)"):
+        show.layer_token_map([conductance(), conductance()])
+    with pytest.raises(ValueError, match=r"strings=None .* one string per position"):
+        show.layer_token_map(torch.zeros(2, 3))
+
+
 def test_a_long_map_goes_on_in_further_panels_with_nothing_lost():
     strings = [f"t{index}" for index in range(70)]
     figure = show.layer_token_map(torch.randn(2, 70), strings)
@@ -210,7 +255,7 @@ def test_a_figure_of_any_text_is_a_well_formed_svg_without_control_characters(fo
     )
     figures = [
         show.token_strip([one], titles=[text], title=text, marked={text: [[0]]}),
-        show.layer_token_map(held.scores, NASTY, title=text),
+        show.layer_token_map(held, title=text),
         show.gains([show.Bar(text, text, 0.5, 0.4, 0.6)], base={text: 0.3}, title=text, quantity=text),
     ]
     with warnings.catch_warnings(), matplotlib.rc_context({"svg.fonttype": fonttype}):

@@ -2,6 +2,7 @@
 
 import functools
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -95,9 +96,7 @@ def test_a_planted_direction_comes_back_with_its_sign(planted, aggregate, contra
 
 
 def _only(result, where):
-    import dataclasses
-
-    return dataclasses.replace(result, scores=torch.where(where, result.scores, 0.0))
+    return replace(result, scores=torch.where(where, result.scores, 0.0))
 
 
 @pytest.mark.parametrize("position", ["prompt_end", "response_end"])
@@ -205,6 +204,90 @@ def test_the_provenance_tells_how_the_vectors_were_made(llama, tmp_path):
         >= {"name": "IntegratedGradients", "steps": 4, "rule": "gauss_legendre"}.items()
     )
     assert vectors.provenance.n_pairs == len(PAIRS)
+
+
+def test_given_attributions_tell_how_they_were_made(llama):
+    """The vectors' provenance is the same as where `extract_vectors` attributes by itself."""
+    how = {"method": gl.IntegratedGradients(steps=4), "baseline": "zero", "objective": "mean"}
+    attributions = gl.attribute(llama, PAIRS, **how, progress=False, tolerance=1e9)
+    made = attributions[0].made
+    assert (made.method, made.baseline, made.objective) == tuple(how.values())
+    expected = extract(llama, **how)
+    for given in ({}, how, {"objective": "mean"}):
+        vectors = extract(llama, attributions=attributions, **given)
+        assert vectors.provenance.settings == expected.provenance.settings
+        assert torch.equal(vectors.directions, expected.directions)
+    mixed = [*attributions[:-1], gl.attribute(llama, PAIRS[-1:], method=gl.Occlusion(), progress=False)[0]]
+    methods = extract(llama, attributions=mixed).provenance.settings["method"]
+    assert [one["name"] for one in methods] == ["IntegratedGradients", "Occlusion"]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            {"method": gl.Occlusion()},
+            r"method=Occlusion\(\), but attributions\[0\] were made with method=IntegratedGradients\(",
+        ),
+        (
+            {"method": gl.IntegratedGradients(steps=5)},
+            r"steps=5.*leave out method, or leave out attributions",
+        ),
+        ({"baseline": "mean"}, r"baseline='mean', but attributions\[0\] were made with baseline='mask'"),
+        ({"baseline": torch.zeros(32)}, r"baseline=tensor.* were made with baseline='mask'"),
+        ({"objective": "last"}, r"objective='last', but .* objective='sum': leave out objective"),
+    ],
+    ids=["method", "steps", "baseline", "tensor", "objective"],
+)
+def test_attributions_that_were_made_otherwise_than_asked_for_are_refused(llama, asked, message):
+    attributions = gl.attribute(llama, PAIRS, method=gl.IntegratedGradients(4), progress=False, tolerance=1e9)
+    with pytest.raises(ValueError, match=message):
+        extract(llama, attributions=attributions, **asked)
+
+
+def test_attributions_put_together_by_hand_are_given_and_nothing_more(llama):
+    attributions = gl.attribute(llama, PAIRS, progress=False, tolerance=1e9)
+    by_hand = [replace(one, made=None) for one in attributions]
+    assert extract(llama, attributions=by_hand).provenance.settings["method"] == "given"
+    with pytest.raises(
+        ValueError, match=r"attributions\[0\], put together by hand, do not say .*leave out baseline"
+    ):
+        extract(llama, attributions=by_hand, baseline="mask")
+
+
+class TokenLengths:
+    """Somebody's own attribution method, of no particular class."""
+
+    is_complete = False
+
+    def evaluations(self, n_pos):
+        return 1
+
+    def __call__(self, f):
+        return f.x.norm(dim=-1)
+
+    def reduce(self, differences, weights=None):
+        return differences.mean(dim=0)
+
+
+def test_what_the_user_wrote_is_called_by_a_name_that_means_something(llama):
+    def my_mean(differences, weights=None):
+        return differences.mean(dim=0)
+
+    def settings(**given):
+        return extract(llama, **given).provenance.settings
+
+    assert settings(method=TokenLengths())["method"] == "TokenLengths"
+    assert settings(aggregate=my_mean)["aggregate"] == "my_mean"
+    assert settings(aggregate=lambda differences, weights=None: differences.mean(dim=0))["aggregate"] == (
+        "a function of yours (<lambda>)"
+    )
+    assert settings(aggregate=TokenLengths().reduce)["aggregate"] == "TokenLengths.reduce"
+    held = gl.Provenance(
+        "by hand", {"object": object(), "function": my_mean, "dtype": torch.float32}
+    ).settings
+    assert held == {"object": "object", "function": "my_mean", "dtype": "torch.float32"}
 
 
 def test_the_model_is_left_as_it_was(hooked):

@@ -10,7 +10,8 @@ from contextlib import suppress
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 import grains_lens as gl
 from grains_lens.baselines import gated
@@ -18,7 +19,8 @@ from grains_lens.baselines.gated import GatedAdd
 from grains_lens.vectors.gguf import Reader, read_fields, tensors_of, to_bytes
 from grains_lens.vectors.steering_vectors import SteeringVectors
 from grains_lens.vectors.tensor_files import read_tensors
-from grains_lens.vectors.vector_files import FORMAT, KIND
+from grains_lens.vectors.vector_files import KIND, TUNED
+from tests.intervention.test_tunings import all_of_tuning, small_tuning
 from tests.vectors.test_steering_vectors import everything, make, rewritten
 
 MUTATIONS = 300  # per format: a count that `make reliability` may raise
@@ -41,6 +43,7 @@ def all_of_gate(gate):
 KINDS = {
     "vectors": (lambda path: make(k=3).save(path), SteeringVectors.load, everything),
     "gate": (lambda path: small_gate().save(path), GatedAdd.load, all_of_gate),
+    "tuning": (lambda path: small_tuning().save(path), gl.load, all_of_tuning),
     "gguf": (
         lambda path: make(layers=(1, 2, 7)).to_gguf(path, model_hint="llama"),
         SteeringVectors.from_gguf,
@@ -49,10 +52,13 @@ KINDS = {
 }
 
 
+ENDINGS = {"gguf": "v.gguf"}
+
+
 @pytest.fixture(params=KINDS)
 def kind(request):
-    """How files of a kind are written, read, and compared."""
-    return KINDS[request.param]
+    """How files of a kind are called, written, read, and compared."""
+    return ENDINGS.get(request.param, "v.safetensors"), *KINDS[request.param]
 
 
 def damage(content, draws):
@@ -79,8 +85,8 @@ def damage(content, draws):
 
 
 def test_a_damaged_file_is_refused_or_says_the_same(kind, tmp_path):
-    write, read, seen = kind
-    path, draws = tmp_path / "v", random.Random(13)
+    name, write, read, seen = kind
+    path, draws = tmp_path / name, random.Random(13)
     content = write(path).read_bytes()
     told, refused = seen(read(path)), 0
     for index in range(MUTATIONS):
@@ -94,8 +100,8 @@ def test_a_damaged_file_is_refused_or_says_the_same(kind, tmp_path):
 
 
 def test_a_damaged_file_from_before_there_were_digests_is_refused_or_read(kind, tmp_path):
-    write, read, seen = kind
-    path, draws = tmp_path / "v", random.Random(14)
+    name, write, read, seen = kind
+    path, draws = tmp_path / name, random.Random(14)
     content = as_before(write(path)).read_bytes()
     assert b"digest" not in content
     for _ in range(MUTATIONS):
@@ -127,14 +133,14 @@ def as_before(path):
     else:
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         metadata = {name: text for name, text in header["__metadata__"].items() if name != "digest"}
-        which = KIND if metadata["format"] == FORMAT else gated.KIND
+        which = next(kind for kind in (KIND, TUNED, gated.KIND) if kind.format == metadata["format"])
         save_file(read_tensors(path, which)[1], path, metadata)
     return path
 
 
 def test_files_from_before_there_were_digests_are_read(kind, tmp_path):
-    write, read, seen = kind
-    path = write(tmp_path / "v")
+    name, write, read, seen = kind
+    path = write(tmp_path / name)
     told = seen(read(path))
     assert seen(read(as_before(path))) == told
 
@@ -143,7 +149,7 @@ def test_files_from_before_there_were_digests_are_read(kind, tmp_path):
 def test_every_flipped_bit_is_seen(name, tmp_path):
     """All bits of a small file, unless the file says the same with it."""
     write, read, seen = KINDS[name]
-    path = tmp_path / "v"
+    path = tmp_path / ENDINGS.get(name, "v.safetensors")
     content = write(path).read_bytes()
     told, draws = seen(read(path)), random.Random(name)
     for bit in draws.sample(range(8 * len(content)), MUTATIONS):
@@ -208,7 +214,7 @@ ENTRY = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
 def test_a_hostile_header_is_answered_soon_and_in_a_few_words(content, tmp_path):
     path = tmp_path / "v"
     path.write_bytes(content())
-    for read in (SteeringVectors.load, GatedAdd.load):
+    for read in (SteeringVectors.load, GatedAdd.load, gl.Tuning.load, gl.load):
         before = time.process_time()
         with pytest.raises(gl.VectorFileError) as caught:
             read(path)
@@ -229,7 +235,7 @@ def test_a_count_that_the_file_cannot_hold_is_refused_at_once(at, tmp_path):
 def test_a_file_that_says_more_than_this_library_wrote_is_refused(tmp_path):
     for extra in ({"metadata": {"digist": "x"}}, {"tensors": {"direction": torch.ones(1)}}):
         with pytest.raises(gl.VectorFileError, match="no such file has"):
-            SteeringVectors.load(rewritten(make().save(tmp_path / "v"), **extra))
+            SteeringVectors.load(rewritten(make().save(tmp_path / "v.safetensors"), **extra))
 
 
 @pytest.mark.parametrize(
@@ -266,4 +272,72 @@ def test_a_file_that_says_more_than_this_library_wrote_is_refused(tmp_path):
 )
 def test_a_header_of_other_types_is_refused(unchecked, header, tmp_path):
     with pytest.raises(gl.VectorFileError, match="is damaged"):
-        SteeringVectors.load(rewritten(make().save(tmp_path / "v"), header=header))
+        SteeringVectors.load(rewritten(make().save(tmp_path / "v.safetensors"), header=header))
+
+
+def rewritten_tuning(path, **changes):
+    """The tuning's file with parts of its block replaced, and no digest, which would tell before anything else."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    metadata.pop("digest", None)
+    tensors = load_file(path)
+    if "tensor" in changes:
+        tensors = {name: one for name, one in tensors.items() if name != "gate"} | changes.pop("tensor")
+    block = {**json.loads(metadata["tuning"]), **changes}
+    block = {name: value for name, value in block.items() if value != "left out"}
+    save_file(tensors, path, {**metadata, "tuning": json.dumps(block)})
+    return path
+
+
+ROW = {"layers": [0], "strength": 0.5, "accuracy": 1.0, "keep": {"calm": 1.0}, "cost": 0.0, "score": 1.0}
+GATE = {"layer": 0, "threshold": 0.5, "balanced_accuracy": None}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rows": []},
+        {"rows": "left out"},
+        {"rows": {"0": ROW}},
+        {"rows": [ROW], "best": 1},
+        {"rows": [ROW], "best": -1},
+        {"rows": [ROW], "best": True},
+        {"rows": [ROW, {**ROW, "keep": {}}], "best": 0},
+        {"rows": [{**ROW, "layers": [1]}], "best": 0},
+        {"rows": [{**ROW, "layers": [3, 0]}], "best": 0},
+        {"rows": [{**ROW, "layers": [0.0]}], "best": 0},
+        {"rows": [{**ROW, "layers": "0"}], "best": 0},
+        {"rows": [{**ROW, "strength": float("inf")}], "best": 0},
+        {"rows": [{**ROW, "strength": "0.5"}], "best": 0},
+        {"rows": [{**ROW, "strength": 10**400}], "best": 0},
+        {"rows": [{**ROW, "accuracy": True}], "best": 0},
+        {"rows": [{**ROW, "keep": {"calm": None}}], "best": 0},
+        {"rows": [{**ROW, "colour": "blue"}], "best": 0},
+        {"rule": "os.system"},
+        {"rule": "__class__"},
+        {"rule": ["add"]},
+        {"positions": "everywhere"},
+        {"positions": []},
+        {"positions": [True]},
+        {"positions": {"all": 1}},
+        {"unit": "metre"},
+        {"unit": None},
+        {"gate": None},
+        {"gate": {**GATE, "threshold": float("nan")}},
+        {"gate": {**GATE, "layer": "0"}},
+        {"gate": {**GATE, "direction": [1.0]}},
+        {"tensor": {}},
+        {"tensor": {"gate": torch.ones(5)}},
+        {"tensor": {"gate": torch.zeros(6)}},
+        {"tensor": {"gate": torch.full((6,), torch.nan)}},
+        {"colour": "blue"},
+    ],
+    ids=str,
+)
+def test_a_tuning_that_contradicts_itself_is_refused(unchecked, changes, tmp_path):
+    path = small_tuning().save(tmp_path / "t.safetensors")
+    assert all_of_tuning(gl.load(rewritten_tuning(path))) == all_of_tuning(small_tuning())
+    rewritten_tuning(path, **changes)
+    with pytest.raises(gl.VectorFileError, match=r"t\.safetensors is damaged") as caught:
+        gl.load(path)
+    check_words(caught.value, path)

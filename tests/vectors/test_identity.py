@@ -114,10 +114,10 @@ def test_a_file_never_says_where_a_model_lay(source, name, llama, monkeypatch, t
     monkeypatch.setattr(llama.cfg, "model_name", source)
     vectors = vectors_of(llama)
     assert vectors.provenance.model.name == name
-    content = vectors.save(tmp_path / "v").read_bytes()
+    content = vectors.save(tmp_path / "v.safetensors").read_bytes()
     assert source.count("/") < 2 or b"ann" not in content
     monkeypatch.setattr(llama.cfg, "model_name", "elsewhere")
-    gl.steering(llama, gl.SteeringVectors.load(tmp_path / "v"), strength=1.0)
+    gl.steering(llama, gl.SteeringVectors.load(tmp_path / "v.safetensors"), strength=1.0)
 
 
 @pytest.mark.parametrize("source", [".", "..", "../"])

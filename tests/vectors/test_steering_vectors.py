@@ -80,11 +80,13 @@ def test_saved_and_loaded_vectors_are_identical(model, tmp_path):
     assert path == tmp_path / "new folder" / "v.safetensors"
     loaded = SteeringVectors.load(str(path))
     assert everything(loaded) == everything(vectors)
-    assert everything(SteeringVectors.load(loaded.save(tmp_path / "again"))) == everything(vectors)
+    assert everything(SteeringVectors.load(loaded.save(tmp_path / "again.safetensors"))) == everything(
+        vectors
+    )
 
 
 def test_loaded_vectors_do_not_hang_on_their_file(tmp_path):
-    path = make().save(tmp_path / "v")
+    path = make().save(tmp_path / "v.safetensors")
     loaded = SteeringVectors.load(path)
     make(seed=5).save(path)
     assert everything(loaded) == everything(make())
@@ -101,11 +103,13 @@ def test_the_result_of_arithmetic_can_be_saved_too(tmp_path):
         "some": make().at([2]),
         "one": make().at(2),
     }.items():
-        assert everything(SteeringVectors.load(vectors.save(tmp_path / name))) == everything(vectors)
+        assert everything(SteeringVectors.load(vectors.save(tmp_path / f"{name}.safetensors"))) == everything(
+            vectors
+        )
 
 
 def test_a_file_cut_off_anywhere_is_refused(tmp_path):
-    whole = make().save(tmp_path / "whole").read_bytes()
+    whole = make().save(tmp_path / "whole.safetensors").read_bytes()
     for length in (0, 4, 8, 20, len(whole) // 2, len(whole) - 1):
         path = tmp_path / f"cut{length}"
         path.write_bytes(whole[:length])
@@ -144,7 +148,7 @@ def rewritten(path, *, metadata=None, header=None, tensors=None):
 
 
 def test_a_file_of_a_newer_version_asks_for_an_upgrade(tmp_path):
-    path = rewritten(make().save(tmp_path / "v"), metadata={"format_version": "2"})
+    path = rewritten(make().save(tmp_path / "v.safetensors"), metadata={"format_version": "2"})
     with pytest.raises(
         VectorFileError, match="has format version 2, this grains_lens reads up to 1: upgrade"
     ):
@@ -172,8 +176,10 @@ def test_a_file_of_a_newer_version_asks_for_an_upgrade(tmp_path):
     ids=str,
 )
 def test_a_damaged_file_is_refused(unchecked, damage, tmp_path):
-    path = rewritten(make().save(tmp_path / "v"), **damage)
-    with pytest.raises(VectorFileError, match=r"v is damaged \(.+\): copy it again, or make it anew"):
+    path = rewritten(make().save(tmp_path / "v.safetensors"), **damage)
+    with pytest.raises(
+        VectorFileError, match=r"v\.safetensors is damaged \(.+\): copy it again, or make it anew"
+    ):
         SteeringVectors.load(path)
 
 
@@ -194,7 +200,7 @@ def test_any_tensors_become_float32_copies_in_main_memory(dtype):
 def test_views_can_be_saved(tmp_path):
     wide = draw(D_MODEL, 4)
     vectors = SteeringVectors(wide.T[::2], (0, 1), torch.ones(1).expand(2), Provenance("by hand"))
-    assert torch.equal(SteeringVectors.load(vectors.save(tmp_path / "v")).directions, wide.T[::2])
+    assert torch.equal(SteeringVectors.load(vectors.save(tmp_path / "v.safetensors")).directions, wide.T[::2])
 
 
 def test_what_happens_to_the_ingredients_does_not_happen_to_the_vectors():
@@ -390,7 +396,7 @@ def test_escape_sequences_from_a_file_do_not_reach_the_terminal(tmp_path, capsys
     steers = "\x1b[2J\x9b31m\u202e"
     model = replace(make().provenance.model, name=steers, architecture=steers, dtype=steers)
     provenance = Provenance(steers, {steers: steers}, 3, model, steers, {steers: steers})
-    path = replace(make(), provenance=provenance).save(tmp_path / "v")
+    path = replace(make(), provenance=provenance).save(tmp_path / "v.safetensors")
     assert cli.main(["inspect", str(path)]) == 0
     loaded = SteeringVectors.load(path)
     assert everything(loaded)["provenance"]["method"] == steers

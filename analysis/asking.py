@@ -1,0 +1,49 @@
+"""Which questions are asked: how many of each split, and which of other behaviours must not suffer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grains_lens as gl
+
+from .subjects import Bench
+
+Questions = Sequence[gl.MultipleChoice]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How many questions are asked, and what a loss elsewhere counts."""
+
+    n_dev: int = 96
+    """Questions that a configuration is chosen on."""
+    n_test: int = 288
+    """Questions that the gain is measured on."""
+    n_keep: int = 16
+    """Questions of each kind (clear, neutral) and other behaviour that must not suffer, in choosing."""
+    n_keep_test: int = 24
+    """The same in testing."""
+    charge: float = 1.0
+    """What a drop elsewhere costs in choosing, per unit of accuracy."""
+
+    def asked(self, bench: Bench, split: str) -> AskedQuestions:
+        """The questions of a split, "dev" or "test"."""
+        n, n_keep = {"dev": (self.n_dev, self.n_keep), "test": (self.n_test, self.n_keep_test)}[split]
+        return AskedQuestions(getattr(bench.behaviour, split)[:n], bench.keep(split, n_keep))
+
+
+@dataclass(frozen=True)
+class AskedQuestions:
+    """Questions to answer, and groups of questions of other behaviours on which nothing must be lost."""
+
+    questions: Questions
+    keep: Mapping[str, Questions]
+
+    def accuracies(self, model: Any) -> dict[str, float]:
+        """The share answered right, as the model is now; the questions themselves under the name ""."""
+        groups = {"": self.questions, **self.keep}
+        return {
+            name: gl.multiple_choice(model, asked, progress=False).accuracy for name, asked in groups.items()
+        }
