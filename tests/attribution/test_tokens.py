@@ -14,7 +14,17 @@ from grains_lens.attribution.gap import GapFunction
 from grains_lens.attribution.methods import AttributionMethod
 from grains_lens.hosts.batch import TokenBatch
 from grains_lens.prompts.batching import AnswerBatch
-from tests.oracles import PAIRS, block_input, same_state, state_of, uncached_gap
+from tests.models import build_hf
+from tests.oracles import (
+    PAIRS,
+    block_input,
+    full_ids,
+    hf_token_logprobs,
+    own_bos,
+    same_state,
+    state_of,
+    uncached_gap,
+)
 
 UNK = 1
 CAPTUM_RULES = {
@@ -75,14 +85,32 @@ def test_occlusion_equals_captums_feature_ablation(hooked):
         assert close(result.scores, scores[0, :, 0])
 
 
+def plain_gap(plain, tokenizer, pair, bos, *, masked, objective):
+    """f of a prompt, or of its baseline: one pass of the Hugging Face model per answer, over token ids."""
+    gaps = []
+    for answer in (pair.chosen, pair.rejected):
+        ids, n_prompt = full_ids(tokenizer, pair.prompt, answer, bos)
+        if masked:
+            ids = [*ids[:bos], *[UNK] * (n_prompt - bos), *ids[n_prompt:]]
+        logprobs = hf_token_logprobs(plain, ids, n_prompt)
+        gaps.append({"sum": logprobs.sum(), "mean": logprobs.mean(), "last": logprobs[-1]}[objective])
+    return float(gaps[0] - gaps[1])
+
+
 @pytest.mark.parametrize("objective", ["sum", "mean", "last"])
-def test_scores_complete_to_the_change_of_the_gap(hooked, objective):
+def test_scores_complete_to_the_change_of_the_gap(hooked, case, objective):
+    """The change is Hugging Face's: of the prompt, and of the prompt with the mask token everywhere but at BOS."""
+    plain, bos = build_hf(case.architecture), own_bos(hooked)
     results = attribute(hooked, method=gl.IntegratedGradients(steps=300), objective=objective)
-    for result in results:
-        assert abs(result.completeness_error) < 1e-2 * max(1, abs(result.gap - result.baseline_gap))
-        assert float(result.scores.sum()) == pytest.approx(
-            result.gap - result.baseline_gap + result.completeness_error, abs=1e-4
+    for pair, result in zip(PAIRS, results, strict=True):
+        gap, baseline_gap = (
+            plain_gap(plain, hooked.tokenizer, pair, bos, masked=masked, objective=objective)
+            for masked in (False, True)
         )
+        assert (result.gap, result.baseline_gap) == pytest.approx((gap, baseline_gap), abs=1e-4)
+        error = float(result.scores.double().sum()) - (gap - baseline_gap)
+        assert abs(error) < 1e-2 * max(1, abs(gap - baseline_gap))
+        assert result.completeness_error == pytest.approx(error, abs=2e-4)
 
 
 def test_swapping_chosen_and_rejected_negates_every_score(hooked):

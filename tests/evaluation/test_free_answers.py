@@ -6,6 +6,7 @@ import torch
 import grains_lens as gl
 from grains_lens.evaluation.decoding import end_ids, greedy_ids
 from grains_lens.evaluation.free_answers import _which
+from grains_lens.hosts.kinds import is_hooked_transformer
 from grains_lens.prompts.work import Work
 from tests import models, vision_models
 from tests.oracles import PAIRS
@@ -53,12 +54,21 @@ def test_steering_contexts_apply_to_every_token_of_an_answer(hooked, encoded):
     assert steered != plain
 
 
-def test_an_answer_stops_before_the_end_token(llama, monkeypatch):
+@pytest.mark.parametrize("said_by", ["generation config", "list in the generation config", "tokenizer"])
+def test_an_answer_stops_before_the_end_token(said_by, llama, tmp_path):
+    """The tokenizer's EOS ends the answers of a model whose generation config has none."""
+    if said_by != "tokenizer" and is_hooked_transformer(llama):
+        pytest.skip("HookedTransformer keeps no generation config")
     (encoded,) = Work().encode_prompts(llama, PROMPTS[:1])
     free = naive(llama, encoded.ids, LENGTH, frozenset())
     stop = free[2]
-    monkeypatch.setattr("grains_lens.evaluation.decoding.end_ids", lambda model: frozenset([stop]))
-    assert greedy_ids(llama, [encoded], Work(), max_new_tokens=LENGTH) == [free[: free.index(stop)]]
+    plain = models.build_hf("llama")
+    ends = {"generation config": stop, "list in the generation config": [0, stop], "tokenizer": None}
+    plain.generation_config.eos_token_id = ends[said_by]
+    model = models.hook(plain, "hooked_transformer" if is_hooked_transformer(llama) else "bridge", tmp_path)
+    if said_by == "tokenizer":
+        model.tokenizer.eos_token = model.tokenizer.convert_ids_to_tokens(stop)
+    assert greedy_ids(model, [encoded], Work(), max_new_tokens=LENGTH) == [free[: free.index(stop)]]
 
 
 def test_pictures_are_seen_as_hugging_face_s_own_generation_sees_them(seeing):

@@ -5,6 +5,7 @@ import torch
 
 import grains_lens as gl
 from grains_lens.hosts.branching import branching, can_branch
+from grains_lens.hosts.kinds import is_hooked_transformer
 from grains_lens.hosts.model import layer_count
 from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.sweep import score_cells
@@ -77,22 +78,22 @@ def test_other_peoples_hooks_see_the_whole_batch(llama, vectors):
         torch.testing.assert_close(found, one_by_one(llama, vectors), rtol=1e-4, atol=1e-4)
 
 
-def test_a_block_runs_only_the_rows_that_have_parted(llama, case, vectors, monkeypatch):
-    if case.backend == "hooked_transformer":
-        pytest.skip("HookedTransformer keeps one number of rows in all blocks.")
+def test_a_block_runs_only_the_rows_that_have_parted(hooked, vectors):
+    """Except in HookedTransformer, which keeps one number of rows in all blocks."""
     seen = []
     handles = [
         block.mlp.register_forward_pre_hook(lambda m, inputs: seen.append(len(inputs[0])))
-        for block in llama.blocks
+        for block in hooked.blocks
     ]
     try:
-        cells(llama, vectors, batch_tokens=10**6)
+        cells(hooked, vectors, batch_tokens=10**6)
     finally:
         for handle in handles:
             handle.remove()
     q = len(QUESTIONS)
     # The trunk alone in block 0; in block 1 the two cells that begin at layer 0; in block 2 two more.
-    assert seen[: models.N_LAYERS] == [q, 3 * q, 5 * q]
+    parted = [len(STRENGTHS)] * models.N_LAYERS if is_hooked_transformer(hooked) else [1, 3, 5]
+    assert seen[: models.N_LAYERS] == [n * q for n in parted]
 
 
 def test_an_impossible_order_of_rows_is_refused(llama):
