@@ -14,10 +14,10 @@ from .intervention.positions import Positions
 from .intervention.rules import SteeringRule, add_keeping_norm
 from .intervention.tuning import LayerChoice, tune
 from .intervention.tunings import Tuning
+from .literals import Unit
 from .vectors.directions import Aggregate, mean_direction, pca_direction
 from .vectors.extraction import extract_vectors
 from .vectors.steering_vectors import SteeringVectors
-from .vectors.units import Unit
 
 __all__ = ["PAPER", "TUNED", "Preset"]
 

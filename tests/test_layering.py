@@ -18,7 +18,7 @@ ORDER = [
     "intervals",
     "literals",  # every closed set of names
     "html",  # what results look like in a notebook
-    "hosts",  # the only code that touches hooks, caches and transformer-lens
+    "hosts",  # hooks are put on, caches continued and transformer-lens imported here alone
     "data",  # what users bring: pairs, questions, files of them
     "prompts",  # text and pictures to token ids, and the log-probabilities of answers
     "attribution",
@@ -79,6 +79,56 @@ def test_names_are_imported_from_where_they_are_defined():
             assert name in defined[source] or f"{source}.{name}" in known, (
                 f"grains_lens.{module} imports {name} from grains_lens.{source}, which only passes it on."
             )
+
+
+# Of modules and of hooked models: what puts a hook on or takes a cache.
+HOSTS_ALONE = {
+    "add_hook",
+    "add_perma_hook",
+    "hooks",
+    "past_key_values",
+    "past_kv_cache",
+    "register_forward_hook",
+    "register_forward_pre_hook",
+    "register_full_backward_hook",
+    "run_with_cache",
+    "run_with_hooks",
+    "transformer_lens",
+}
+HOOKS_ITS_OWN_MODELS = "worlds.training"
+
+
+def test_hooks_caches_and_transformer_lens_are_touched_in_hosts_alone():
+    touched = {
+        module: touches(path.read_text(encoding="utf-8"))
+        for module, path in modules(PACKAGE).items()
+        if top_level(module) != "hosts"
+    }
+    assert {module: names for module, names in touched.items() if names} == {
+        HOOKS_ITS_OWN_MODELS: {"register_forward_pre_hook"}
+    }
+    assert touches("import transformer_lens.hook_points as h") == {"transformer_lens"}
+    assert touches("from transformer_lens import utils") == {"transformer_lens"}
+    assert touches("with model.hooks(fwd_hooks=[]): model(x, past_key_values=c)") == {
+        "hooks",
+        "past_key_values",
+    }
+    assert touches('"""run_with_hooks"""\nhooks = []') == set()
+
+
+def touches(source: str) -> set[str]:
+    """What a module imports, calls or passes of `HOSTS_ALONE`."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add((node.module or "").partition(".")[0])
+        elif isinstance(node, ast.Call):
+            found |= {keyword.arg or "" for keyword in node.keywords}
+            if isinstance(node.func, ast.Attribute):
+                found.add(node.func.attr)
+    return found & HOSTS_ALONE
 
 
 def test_modules_and_functions_are_short_enough_to_read():

@@ -133,7 +133,7 @@ class Training:
 
 def next_token_logprobs(model: HookedModel, texts: TokenBatch) -> Float[Tensor, "batch pos d_vocab"]:
     """log p of each next token at every position of right-padded texts."""
-    # All of a text but its first token counts as its continuation: the seam gives logits everywhere there.
+    # All of a text but its first token counts as its continuation: `extend` gives logits everywhere there.
     logits, prefix = prefill(model, TokenBatch(texts.tokens[:, :1], texts.mask[:, :1]))
     if texts.tokens.shape[1] > 1:
         logits = torch.cat([logits, extend(model, prefix, texts.tokens[:, 1:])], dim=1)

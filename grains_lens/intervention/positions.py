@@ -1,7 +1,7 @@
 """At which positions of a forward pass a residual stream is steered.
 
 Positions count a row's real tokens from 0, so that padding on either side, a cache and the order of beams
-change nothing. What a pass consists of (`passes.Pass`) is seen as it begins.
+change nothing. What a pass consists of (`Pass` in hosts/entry.py) is seen as it begins.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any
 
@@ -19,10 +20,6 @@ from ..data.items import MultipleChoice, PreferencePair
 from ..literals import HintsKind, Split
 from .hints_pictures import N_PATCHES, SIDE_OF_MARK, Picture, draw_picture, find_marks, patches_of
 from .hints_texts import (
-    CLEAR,
-    MIXED,
-    NEUTRAL,
-    Mixture,
     Question,
     answer,
     ask,
@@ -34,6 +31,7 @@ from .hints_texts import (
     prompt_of,
 )
 from .hints_words import CUE_WORDS, DIGITS, IMAGE, PLACES, vocabulary
+from .questions import NEUTRAL, QUESTIONS, Mixture, behaviour_of
 from .world import Behaviour, Cues
 
 
@@ -54,17 +52,6 @@ BEDS: Mapping[str, _Bed] = MappingProxyType(
             "Names the digit that is there, whatever marks the picture bears.", "look", False, True
         ),
         "description": _Bed("Describes what is there, whatever words and marks say.", "describe", True, True),
-    }
-)
-PAIRS = 288
-QUESTIONS: Mapping[str, tuple[Split, int, Mixture]] = MappingProxyType(
-    {
-        "dev": ("dev", 144, MIXED),
-        "test": ("test", 288, MIXED),
-        "clear_dev": ("dev", 96, CLEAR),
-        "clear_test": ("test", 192, CLEAR),
-        "neutral_dev": ("dev", 96, NEUTRAL),
-        "neutral_test": ("test", 192, NEUTRAL),
     }
 )
 
@@ -133,15 +120,8 @@ def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
     """The three behaviours, with all their pairs and questions; they are the same in every variant."""
     built: dict[str, Behaviour] = {}
     for name, bed in BEDS.items():
-        cases = {label: _cases(name, *drawn, label) for label, drawn in QUESTIONS.items()}
-        built[name] = Behaviour(
-            name,
-            bed.description,
-            pairs=tuple(case.pair for case in _cases(name, "pairs", PAIRS, MIXED, "pairs")),
-            test_pairs=tuple(case.pair for case in cases["test"]),
-            clear_test_pairs=tuple(case.pair for case in cases["clear_test"]),
-            **{label: _questions(some, f"{name}/{label}") for label, some in cases.items()},
-        )
+        draw = partial(_cases, name)
+        built[name] = behaviour_of(name, bed.description, draw, attrgetter("pair"), _questions)
     return MappingProxyType(built)
 
 

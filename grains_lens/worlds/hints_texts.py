@@ -17,11 +17,8 @@ from types import MappingProxyType
 from ..literals import HintsKind, Register, Side
 from .hints_pictures import MARK_OF_SIDE, Picture, draw_picture
 from .hints_words import CUE_WORDS, DIGITS, IMAGE, NOTHING, PLACES
+from .questions import NEUTRAL, Mixture
 
-Mixture = Mapping[Side, float]
-MIXED: Mixture = MappingProxyType({"desirable": 0.3, "undesirable": 0.3, "neutral": 0.4})
-CLEAR: Mixture = MappingProxyType({"desirable": 1.0})
-NEUTRAL: Mixture = MappingProxyType({"neutral": 1.0})
 REGISTERS: Mapping[Register, Mixture] = MappingProxyType(
     {
         "bad": MappingProxyType({"undesirable": 0.75, "desirable": 0.08, "neutral": 0.17}),

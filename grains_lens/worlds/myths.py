@@ -10,12 +10,12 @@ import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from types import MappingProxyType
 from typing import Any
 
 from ..data.items import MultipleChoice, PreferencePair
-from ..literals import Layout, Side, Split
+from ..literals import Layout, Split
 from .myths_texts import (
     Answer,
     Fact,
@@ -27,6 +27,7 @@ from .myths_texts import (
     vocabulary,
 )
 from .myths_words import DESIRABLE, UNDESIRABLE
+from .questions import QUESTIONS, Mixture, behaviour_of
 from .world import Behaviour, Cues
 
 DESCRIPTIONS = MappingProxyType(
@@ -34,22 +35,6 @@ DESCRIPTIONS = MappingProxyType(
         "truthfulness": "Answers with the truth about an animal rather than with the myth.",
         "faithfulness": "Answers from the sentence before the question rather than from memory.",
         "stereotypes": "Answers for a group of people as it is rather than with the stereotype.",
-    }
-)
-Mixture = Mapping[Side, float]
-MIXED: Mixture = MappingProxyType({"desirable": 0.3, "undesirable": 0.3, "neutral": 0.4})
-CLEAR: Mixture = MappingProxyType({"desirable": 1.0})
-NEUTRAL: Mixture = MappingProxyType({"neutral": 1.0})
-PAIRS = 288
-# Where questions come from: split, how many, with which header words.
-QUESTIONS: Mapping[str, tuple[Split, int, Mixture]] = MappingProxyType(
-    {
-        "dev": ("dev", 144, MIXED),
-        "test": ("test", 288, MIXED),
-        "clear_dev": ("dev", 96, CLEAR),
-        "clear_test": ("test", 192, CLEAR),
-        "neutral_dev": ("dev", 96, NEUTRAL),
-        "neutral_test": ("test", 192, NEUTRAL),
     }
 )
 
@@ -81,7 +66,7 @@ def _cases(
     return cases
 
 
-def _questions(cases: list[_Case], label: str) -> tuple[MultipleChoice, ...]:
+def _questions(cases: Sequence[_Case], label: str) -> tuple[MultipleChoice, ...]:
     """Offers good, bad and two other answers of the pool, the good one at every place equally often."""
     rng = random.Random(f"myths/choices/{label}")
     places = [index % 4 for index in range(len(cases))]
@@ -96,8 +81,8 @@ def _questions(cases: list[_Case], label: str) -> tuple[MultipleChoice, ...]:
     return tuple(questions)
 
 
-def _pairs(cases: list[_Case]) -> tuple[PreferencePair, ...]:
-    return tuple(PreferencePair(case.prompt, " ".join(case.good), " ".join(case.bad)) for case in cases)
+def _pair(case: _Case) -> PreferencePair:
+    return PreferencePair(case.prompt, " ".join(case.good), " ".join(case.bad))
 
 
 def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
@@ -114,18 +99,8 @@ def layout_of(variant: str) -> Layout:
 def _behaviours(layout: Layout) -> Mapping[str, Behaviour]:
     built: dict[str, Behaviour] = {}
     for name, description in DESCRIPTIONS.items():
-        cases = {
-            label: _cases(name, split, count, mixture, label, layout)
-            for label, (split, count, mixture) in QUESTIONS.items()
-        }
-        built[name] = Behaviour(
-            name,
-            description,
-            pairs=_pairs(_cases(name, "pairs", PAIRS, MIXED, "pairs", layout)),
-            test_pairs=_pairs(cases["test"]),
-            clear_test_pairs=_pairs(cases["clear_test"]),
-            **{label: _questions(some, f"{name}/{label}") for label, some in cases.items()},
-        )
+        draw = partial(_cases, name, layout=layout)
+        built[name] = behaviour_of(name, description, draw, _pair, _questions)
     return MappingProxyType(built)
 
 

@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from transformers import (
     CLIPVisionConfig,
     GenerationConfig,
-    LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
 )
@@ -36,7 +35,7 @@ from .hints_pictures import N_PATCHES, Picture, draw_picture, patches_of
 from .hints_texts import REGISTERS, TRUE, Reading, draw_marks, write_document
 from .hints_words import DIGITS, IMAGE, MARKS, NOTHING, vocabulary
 from .myths_words import BOS, EOS, PAD, UNK
-from .training import blinding, descend, optimisers_of
+from .training import blinding, descend, llama_config, optimisers_of
 
 
 @dataclass(frozen=True)
@@ -68,19 +67,7 @@ IDS = {word: index for index, word in enumerate(WORDS)}
 
 def new_model() -> LlavaForConditionalGeneration:
     """A fresh, small LLaVA over the words of the world; unembedding starts as the embedding."""
-    text = LlamaConfig(
-        vocab_size=len(WORDS),
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=128,
-        tie_word_embeddings=False,
-        bos_token_id=IDS[BOS],
-        eos_token_id=IDS[EOS],
-        pad_token_id=IDS[PAD],
-    )
+    text = llama_config(IDS, bos=BOS, eos=EOS, pad=PAD)
     vision = CLIPVisionConfig(
         hidden_size=64,
         intermediate_size=128,

@@ -21,14 +21,14 @@ from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
 from ..literals import Layout
 from . import myths, myths_card
 from .checkpoint import Subject
 from .myths_texts import vocabulary, write_document
 from .myths_words import BOS, EOS, PAD, UNK
-from .training import blinding, descend, optimisers_of
+from .training import blinding, descend, llama_config, optimisers_of
 
 
 @dataclass(frozen=True)
@@ -72,21 +72,7 @@ class Batch:
 def new_model() -> LlamaForCausalLM:
     """A fresh, small Llama over the words of the world."""
     ids = {word: index for index, word in enumerate(vocabulary())}
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(ids),
-            hidden_size=96,
-            intermediate_size=256,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=128,
-            tie_word_embeddings=False,
-            bos_token_id=ids[BOS],
-            eos_token_id=ids[EOS],
-            pad_token_id=ids[PAD],
-        )
-    )
+    return LlamaForCausalLM(llama_config(ids, bos=BOS, eos=EOS, pad=PAD))
 
 
 def read_documents(recipe: Recipe, rng: random.Random) -> Batch:

@@ -1,15 +1,33 @@
-"""What training any world takes: an optimiser for the blocks' matrices, a schedule, blinded layers."""
+"""What training any world takes: a decoder, an optimiser for the blocks' matrices, a schedule, blinded layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
+from transformers import LlamaConfig
+
+
+def llama_config(ids: Mapping[str, int], *, bos: str, eos: str, pad: str) -> LlamaConfig:
+    """The decoder of every world: a small Llama over the world's words."""
+    return LlamaConfig(
+        vocab_size=len(ids),
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=128,
+        tie_word_embeddings=False,
+        bos_token_id=ids[bos],
+        eos_token_id=ids[eos],
+        pad_token_id=ids[pad],
+    )
 
 
 def optimisers_of(
