@@ -1,4 +1,4 @@
-"""Random models of a wanted size and random pairs for them: what a benchmark needs, built offline."""
+"""Random models of a wanted size and random pairs for them, built offline."""
 
 from __future__ import annotations
 
