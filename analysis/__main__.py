@@ -1,4 +1,4 @@
-"""`python -m analysis`: lists the studies, runs one, or gathers finished runs into a page."""
+"""`python -m analysis`, or `grains-lens study`: lists the studies, runs one, or gathers finished runs into a page."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 import tyro
 
+from . import needs as needs  # first: it says what is missing
 from . import study
 from .backends import Backend
 from .files import printable, write_figure, write_text
@@ -57,37 +58,45 @@ class Report:
     not shown."""
 
 
+PROGRAM = f"python -m {__package__}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     try:
-        if name in ("-h", "--help"):
-            print(listing())
-        elif name == "report":
-            print(printable(report(tyro.cli(Report, args=rest, prog="python -m analysis report")), keep="\n"))
-        else:
-            run_study(name, parse(name, rest))
+        command(sys.argv[1:] if arguments is None else arguments)
     except (ValueError, RuntimeError, ImportError, OSError) as error:
         raise SystemExit(printable(f"analysis: {error}", keep="\n")) from error
 
 
-def listing() -> str:
+def command(arguments: Sequence[str], program: str = PROGRAM) -> None:
+    """Run a command line. Raises what a user can mend as ValueError, RuntimeError, ImportError or OSError."""
+    name, *rest = list(arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(listing(program))
+    elif name == "report":
+        print(printable(report(tyro.cli(Report, args=rest, prog=f"{program} report")), keep="\n"))
+    else:
+        run_study(name, parse(name, rest, program))
+
+
+def listing(program: str = PROGRAM) -> str:
     """Every study with its question."""
     names = study.names()
     width = max(map(len, names))
     lines = [f"  {name:<{width}}  {study.load(name).QUESTION}" for name in names]
-    usage = "python -m analysis STUDY [--quick] [--jobs N] [--help]"
-    return "\n".join([usage, "python -m analysis report [DIR]", "", "Studies:", *lines])
+    usage = f"{program} STUDY [--quick] [--jobs N] [--help]"
+    return "\n".join([usage, f"{program} report [DIR]", "", "Studies:", *lines])
 
 
-def parse(name: str, arguments: Sequence[str]) -> Command[Any]:
+def parse(name: str, arguments: Sequence[str], program: str = PROGRAM) -> Command[Any]:
     """A study's command line. `--quick` puts other defaults in the settings' place; flags go before both."""
     chosen = study.load(name)
     quick = "--quick" in arguments
     return tyro.cli(
         Command[chosen.Settings],
         args=list(arguments),
-        prog=f"python -m analysis {name}",
+        prog=f"{program} {name}",
         description=chosen.QUESTION,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         default=Command(Running(), chosen.QUICK if quick else chosen.Settings()),

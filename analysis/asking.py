@@ -13,6 +13,14 @@ from .subjects import Bench
 Questions = Sequence[gl.MultipleChoice]
 
 
+def item_key(item: gl.PreferencePair | gl.MultipleChoice) -> object:
+    """What tells a pair or question from others, while it is there: its texts, and which images these are."""
+    texts = (
+        (item.chosen, item.rejected) if isinstance(item, gl.PreferencePair) else (item.choices, item.label)
+    )
+    return item.prompt, texts, tuple(map(id, item.images))
+
+
 @dataclass(frozen=True)
 class Asking:
     """How many questions are asked, and what a loss elsewhere counts."""
@@ -31,7 +39,9 @@ class Asking:
     def asked(self, bench: Bench, split: str) -> AskedQuestions:
         """The questions of a split, "dev" or "test"."""
         n, n_keep = {"dev": (self.n_dev, self.n_keep), "test": (self.n_test, self.n_keep_test)}[split]
-        return AskedQuestions(getattr(bench.behaviour, split)[:n], bench.keep(split, n_keep))
+        return AskedQuestions(
+            getattr(bench.behaviour, split)[:n], bench.keep(split, n_keep), bench.prompt_format
+        )
 
 
 @dataclass(frozen=True)
@@ -40,10 +50,17 @@ class AskedQuestions:
 
     questions: Questions
     keep: Mapping[str, Questions]
+    prompt_format: gl.PromptFormat = gl.PromptFormat()
+
+    def key(self) -> object:
+        """What tells these questions from others, while they are there."""
+        groups = {"": self.questions, **self.keep}
+        return self.prompt_format, tuple(
+            (name, tuple(map(item_key, asked))) for name, asked in groups.items()
+        )
 
     def accuracies(self, model: Any) -> dict[str, float]:
         """The share answered right, as the model is now; the questions themselves under the name ""."""
         groups = {"": self.questions, **self.keep}
-        return {
-            name: gl.multiple_choice(model, asked, progress=False).accuracy for name, asked in groups.items()
-        }
+        how: Any = {"prompt_format": self.prompt_format, "progress": False}
+        return {name: gl.multiple_choice(model, asked, **how).accuracy for name, asked in groups.items()}

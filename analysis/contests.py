@@ -20,7 +20,7 @@ import numpy as np
 
 import grains_lens as gl
 
-from .asking import AskedQuestions
+from .asking import AskedQuestions, item_key
 from .choosing import highest, worst
 from .subjects import Bench
 
@@ -135,6 +135,7 @@ def vector_trials(
         layers=sets,
         strengths=strengths,
         keep=asked.keep,
+        prompt_format=asked.prompt_format,
         progress=False,
         **how,
     )
@@ -193,6 +194,7 @@ def adapter_trials(
                 learning_rate=rate,
                 seed=seed,
                 start=adapter,
+                prompt_format=bench.prompt_format,
                 progress=False,
             )
             done = upto
@@ -215,6 +217,11 @@ class DrawnPairs:
     pairs: Sequence[gl.PreferencePair]
 
     @property
+    def how(self) -> dict[str, Any]:
+        """What every function of grains_lens is told: how prompts become tokens, and to draw no bar."""
+        return {"prompt_format": self.bench.prompt_format, "progress": False}
+
+    @property
     def attributions(self) -> Sequence[gl.TokenAttribution]:
         """Integrated gradients with steps enough for complete scores."""
         return _attributions(self)
@@ -227,7 +234,7 @@ class DrawnPairs:
             attributions=self.attributions,
             aggregate=aggregate,
             k=k,
-            progress=False,
+            **self.how,
         )
 
 
@@ -237,6 +244,8 @@ class _Kept(threading.local):
     model: Callable[[], Any] = staticmethod(lambda: None)
     """A weak reference: a number of a model that is gone could be that of another one."""
     key: Any = None
+    pairs: Sequence[gl.PreferencePair] = ()
+    """Whose images the key names: while they are kept, no other image has their place in memory."""
     attributions: Sequence[gl.TokenAttribution] = ()
 
 
@@ -245,14 +254,18 @@ _kept = _Kept()
 
 def _attributions(drawn: DrawnPairs) -> Sequence[gl.TokenAttribution]:
     # The methods of a cell come one after the other: what the last of them attributed is kept.
-    # Pictures cannot be looked up; the draw and the texts say which pairs these are.
     model, cell = drawn.bench.model, drawn.bench.cell
-    key = cell.behaviour, cell.draw, tuple((one.prompt, one.chosen, one.rejected) for one in drawn.pairs)
+    key = drawn.bench.prompt_format, cell.behaviour, cell.draw, tuple(map(item_key, drawn.pairs))
     if _kept.model() is not model or _kept.key != key:
         attributions = gl.attribute(
-            model, drawn.pairs, method=gl.IntegratedGradients(32), tolerance=float("inf"), progress=False
+            model,
+            drawn.pairs,
+            method=gl.IntegratedGradients(32),
+            tolerance=float("inf"),
+            **drawn.how,
         )
         _kept.model, _kept.key, _kept.attributions = weakref.ref(model), key, attributions
+        _kept.pairs = drawn.pairs
     return _kept.attributions
 
 

@@ -97,7 +97,9 @@ def fit_dictionary(
     return Dictionary(encoder, scale * bias, decoder, centre + scale * offset, active)
 
 
-def stream_of(model: Any, items: Sequence[Prompted]) -> Float[Tensor, "layer row d_model"]:
+def stream_of(
+    model: Any, items: Sequence[Prompted], prompt_format: gl.PromptFormat = gl.PromptFormat()
+) -> Float[Tensor, "layer row d_model"]:
     """The residual stream after every block at every token of the prompts and their images, without BOS, EOS and
     pads."""
     # Not every special token: a word that the vocabulary does not know is content.
@@ -106,12 +108,12 @@ def stream_of(model: Any, items: Sequence[Prompted]) -> Float[Tensor, "layer row
     special = torch.tensor(sorted(marks), dtype=torch.long)
     groups: dict[int, list[Prompted]] = {}
     for item in items:
-        groups.setdefault(_inputs(model, [item])["input_ids"].shape[1], []).append(item)
+        groups.setdefault(_inputs(model, [item], prompt_format)["input_ids"].shape[1], []).append(item)
     parts = []
     for group in groups.values():
         # Prompts of one length need no padding.
         for start in range(0, len(group), 128):
-            inputs = _inputs(model, group[start : start + 128])
+            inputs = _inputs(model, group[start : start + 128], prompt_format)
             ids = inputs.pop("input_ids")
             read: dict[int, Tensor] = {}
             with torch.no_grad():
@@ -121,9 +123,11 @@ def stream_of(model: Any, items: Sequence[Prompted]) -> Float[Tensor, "layer row
     return torch.cat(parts, dim=1)
 
 
-def _inputs(model: Any, items: Sequence[Prompted]) -> dict[str, Tensor]:
+def _inputs(model: Any, items: Sequence[Prompted], prompt_format: gl.PromptFormat) -> dict[str, Tensor]:
     images = [item.images for item in items] if any(item.images for item in items) else ()
-    return gl.prompt_inputs(model, [item.prompt for item in items], images=images)
+    return gl.prompt_inputs(
+        model, [item.prompt for item in items], images=images, prompt_format=prompt_format
+    )
 
 
 def dictionaries_of(
@@ -134,6 +138,7 @@ def dictionaries_of(
     active: int = 24,
     steps: int = 600,
     seed: int = 0,
+    prompt_format: gl.PromptFormat = gl.PromptFormat(),
 ) -> dict[int, Dictionary]:
     """A dictionary for the stream after every block, from prompts alone, without their answers.
 
@@ -143,5 +148,5 @@ def dictionaries_of(
     """
     return {
         layer: fit_dictionary(h, n_features=n_features, active=active, steps=steps, seed=seed)
-        for layer, h in enumerate(stream_of(model, items))
+        for layer, h in enumerate(stream_of(model, items, prompt_format))
     }

@@ -76,6 +76,7 @@ class Judging(Asking):
             strengths=strengths,
             keep=asked.keep,
             charge=self.charge,
+            prompt_format=asked.prompt_format,
             progress=False,
         )
 

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import grains_lens as gl
 
+from .subjects import Bench
+
 MethodName = Literal[
     "integrated_gradients", "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random"
 ]
@@ -44,14 +46,15 @@ class Attributing:
     baseline: Baseline = "mask"
     """What stands in for a token at the start of the path, or where it is left out."""
 
-    def of(self, model: Any, pairs: Sequence[gl.PreferencePair]) -> list[gl.TokenAttribution]:
+    def of(self, bench: Bench, pairs: Sequence[gl.PreferencePair]) -> list[gl.TokenAttribution]:
         """The pairs' attributions."""
         return gl.attribute(
-            model,
+            bench.model,
             pairs,
             method=method(self.method, self.steps),
             baseline=self.baseline,
             tolerance=float("inf"),
+            prompt_format=bench.prompt_format,
             progress=False,
         )
 
@@ -82,31 +85,36 @@ class Recipe:
 
     def make(
         self,
-        model: Any,
+        bench: Bench,
         pairs: Sequence[gl.PreferencePair],
         attributions: Sequence[gl.TokenAttribution] | None = None,
     ) -> gl.SteeringVectors:
         """Vectors from pairs; `attributions`, where they are there already, spare attributing."""
         if self.vectors != "grains":
-            return getattr(gl.baselines, self.vectors)(model, pairs, **self._quiet())
+            return getattr(gl.baselines, self.vectors)(
+                bench.model, pairs, prompt_format=bench.prompt_format, **self._quiet()
+            )
         return gl.extract_vectors(
-            model,
+            bench.model,
             pairs,
-            attributions=attributions or self.attributing.of(model, pairs),
+            attributions=attributions or self.attributing.of(bench, pairs),
             k=self.k,
             aggregate=AGGREGATES[self.aggregate],
+            prompt_format=bench.prompt_format,
             progress=False,
         )
 
     def from_pool(
-        self, model: Any, pool: Sequence[gl.PreferencePair]
+        self, bench: Bench, pool: Sequence[gl.PreferencePair]
     ) -> Callable[[Sequence[int]], gl.SteeringVectors]:
         """A function that makes vectors from some of the pool's pairs, by number; what GrAInS does to each pair is
         done once."""
         if self.vectors != "grains":
-            return lambda some: self.make(model, [pool[index] for index in some])
-        attributions = self.attributing.of(model, pool)
-        contrasts = gl.masked_contrasts(model, pool, attributions, k=self.k, progress=False)
+            return lambda some: self.make(bench, [pool[index] for index in some])
+        attributions = self.attributing.of(bench, pool)
+        contrasts = gl.masked_contrasts(
+            bench.model, pool, attributions, k=self.k, prompt_format=bench.prompt_format, progress=False
+        )
         return lambda some: reduced(_some(contrasts, some), AGGREGATES[self.aggregate])
 
     def _quiet(self) -> dict[str, Any]:

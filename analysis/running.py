@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,13 @@ def run(
     backend: Backend = "loky",
     address: str | None = None,
     progress: bool = True,
+    one_thread_each: bool = True,
 ) -> runs.Run:
     """Measure the cells of a study that `path` does not hold yet, and return all of them.
 
     The file is written by this process alone, a line a finished cell: kill it at any moment and call again with the
-    same settings. `jobs`, `backend` and `address` change where cells are measured, not what comes out.
+    same settings. `jobs`, `backend` and `address` change where cells are measured, not what comes out. Workers share
+    the machine's cores, one each; `one_thread_each=False` leaves a single worker all of them.
     """
     if jobs < 1:
         raise ValueError(f"jobs={jobs} must be at least 1.")
@@ -38,7 +40,7 @@ def run(
         raise ValueError(f"{name}: two cells are the same.")
     with runs.RunFile(path, name, settings, len(wanted)) as file:
         todo = [cell for cell in wanted if runs.key(cell) not in file.done]
-        calls = [(measure, (name, cell, settings)) for cell in todo]
+        calls = [(measure, (name, cell, settings, one_thread_each)) for cell in todo]
         with tqdm(
             total=len(wanted), initial=len(wanted) - len(todo), desc=name, unit="cell", disable=not progress
         ) as bar:
@@ -50,15 +52,15 @@ def run(
     return runs.read(path)
 
 
-def measure(name: str, cell: Any, settings: Any) -> tuple[Any, list[Row]]:
-    """One cell, on one thread: what a worker does."""
-    with one_thread():
+def measure(name: str, cell: Any, settings: Any, on_one_thread: bool = True) -> tuple[Any, list[Row]]:
+    """One cell: what a worker does."""
+    with one_thread() if on_one_thread else nullcontext():
         return cell, list(study.load(name).measure(cell, settings))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Workers share the machine's cores, one each."""
+    """The machine's other cores are other workers'."""
     import torch
 
     before = torch.get_num_threads()

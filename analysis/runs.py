@@ -17,8 +17,8 @@ import os
 import platform
 import stat
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +61,15 @@ def plain(value: Any) -> dict[str, Any]:
     return json.loads(json.dumps(_recorded(value), default=str))
 
 
-def _recorded(value: Any) -> Any:
+def _recorded(value: Any, name: Callable[[Any], str] = named) -> Any:
     if isinstance(value, Path):
-        return named(value)
+        return name(value)
     if is_dataclass(value):
-        shown: Any = value.recorded() if hasattr(value, "recorded") else value
-        return {field.name: _recorded(getattr(shown, field.name)) for field in fields(shown)}
+        shown: Any = value.recorded(name) if hasattr(value, "recorded") else value
+        return {field.name: _recorded(getattr(shown, field.name), name) for field in fields(shown)}
     if isinstance(value, Mapping):
-        return {name: _recorded(one) for name, one in value.items()}
-    return [_recorded(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _recorded(one, name) for key, one in value.items()}
+    return [_recorded(one, name) for one in value] if isinstance(value, list | tuple) else value
 
 
 def key(cell: Any) -> str:
@@ -94,7 +94,7 @@ class RunFile:
     def __init__(self, path: Path, study: str, settings: Any, wanted: int) -> None:
         self.path, self.study, self.settings, self.wanted = path, study, plain(settings), wanted
         # As older files hold them: with paths as they were given.
-        self._with_paths = json.loads(json.dumps(asdict(settings), default=str))
+        self._with_paths = json.loads(json.dumps(_recorded(settings, str), default=str))
         self.done: set[str] = set()
         self._resumed = False
 
@@ -188,6 +188,9 @@ def revision() -> str:
     """The git revision of this code, with `+changes` where files differ from it."""
     here = Path(__file__).parent
     try:
+        _git(
+            here, "ls-files", "--error-unmatch", Path(__file__).name
+        )  # not a repository that it is installed in
         head = _git(here, "rev-parse", "HEAD")
         return head[:12] + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -277,6 +280,8 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "")
     found = []
     for name in sorted({*old, *new}):
         before, now = old.get(name), new.get(name)
+        if name not in old and not now:
+            continue  # a setting that came after this file was begun, and is off
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{path}{name}.")
         elif before != now:

@@ -14,10 +14,11 @@ any worker, and be resumed:
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,6 +30,7 @@ Row = Mapping[str, str | int | float | bool | None]
 NAMES = ("QUESTION", "Settings", "QUICK", "cells", "measure", "table", "figure")
 
 
+@runtime_checkable
 class Study(Protocol):
     """The names that a study's module defines."""
 
@@ -49,6 +51,11 @@ def names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(studies.__path__))
 
 
+def _nearest(name: str) -> str:
+    near = difflib.get_close_matches(name, names(), n=1, cutoff=0.4)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
 def load(name: str) -> Study:
     """The study of that name, or, with a dot in it, the module of that name: a study of your own.
 
@@ -56,7 +63,7 @@ def load(name: str) -> Study:
     for an unknown one, and for a module that is no study.
     """
     if "." not in name and name not in names():
-        raise ValueError(f"there is no study {name!r}; there are: {', '.join(names())}.")
+        raise ValueError(f"there is no study {name!r}; there are: {', '.join(names())}.{_nearest(name)}")
     if not all(part.isidentifier() for part in name.split(".")):
         raise ValueError(f"{name!r} is no module's name.")
     study: Any = importlib.import_module(name if "." in name else f"{__package__}.studies.{name}")

@@ -1,13 +1,13 @@
-"""What a study is made on: a world that ships, or any local model with files of pairs and questions."""
+"""What a study is made on: a world that ships, or any saved model with files of pairs and questions."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import grains_lens as gl
 
@@ -53,12 +53,22 @@ class Subject:
     test."""
     keep: tuple[Path, ...] = ()
     """With --model: questions that must not suffer; split likewise."""
+    columns: tuple[str, ...] = ()
+    """With --model: other headers in its files, as prompt=question chosen=best."""
+    chat: bool = False
+    """Put prompts into the tokenizer's chat template."""
+    system: str | None = None
+    """System turn before each prompt, with --chat."""
+    device: str | None = None
+    """Torch device; a GPU if there is one."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Of weights and residual stream; float32 if not given."""
 
     def names(self) -> list[str]:
         """The behaviours to study. Raises ValueError for one that is not there."""
         if not self.model_seeds():
             raise ValueError("seeds=() names no model; give one or more.")
-        known = list(_behaviours(self, self.model_seeds()[0]))
+        known = list(self.known(self.model_seeds()[0]))
         for name in self.behaviours:
             if name not in known:
                 raise ValueError(f"behaviours={name!r} is not one of {', '.join(known)}.")
@@ -70,9 +80,24 @@ class Subject:
         """The seeds of the models there are; a local model counts as seed 0."""
         return self.seeds if self.model is None else (0,)
 
-    def recorded(self) -> Subject:
+    def recorded(self, name: Callable[[str], str] = named) -> Subject:
         """Itself as a run's file holds it: a local model by its folder's name and content, not by its place."""
-        return self if self.model is None else replace(self, model=named(self.model))
+        return self if self.model is None else replace(self, model=name(self.model))
+
+    def known(self, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
+        """All behaviours there are, of the model with this seed."""
+        if self.model is None:
+            return _of_world(self.world, self.variant, seed)
+        files = (*self.pairs, *self.questions)
+        return _of_files(self.pairs, self.questions, self.columns, stamp(*files))
+
+    def prompt_format(self) -> gl.PromptFormat:
+        """How prompts become tokens. Raises ValueError for a system turn outside a chat."""
+        if self.system is not None and not self.chat:
+            raise ValueError(
+                f"system={self.system!r} needs a chat template: give --chat (chat=True) as well."
+            )
+        return gl.PromptFormat(chat=self.chat, system=self.system)
 
     def each(self) -> dict[str, Subject]:
         """Subjects by the name of their world or model: this one, or for `EVERY_WORLD` each that has the behaviours.
@@ -97,11 +122,16 @@ class Subject:
 
     def bench(self, cell: Cell) -> Bench:
         """What a cell is measured on; the model is loaded once per process (and thread)."""
-        behaviours = _behaviours(self, cell.seed)
         world = gl.worlds.load(self.world, seed=cell.seed, variant=self.variant) if not self.model else None
         source = str(world.path) if world else str(self.model)
-        kept = _halves(_read(gl.load_questions, self.keep)) if self.model else {}
-        return Bench(_model(source, stamp(source), threading.get_ident()), behaviours, cell, world, kept)
+        model = _model(source, self.device, self.dtype, stamp(source), threading.get_ident())
+        return Bench(model, self.known(cell.seed), cell, world, self.kept(), self.prompt_format())
+
+    def kept(self) -> Mapping[str, Sequence[gl.MultipleChoice]]:
+        """What the files given as `keep` hold, by split."""
+        columns = headers(self.columns, QUESTION)
+        asked = [one for path in self.keep for one in gl.load_questions(path, columns=columns)]
+        return halves(asked) if self.model else {}
 
 
 @dataclass(frozen=True)
@@ -113,6 +143,7 @@ class Bench:
     cell: Cell
     world: gl.worlds.World | None = None
     kept: Mapping[str, Sequence[gl.MultipleChoice]] = field(default_factory=dict)
+    prompt_format: gl.PromptFormat = gl.PromptFormat()
 
     @property
     def behaviour(self) -> gl.worlds.Behaviour:
@@ -125,7 +156,12 @@ class Bench:
         return tuple(range(int(self.model.cfg.n_layers)))
 
     def draw(self, n: int) -> Sequence[gl.PreferencePair]:
-        """`n` of the behaviour's pairs, as this cell draws them."""
+        """`n` of the behaviour's pairs, as this cell draws them. Raises ValueError where there are fewer."""
+        if n > len(self.behaviour.pairs):
+            raise ValueError(
+                f"n_pairs={n}: {self.cell.behaviour!r} has only {len(self.behaviour.pairs)} pairs; give n_pairs "
+                f"(--n-pairs) of at most {len(self.behaviour.pairs)}."
+            )
         return self.behaviour.draw(n, seed=self.cell.draw)
 
     def keep(self, split: str, n: int) -> dict[str, Sequence[gl.MultipleChoice]]:
@@ -143,8 +179,8 @@ class Bench:
         return [f"{question.prompt} {question.choices[question.label]}" for question in _spread(plain, n)]
 
     def undisturbed(self, n: int) -> Sequence[Any]:
-        """The same for divergences, which can be had over images too: texts, or pairs where there are none."""
-        return self.texts(n) or [
+        """The same for divergences, which can be had over images and in chats too: texts, or pairs in their place."""
+        return (not self.prompt_format.chat and self.texts(n)) or [
             gl.PreferencePair(one.prompt, one.choices[one.label], one.choices[one.label - 1], one.images)
             for one in _spread(self._untouched(), n)
         ]
@@ -171,18 +207,13 @@ def stamp(*paths: str | Path) -> Stamp:
 
 
 @functools.lru_cache(maxsize=4)
-def _model(source: str, stamp: Stamp, thread: int) -> Any:
+def _model(source: str, device: str | None, dtype: str | None, stamp: Stamp, thread: int) -> Any:
     # Steering changes a model while it lasts, so no two threads may share one.
+    import torch
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    return gl.load_model(source)
-
-
-def _behaviours(subject: Subject, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
-    if subject.model is None:
-        return _of_world(subject.world, subject.variant, seed)
-    return _of_files(subject.pairs, subject.questions, stamp(*subject.pairs, *subject.questions))
+    return gl.load_model(source, device=device, dtype=getattr(torch, dtype or "float32"))
 
 
 @functools.lru_cache(maxsize=8)
@@ -192,7 +223,7 @@ def _of_world(world: str, variant: str, seed: int) -> Mapping[str, gl.worlds.Beh
 
 @functools.lru_cache(maxsize=8)
 def _of_files(
-    pairs: tuple[Path, ...], questions: tuple[Path, ...], stamp: Stamp
+    pairs: tuple[Path, ...], questions: tuple[Path, ...], columns: tuple[str, ...], stamp: Stamp
 ) -> Mapping[str, gl.worlds.Behaviour]:
     if not pairs or len(pairs) != len(questions):
         raise ValueError(
@@ -202,25 +233,52 @@ def _of_files(
     names = [path.stem for path in pairs]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(f"pairs holds two files that name the behaviour {twice[0]!r}: rename one.")
-    return {path.stem: _behaviour(path, asked) for path, asked in zip(pairs, questions, strict=True)}
-
-
-def _behaviour(pairs: Path, questions: Path) -> gl.worlds.Behaviour:
-    halves = _halves(_read(gl.load_questions, (questions,)))
-    known: dict[str, Any] = {
-        "name": pairs.stem,
-        "description": f"{pairs.name} and {questions.name}",
-        "pairs": tuple(gl.load_pairs(pairs)),
-        **halves,
+    return {
+        path.stem: behaviour(
+            path.stem,
+            gl.load_pairs(path, columns=headers(columns, PAIR)),
+            gl.load_questions(asked, columns=headers(columns, QUESTION)),
+            f"{path.name} and {asked.name}",
+        )
+        for path, asked in zip(pairs, questions, strict=True)
     }
+
+
+PAIR = ("prompt", "chosen", "rejected", "images", "image")
+QUESTION = ("prompt", "choices", "label", "images", "image")
+
+
+def headers(columns: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
+    """Those of columns, NAME=HEADER each, that name something wanted. Raises ValueError for one that names nothing."""
+    named = [one.partition("=") for column in columns for one in column.split(",")]
+    for name, _, header in named:
+        if name not in {*PAIR, *QUESTION} or not header:
+            raise ValueError(
+                f"columns={name + '=' + header!r} must be NAME=HEADER, NAME one of "
+                f"{', '.join(dict.fromkeys((*PAIR, *QUESTION)))}."
+            )
+    return {name: header for name, _, header in named if name in wanted}
+
+
+def behaviour(
+    name: str, pairs: Sequence[gl.PreferencePair], questions: Sequence[gl.MultipleChoice], description: str
+) -> gl.worlds.Behaviour:
+    """A behaviour of one's own. Every other question is for dev, the rest for test.
+
+    Raises LeakageError where pairs and questions share a prompt or an image.
+    """
+    split = halves(questions)
+    if len(questions) < 2:
+        raise ValueError(
+            f"questions: {name!r} has {len(questions)}; two are needed, one to choose on, one to judge on."
+        )
+    gl.check_disjoint(pairs, questions, names=("pairs", "questions"))
+    known: dict[str, Any] = {"name": name, "description": description, "pairs": tuple(pairs), **split}
     # Clear and neutral questions are what worlds know of themselves; files have `keep` instead.
     unknown = {field.name: () for field in fields(gl.worlds.Behaviour) if field.name not in known}
     return gl.worlds.Behaviour(**known, **unknown)
 
 
-def _read(load: Any, paths: Sequence[Path]) -> list[Any]:
-    return [item for path in paths for item in load(path)]
-
-
-def _halves(questions: Sequence[gl.MultipleChoice]) -> dict[str, tuple[gl.MultipleChoice, ...]]:
+def halves(questions: Sequence[gl.MultipleChoice]) -> dict[str, tuple[gl.MultipleChoice, ...]]:
+    """Every other question for dev, the rest for test."""
     return {"dev": tuple(questions[::2]), "test": tuple(questions[1::2])}

@@ -1,3 +1,4 @@
+from . import analysis as analysis
 from . import baselines as baselines
 from . import presets as presets
 from . import show as show

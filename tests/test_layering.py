@@ -30,10 +30,11 @@ ORDER = [
     "show",
     "worlds",
     "demo",
+    "analysis",  # a door to the studies, which stand in the repository's folder analysis
     "cli",
 ]
 # These speak to users, and may use what users use: `import grains_lens as gl`.
-FACES = {"show", "worlds", "demo", "cli"}
+FACES = {"show", "worlds", "demo", "analysis", "cli"}
 
 # The facade, `grains_lens/__init__.py`, and names imported from it that have no module of their own.
 FACADE = ""

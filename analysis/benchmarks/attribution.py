@@ -21,8 +21,8 @@ from torch import Tensor
 
 import grains_lens as gl
 
+from ..random_models import STORIES, Shape, random_llama, random_pairs
 from .contenders import captum_scores, released_pattern
-from .models import STORIES, Shape, random_llama, random_pairs
 from .timing import Times, peak_megabytes, ratio, take_turns
 
 SAME_WITHIN = 1e-4

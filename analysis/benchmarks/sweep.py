@@ -19,8 +19,8 @@ from torch import Tensor
 
 import grains_lens as gl
 
+from ..random_models import Shape, random_llama, random_questions
 from .contenders import logprob_of_text
-from .models import Shape, random_llama, random_questions
 from .timing import ratio, take_turns
 
 NAMES = ("one pass per cell, question and choice", "multiple_choice, a cell at a time", "tune")

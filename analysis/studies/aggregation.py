@@ -60,8 +60,10 @@ def cells(settings: Settings) -> Sequence[Cell]:
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, judging = settings.subject.bench(cell), settings.judging
     pairs = bench.draw(settings.n_pairs)
-    attributions = settings.attributing.of(bench.model, pairs)
-    contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=settings.k, progress=False)
+    attributions = settings.attributing.of(bench, pairs)
+    contrasts = gl.masked_contrasts(
+        bench.model, pairs, attributions, k=settings.k, prompt_format=bench.prompt_format, progress=False
+    )
     sides: tuple[Literal["two_sided", "difference"], ...] = ("two_sided", "difference")
     rows: list[Row] = []
     mean = reduced(contrasts, gl.mean_direction)

@@ -69,7 +69,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     for method in dict.fromkeys((settings.attributing.method, *settings.methods)):
         attributing = Attributing(method, settings.attributing.steps, settings.attributing.baseline)
         start = time.perf_counter()
-        attributions = attributing.of(bench.model, pairs)
+        attributions = attributing.of(bench, pairs)
         seconds = (time.perf_counter() - start) / len(pairs)
         curves = gl.faithfulness(
             bench.model,
@@ -77,6 +77,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
             attributions,
             mask=attributing.baseline,
             random_orders=settings.random_orders,
+            prompt_format=bench.prompt_format,
             progress=False,
         )
         rows.append(

@@ -58,7 +58,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, model = settings.subject.bench(cell), settings.subject.bench(cell).model
-    vectors = settings.recipe.make(model, bench.draw(settings.n_pairs))
+    vectors = settings.recipe.make(bench, bench.draw(settings.n_pairs))
     rows: list[Row] = []
     before: dict[str, Any] = {}
     for tuned, charge in ((UNSTEERED, None), (CHARGED, settings.judging.charge), (TARGET, 0.0)):
@@ -82,7 +82,9 @@ GROUPS = ("clear", "neutral", "keep")
 
 def _abilities(bench: Bench, steered: Any, settings: Settings) -> dict[str, Any]:
     texts = bench.texts(settings.n_texts)
-    divergence = gl.kl_from_base(bench.model, bench.undisturbed(settings.n_texts), steered)
+    divergence = gl.kl_from_base(
+        bench.model, bench.undisturbed(settings.n_texts), steered, prompt_format=bench.prompt_format
+    )
     groups = bench.keep("test", settings.n_questions)
     with steered:
         return {
@@ -95,7 +97,9 @@ def _abilities(bench: Bench, steered: Any, settings: Settings) -> dict[str, Any]
 
 
 def _accuracy(bench: Bench, questions: Sequence[gl.MultipleChoice]) -> float:
-    return gl.multiple_choice(bench.model, questions, progress=False).accuracy
+    return gl.multiple_choice(
+        bench.model, questions, prompt_format=bench.prompt_format, progress=False
+    ).accuracy
 
 
 def _repetition(bench: Bench, settings: Settings) -> float:
@@ -103,17 +107,19 @@ def _repetition(bench: Bench, settings: Settings) -> float:
     NaN where every prompt has an image."""
     shares = []
     for question in [one for one in bench.behaviour.test if not one.images][: settings.n_prompts]:
-        text = bench.model.generate(
-            question.prompt,
-            max_new_tokens=settings.n_tokens,
-            do_sample=False,
-            stop_at_eos=False,
-            verbose=False,
-        )
-        words = str(text).removeprefix(question.prompt).split()
+        words = _continued(bench, question.prompt, settings.n_tokens).split()
         pairs = list(pairwise(words))
         shares.append(1 - len(set(pairs)) / len(pairs) if pairs else 0.0)
     return float(np.mean(shares)) if shares else float("nan")
+
+
+def _continued(bench: Bench, prompt: str, n_tokens: int) -> str:
+    how: Any = {"max_new_tokens": n_tokens, "do_sample": False, "stop_at_eos": False, "verbose": False}
+    if not bench.prompt_format.chat:
+        return str(bench.model.generate(prompt, **how)).removeprefix(prompt)
+    ids = gl.prompt_inputs(bench.model, [prompt], prompt_format=bench.prompt_format)["input_ids"]
+    tokens = bench.model.generate(ids, return_type="tokens", **how)
+    return str(bench.model.tokenizer.decode(tokens[0, ids.shape[1] :]))
 
 
 VALUES = ("gain", "perplexity", "kl", "repetition", "clear_change", "neutral_change", "keep_change")

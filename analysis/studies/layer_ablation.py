@@ -44,7 +44,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, judging = settings.subject.bench(cell), settings.judging
-    vectors = settings.recipe.make(bench.model, bench.draw(settings.n_pairs))
+    vectors = settings.recipe.make(bench, bench.draw(settings.n_pairs))
     sets = layer_sets(bench.layers, settings.window)
     tuning = judging.choose(bench, vectors, layers=[layers for _, layers in sets])
     bests = [best_of([row for row in tuning.rows if row.layers in (layers, ())]) for _, layers in sets]

@@ -54,8 +54,8 @@ def cells(settings: Settings) -> Sequence[Cell]:
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, judging = settings.subject.bench(cell), settings.judging
     pairs = bench.draw(settings.n_pairs)
-    attributions = settings.recipe.attributing.of(bench.model, pairs)
-    vectors = settings.recipe.make(bench.model, pairs, attributions)
+    attributions = settings.recipe.attributing.of(bench, pairs)
+    vectors = settings.recipe.make(bench, pairs, attributions)
     scores = layer_scores(bench, settings.recipe, vectors, pairs, attributions)
     orders = {name: ranked(values, name) for name, values in scores.items()}
     sets = {
@@ -111,18 +111,21 @@ def layer_scores(
     - separability: (mean Δ⁺·v̂ − mean Δ⁻·v̂) over their pooled standard deviation
     - PCA variance: the share of the differences Δ⁺ − Δ⁻ that their first (uncentred) component carries
     """
-    contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=recipe.k, progress=False)
+    how: Any = {"prompt_format": bench.prompt_format, "progress": False}
+    contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=recipe.k, **how)
     conductance = gl.layer_conductance(
         bench.model,
         pairs,
         method=gl.IntegratedGradients(recipe.attributing.steps),
         baseline=recipe.attributing.baseline,
         tolerance=float("inf"),
-        progress=False,
+        **how,
     )
     directions = vectors.unit().directions
     return {
-        "first-order gain": gl.first_order_gain(bench.model, vectors, pairs).tolist(),
+        "first-order gain": gl.first_order_gain(
+            bench.model, vectors, pairs, prompt_format=bench.prompt_format
+        ).tolist(),
         "conductance": torch.stack([one.scores.sum(-1).abs() for one in conductance]).mean(0).tolist(),
         "separability": [
             _separability(contrasts.plus[:, row] @ direction, contrasts.minus[:, row] @ direction)

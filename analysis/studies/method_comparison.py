@@ -22,7 +22,7 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
-from ..asking import AskedQuestions, Asking
+from ..asking import AskedQuestions, Asking, item_key
 from ..contests import (
     DrawnPairs,
     Grid,
@@ -95,21 +95,24 @@ def measure(cell: Contest, settings: Settings) -> list[Row]:
     check_splits(bench, drawn)
     dev, test = (settings.exam.asked(bench, split) for split in ("dev", "test"))
     trials = METHODS[cell.method].trials(drawn, dev, settings.grid)
-    base = unsteered(bench.model, test, (settings.exam, cell.behaviour))
+    base = unsteered(bench.model, test)
     row = judged(bench.model, test, base, best(trials, settings.exam.charge))
     return [{**row, "tried": len(trials) - 1}]
 
 
-def unsteered(model: Any, asked: AskedQuestions, key: tuple[Asking, str]) -> Mapping[str, float]:
-    """The model's accuracies as it is, asked for once for all methods and draws. `key`, how many are
-    asked and of which behaviour, tells questions apart."""
+def unsteered(model: Any, asked: AskedQuestions) -> Mapping[str, float]:
+    """The model's accuracies as it is, asked for once for all methods and draws."""
     known = _unsteered.setdefault(model, {})
+    key = asked.key()
     if key not in known:
-        known[key] = asked.accuracies(model)
-    return known[key]
+        # The questions are kept with what came of them: a key names their images, which must not be others' later.
+        known[key] = asked, asked.accuracies(model)
+    return known[key][1]
 
 
-_unsteered: WeakKeyDictionary[Any, dict[tuple[Asking, str], Mapping[str, float]]] = WeakKeyDictionary()
+_unsteered: WeakKeyDictionary[Any, dict[object, tuple[AskedQuestions, Mapping[str, float]]]] = (
+    WeakKeyDictionary()
+)
 
 
 # --- the methods ---------------------------------------------------------------------------------
@@ -150,14 +153,19 @@ def tuned(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
     preset = gl.presets.TUNED
 
     def make(drawn: DrawnPairs) -> gl.SteeringVectors:
-        return preset.extract(drawn.bench.model, drawn.pairs, attributions=drawn.attributions, progress=False)
+        return preset.extract(
+            drawn.bench.model,
+            drawn.pairs,
+            attributions=drawn.attributions,
+            **drawn.how,
+        )
 
     return one_layer(make, drawn, dev, grid, positions=preset.positions)
 
 
 def in_context(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
     """ICV: all layers, each as long as the direction says, so that strengths are relative to the whole of it."""
-    vectors = gl.baselines.in_context_vector(drawn.bench.model, drawn.pairs, progress=False)
+    vectors = gl.baselines.in_context_vector(drawn.bench.model, drawn.pairs, **drawn.how)
     whole = float(vectors.residual_norm.norm())
     strengths = [whole * strength for strength in grid.strengths(grid.all_layers, 1)]
     return vector_trials(drawn.bench, vectors, dev, [drawn.bench.layers], strengths, unit="raw")
@@ -174,7 +182,7 @@ def optimised(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]
         batch_size=16,
         learning_rate=0.03,
         seed=drawn.bench.cell.draw,
-        progress=False,
+        **drawn.how,
     )
     strengths = grid.strengths(grid.as_trained, len(sets))
     return vector_trials(drawn.bench, vectors, dev, sets, strengths, unit="raw")
@@ -197,7 +205,7 @@ def trained_gate(
             steps=grid.vector_steps,
             batch_size=16,
             seed=drawn.bench.cell.draw,
-            progress=False,
+            **drawn.how,
         )
         tried = vector_trials(drawn.bench, vectors, dev, [layers], strengths, rule=gate)
         trials += tried[1:] if trials else tried  # doing nothing once
@@ -213,43 +221,58 @@ def fine_tuning(
 
 def from_pairs(name: str) -> Callable[[DrawnPairs], gl.SteeringVectors]:
     """One of grains_lens.baselines."""
-    return lambda drawn: getattr(gl.baselines, name)(drawn.bench.model, drawn.pairs, progress=False)
+    return lambda drawn: getattr(gl.baselines, name)(drawn.bench.model, drawn.pairs, **drawn.how)
 
 
 def correlated_features(drawn: DrawnPairs) -> gl.SteeringVectors:
     """CorrSteer-A, with dictionaries of the model's own stream."""
     return gl.baselines.correlated_features(
-        drawn.bench.model, drawn.pairs, dictionaries(drawn.bench), progress=False
+        drawn.bench.model,
+        drawn.pairs,
+        dictionaries(drawn.bench),
+        **drawn.how,
     )
 
 
 def dictionaries(bench: Bench) -> Mapping[int, Dictionary]:
     """Made once per model from the prompts of all pairs there are, whose answers they do not see."""
-    if bench.model not in _dictionaries:
-        pairs = [pair for behaviour in bench.behaviours.values() for pair in behaviour.pairs]
-        _dictionaries[bench.model] = dictionaries_of(bench.model, pairs)
-    return _dictionaries[bench.model]
+    pairs = [pair for behaviour in bench.behaviours.values() for pair in behaviour.pairs]
+    key = bench.prompt_format, tuple(item_key(pair) for pair in pairs)
+    known = _dictionaries.setdefault(bench.model, {})
+    if key not in known:
+        known[key] = pairs, dictionaries_of(bench.model, pairs, prompt_format=bench.prompt_format)
+    return known[key][1]
 
 
-_dictionaries: WeakKeyDictionary[Any, Mapping[int, Dictionary]] = WeakKeyDictionary()
+_dictionaries: WeakKeyDictionary[Any, dict[object, tuple[Any, Mapping[int, Dictionary]]]] = (
+    WeakKeyDictionary()
+)
 
 
 def random_tokens(drawn: DrawnPairs) -> gl.SteeringVectors:
     """GrAInS with tokens picked at random: what attribution must beat."""
     method = gl.RandomScores(drawn.bench.cell.draw)
     return gl.extract_vectors(
-        drawn.bench.model, drawn.pairs, method=method, aggregate=gl.mean_direction, progress=False
+        drawn.bench.model,
+        drawn.pairs,
+        method=method,
+        aggregate=gl.mean_direction,
+        **drawn.how,
     )
 
 
 def random_direction(drawn: DrawnPairs) -> gl.SteeringVectors:
     """What knows nothing."""
-    return gl.baselines.random_direction(drawn.bench.model, drawn.pairs, seed=drawn.bench.cell.draw)
+    return gl.baselines.random_direction(
+        drawn.bench.model, drawn.pairs, seed=drawn.bench.cell.draw, prompt_format=drawn.bench.prompt_format
+    )
 
 
 def activation_addition(drawn: DrawnPairs) -> gl.SteeringVectors:
     """ActAdd with true cue words: it is told what others have to find."""
-    return gl.baselines.activation_addition(drawn.bench.model, *cue_words(drawn))
+    return gl.baselines.activation_addition(
+        drawn.bench.model, *cue_words(drawn), prompt_format=drawn.bench.prompt_format
+    )
 
 
 def cue_words(drawn: DrawnPairs) -> tuple[str, str]:

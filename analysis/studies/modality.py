@@ -58,8 +58,8 @@ def cells(settings: Settings) -> Sequence[Cell]:
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench = settings.subject.bench(cell)
     pairs = bench.draw(settings.n_pairs)
-    scored = settings.attributing.of(bench.model, pairs)
-    chance = Attributing("random").of(bench.model, pairs)
+    scored = settings.attributing.of(bench, pairs)
+    chance = Attributing("random").of(bench, pairs)
     rows: list[Row] = []
     # Without images there is no image token to mask, and all tokens are text.
     modalities = MODALITIES if any(pair.images for pair in pairs) else MODALITIES[:1]
@@ -72,6 +72,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
             k=settings.k,
             modality=modality,
             aggregate=AGGREGATES[settings.aggregate],
+            prompt_format=bench.prompt_format,
             progress=False,
         )
         share = (

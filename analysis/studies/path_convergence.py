@@ -22,9 +22,9 @@ from matplotlib.figure import Figure
 import grains_lens as gl
 
 from .. import plots
-from ..benchmarks.models import Shape, random_llama, random_pairs
 from ..cues import share_found
 from ..estimates import estimates
+from ..random_models import Shape, random_llama, random_pairs
 from ..recipes import Baseline
 from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
@@ -68,17 +68,18 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     if cell.behaviour == RANDOM:
-        model, bench = _random_llama(threading.get_ident()), None
+        model, bench, format = _random_llama(threading.get_ident()), None, gl.PromptFormat()
         pairs: Sequence[gl.PreferencePair] = random_pairs(settings.n_pairs, SHAPE, prompt=20, answer=4)
     else:
         bench = settings.subject.bench(cell)
-        model, pairs = bench.model, bench.draw(settings.n_pairs)
+        model, pairs, format = bench.model, bench.draw(settings.n_pairs), bench.prompt_format
+    attribute = functools.partial(_attribute, model, pairs, format)
     rows: list[Row] = []
     for baseline in settings.baselines:
-        reference = _attribute(model, pairs, baseline, settings.rules[0], settings.reference)
+        reference = attribute(baseline, settings.rules[0], settings.reference)
         for rule in settings.rules if baseline == settings.baselines[0] else settings.rules[:1]:
             for steps in settings.steps:
-                found = _attribute(model, pairs, baseline, rule, steps)
+                found = attribute(baseline, rule, steps)
                 rows.append(
                     {
                         "baseline": baseline,
@@ -103,7 +104,12 @@ def _random_llama(thread: int) -> Any:
 
 
 def _attribute(
-    model: Any, pairs: Sequence[gl.PreferencePair], baseline: Baseline, rule: Any, steps: int
+    model: Any,
+    pairs: Sequence[gl.PreferencePair],
+    format: gl.PromptFormat,
+    baseline: Baseline,
+    rule: Any,
+    steps: int,
 ) -> list[gl.TokenAttribution]:
     return gl.attribute(
         model,
@@ -111,6 +117,7 @@ def _attribute(
         method=gl.IntegratedGradients(steps, rule),
         baseline=baseline,
         tolerance=float("inf"),
+        prompt_format=format,
         progress=False,
     )
 

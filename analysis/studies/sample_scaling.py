@@ -68,7 +68,7 @@ def measure(cell: Pool, settings: Settings) -> list[Row]:
     pool = bench.behaviour.pairs
     sizes = sorted({min(size, len(pool)) for size in settings.sizes})
     most = pool if max(sizes) > len(pool) // 2 else bench.draw(2 * max(sizes))
-    make = settings.recipe.from_pool(bench.model, most)
+    make = settings.recipe.from_pool(bench, most)
     rows: list[Row] = []
     for size in sizes:
         for draw in range(settings.resamples):

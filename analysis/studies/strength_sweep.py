@@ -49,7 +49,7 @@ def cells(settings: Settings) -> Sequence[Cell]:
 
 def measure(cell: Cell, settings: Settings) -> list[Row]:
     bench, judging = settings.subject.bench(cell), settings.judging
-    vectors = settings.recipe.make(bench.model, bench.draw(settings.n_pairs))
+    vectors = settings.recipe.make(bench, bench.draw(settings.n_pairs))
     texts = bench.texts(settings.n_texts)
     tuning = judging.choose(bench, vectors, layers=list(bench.layers))
     # The best that steers at all: where none was worth its cost, the curve shows why.
@@ -59,7 +59,9 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
         swept = judging.test_grid(bench, vectors, [layers], settings.sweep)
         for row in swept:
             steered = gl.steering(bench.model, vectors, strength=row["strength"], layers=layers)
-            divergence = gl.kl_from_base(bench.model, bench.undisturbed(settings.n_texts), steered)
+            divergence = gl.kl_from_base(
+                bench.model, bench.undisturbed(settings.n_texts), steered, prompt_format=bench.prompt_format
+            )
             with gl.steering(bench.model, vectors, strength=row["strength"], layers=layers):
                 perplexity = gl.perplexity(bench.model, texts) if texts else None
             rows.append({"where": where, **row, "kl": divergence, "perplexity": perplexity})

@@ -59,8 +59,7 @@ def measure(cell: Draw, settings: Settings) -> list[Row]:
     subject, judging = settings.subject, settings.judging
     benches = {name: subject.bench(Cell(cell.seed, name, cell.draw)) for name in subject.names()}
     vectors = {
-        name: settings.recipe.make(bench.model, bench.draw(settings.n_pairs))
-        for name, bench in benches.items()
+        name: settings.recipe.make(bench, bench.draw(settings.n_pairs)) for name, bench in benches.items()
     }
     rows: list[Row] = []
     own: dict[str, Any] = {}

@@ -142,7 +142,11 @@ def halves(bench: Bench, n_keep: int) -> tuple[AskedQuestions, AskedQuestions]:
     for half in (0, 1):
         questions = _half(bench, bench.behaviour.dev, half)
         both.append(
-            AskedQuestions(questions, {name: _half(bench, group, half) for name, group in keep.items()})
+            AskedQuestions(
+                questions,
+                {name: _half(bench, group, half) for name, group in keep.items()},
+                bench.prompt_format,
+            )
         )
     return both[0], both[1]
 
@@ -169,7 +173,7 @@ def trials_of(variant: Variant, drawn: DrawnPairs, asked: AskedQuestions, grid: 
     strengths = grid.strengths(reach, len(sets))
     if not variant.gated:
         return vector_trials(bench, vectors, asked, sets, strengths, unit=unit, **how)
-    gate = gl.fit_gate(bench.model, drawn.pairs, layer=0)
+    gate = gl.fit_gate(bench.model, drawn.pairs, layer=0, prompt_format=bench.prompt_format)
     contexts: list[tuple[str, float, Callable[[], Any]]] = [
         (
             f"layers {layers} at {strength:.3g}, gated",
@@ -195,7 +199,7 @@ def placed(
     variant: Variant, drawn: DrawnPairs, vectors: gl.SteeringVectors, grid: Grid, how: dict[str, Any]
 ) -> tuple[Sequence[Sequence[int]], gl.SteeringVectors, Any]:
     """Sets of layers to try, with vectors and unit that give every layer its share."""
-    model, every = drawn.bench.model, vectors.layers
+    model, format, every = drawn.bench.model, drawn.bench.prompt_format, vectors.layers
     if variant.layers == "each":
         return grid.layers(every), vectors, "residual"
     if variant.layers == "neighbours":
@@ -205,10 +209,12 @@ def placed(
     if variant.layers == "all":
         return [every], vectors, "residual"
     if variant.layers == "conductance":
-        conductance = gl.layer_conductance(model, drawn.pairs, tolerance=float("inf"), progress=False)
+        conductance = gl.layer_conductance(
+            model, drawn.pairs, tolerance=float("inf"), prompt_format=format, progress=False
+        )
         shares = torch.stack([one.scores.abs().sum(dim=-1) for one in conductance]).mean(dim=0)
         return [every], weighted(vectors, shares), "raw"
-    gains = gl.first_order_gain(model, vectors, drawn.pairs, **how)
+    gains = gl.first_order_gain(model, vectors, drawn.pairs, prompt_format=format, **how)
     if variant.layers == "gain":
         return [(every[ranked(gains.tolist(), "first-order gain")[0]],)], vectors, "residual"
     return [every], weighted(vectors, gains.clamp(min=0)), "raw"

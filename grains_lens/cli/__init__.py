@@ -1,4 +1,4 @@
-"""The command line: `grains-lens demo | attribute | extract | generate | evaluate | inspect`.
+"""The command line: `grains-lens demo | attribute | extract | generate | evaluate | inspect | study`.
 
 Strings become objects here and nowhere else. Whatever is heavy is imported when a command needs it, so that
 `--help` answers at once.
@@ -16,18 +16,23 @@ from tyro.conf import OmitArgPrefixes
 
 from ..errors import printable
 from .commands import attribute, demo, evaluate, extract, generate, inspect
+from .studies import run_study, study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 after an error that a user can mend, 130 after Ctrl-C."""
-    commands = {one.__name__: one for one in (demo, attribute, extract, generate, evaluate, inspect)}
+    commands = {one.__name__: one for one in (demo, attribute, extract, generate, evaluate, inspect, study)}
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
+            if arguments[:1] == [study.__name__]:
+                run_study(arguments[1:])
+                return 0
             tyro.extras.subcommand_cli_from_dict(
                 commands,
                 prog="grains-lens",
-                args=argv,
+                args=arguments,
                 config=(OmitArgPrefixes,),
                 description="Which input tokens drive a behaviour of a language model, and steering along what "
                 "they do.",

@@ -24,15 +24,15 @@ def test_vectors_from_part_of_a_pool_are_those_of_these_pairs(bench):
     recipe = Recipe(Attributing("gradient_times_input"))
     pool = bench.draw(8)
     some = [5, 0, 3]
-    made = recipe.from_pool(bench.model, pool)(some)
-    alone = recipe.make(bench.model, [pool[index] for index in some])
+    made = recipe.from_pool(bench, pool)(some)
+    alone = recipe.make(bench, [pool[index] for index in some])
     assert torch.allclose(made.directions, alone.directions, atol=1e-4)
     assert made.layers == alone.layers
 
 
 def test_cues_are_found_where_the_tokens_are_the_cue_words(bench):
     pairs = bench.draw(6)
-    attributions = Attributing("random").of(bench.model, pairs)
+    attributions = Attributing("random").of(bench, pairs)
     perfect = []
     for pair, one in zip(pairs, attributions, strict=True):
         scores = torch.zeros_like(one.scores)

@@ -22,6 +22,7 @@ MODULES = {
 STUDIES = sorted(name for name in MODULES if name.startswith("studies.") and not name.endswith("__init__"))
 # What moves cells and rows about knows no model, and no study.
 MACHINERY = (
+    "needs",
     "lines",
     "runs",
     "running",
@@ -59,6 +60,12 @@ def test_what_runs_studies_knows_none_of_them_and_no_model(name):
     imported = set(own_imports(name))
     assert imported <= {*MACHINERY, "files", "studies"}
     assert "grains_lens" not in MODULES[name].read_text(encoding="utf-8").replace("grains_lens:", "")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_what_is_installed_needs_no_benchmark(name):
+    """Wheels leave benchmarks out."""
+    assert not [one for one in own_imports(name) if one.startswith("benchmarks")]
 
 
 def test_there_is_no_circle():
@@ -114,7 +121,7 @@ def chain(node: ast.expr) -> list[str]:
 
 
 # How files are written, and how foreign text is shown: whoever writes and shows does it the one way.
-NOT_ABOUT_MODELS = {"writing.write_text", "errors.printable"}
+NOT_ABOUT_MODELS = {"writing.write_text", "errors.printable", "errors.unknown_name"}
 NAMESPACES = {"baselines": gl.baselines, "show": gl.show, "worlds": gl.worlds}
 
 

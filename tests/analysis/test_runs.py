@@ -186,7 +186,8 @@ def test_a_run_begun_when_files_held_paths_is_resumed_and_its_report_tells_none(
     write(path, CELLS[:1], settings)
     header, *rest = path.read_bytes().splitlines(keepends=True)
     old = json.loads(json.dumps(asdict(settings), default=str))
-    del old["subject"]["n_behaviours"]  # a setting that there was not
+    for since in ("n_behaviours", "columns", "chat", "system", "device", "dtype"):
+        del old["subject"][since]  # a setting that there was not
     path.write_bytes(b"".join([json.dumps({**json.loads(header), "settings": old}).encode(), b"\n", *rest]))
     write(path, CELLS, settings)
     assert len(runs.read(path).finished) == 3
@@ -196,6 +197,9 @@ def test_a_run_begun_when_files_held_paths_is_resumed_and_its_report_tells_none(
     assert "alice" not in shown
     with pytest.raises(ValueError, match="other settings"):
         write(path, CELLS, local(tmp_path / "bob"))
+    chatting = replace(settings, subject=replace(settings.subject, chat=True))
+    with pytest.raises(ValueError, match=r"subject\.chat was None and is now True"):
+        write(path, CELLS, chatting)
 
 
 def test_absolute_paths_of_any_system_lose_their_folders_and_other_names_stay():

@@ -9,6 +9,7 @@ import pytest
 
 from analysis import __main__ as command
 from analysis import runs, study
+from grains_lens.prompts import batching, encoding
 from tests.analysis.toy_study import Settings as ToySettings
 from tests.models import WORDS, build_hf, load_tokenizer
 
@@ -64,21 +65,29 @@ def ask(number):
     return f"what does the {' '.join(four)} eats ? answer :"
 
 
+CHAT = (
+    "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}question : {{ m['content'] }} ; {% else %}"
+    "says : {{ m['content'] }} ; {% endif %}{% endfor %}{% if add_generation_prompt %}says : {% endif %}"
+)
+
+
 @pytest.fixture(scope="module")
 def local(tmp_path_factory):
     """Flags for a tiny saved model, with pairs and questions of two behaviours."""
     where = tmp_path_factory.mktemp("local")
     build_hf("llama").save_pretrained(where / "tiny")
-    load_tokenizer(where).save_pretrained(where / "tiny")
+    tokenizer = load_tokenizer(where)
+    tokenizer.chat_template = CHAT
+    tokenizer.save_pretrained(where / "tiny")
     for at, name in enumerate(("one", "two")):
         # In either order: of some pairs the model prefers the rejected answer.
         sides = [
             dict(zip(("chosen", "rejected"), ("bread", "moss")[:: 1 - 2 * (n % 2)], strict=True))
             for n in range(8)
         ]
-        pairs = [{"prompt": ask(40 * at + n), **side} for n, side in enumerate(sides)]
+        pairs = [{"asked": ask(40 * at + n), **side} for n, side in enumerate(sides)]
         asked = [
-            {"prompt": ask(100 + 40 * at + n), "choices": ["milk", "salt"], "label": n % 2} for n in range(24)
+            {"asked": ask(100 + 40 * at + n), "choices": ["milk", "salt"], "label": n % 2} for n in range(24)
         ]
         for kind, lines in (("pairs", pairs), ("questions", asked)):
             (where / kind).mkdir(exist_ok=True)
@@ -86,11 +95,24 @@ def local(tmp_path_factory):
     files = [
         [str(where / kind / f"{name}.jsonl") for name in ("one", "two")] for kind in ("pairs", "questions")
     ]
-    return ["--model", str(where / "tiny"), "--pairs", *files[0], "--questions", *files[1]]
+    headers = ["--columns", "prompt=asked"]
+    return ["--model", str(where / "tiny"), "--pairs", *files[0], "--questions", *files[1], *headers]
 
 
 @pytest.mark.parametrize("name", study.names())
-def test_it_runs_quickly_on_a_local_model_whatever_its_behaviours_are_called(name, local, tmp_path, capsys):
+def test_it_runs_quickly_on_a_local_model_in_a_chat_whatever_its_behaviours_are_called(
+    name, local, tmp_path, capsys, monkeypatch
+):
+    asked = []
+
+    def encode(tokenizer, items, *, prompt_format, **others):
+        if getattr(
+            tokenizer, "chat_template", None
+        ):  # one study also looks at a random model, which has none
+            asked.append(prompt_format)
+        return encoding.encode(tokenizer, items, prompt_format=prompt_format, **others)
+
+    monkeypatch.setattr(batching, "encode", encode)
     few = [
         "--methods",
         "GrAInS (paper)",
@@ -99,9 +121,18 @@ def test_it_runs_quickly_on_a_local_model_whatever_its_behaviours_are_called(nam
         "LoRA SFT",
     ]  # all of them run in the test above
     command.main(
-        [name, "--quick", "--out", str(tmp_path), *local, *(few if name == "method_comparison" else [])]
+        [
+            name,
+            "--quick",
+            "--chat",
+            "--out",
+            str(tmp_path),
+            *local,
+            *(few if name == "method_comparison" else []),
+        ]
     )
     assert study.load(name).QUESTION in capsys.readouterr().out
+    assert set(asked) == {gl.PromptFormat(chat=True)}
     frame = runs.read(tmp_path / f"{name}-quick.jsonl").frame()
     studied = set(frame.get("behaviour", frame.get("source"))) - {"random model"}
     assert studied - {"one + two"} == ({"one", "two"} if name == "transfer" else {"one"})

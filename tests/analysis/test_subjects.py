@@ -25,7 +25,7 @@ def bench():
 
 @pytest.fixture(scope="module")
 def vectors(bench):
-    return Recipe().make(bench.model, bench.draw(6))
+    return Recipe().make(bench, bench.draw(6))
 
 
 def test_cells_are_every_model_behaviour_and_draw():
@@ -134,7 +134,7 @@ def test_a_subject_that_is_not_there_is_refused(subject, message):
 def test_every_maker_gives_vectors_for_all_layers(name, bench):
     if name == "optimised_direction":
         pytest.skip("trains for seconds; its own tests show it")
-    made = Recipe(vectors=name).make(bench.model, bench.draw(4))
+    made = Recipe(vectors=name).make(bench, bench.draw(4))
     assert made.layers == bench.layers
 
 
@@ -162,10 +162,10 @@ def write_files(where, name, prompt):
 def test_files_and_models_that_changed_are_read_again(tmp_path):
     pairs, asked = write_files(tmp_path, "some", "first")
     subject = Subject(model="some/model", pairs=(pairs,), questions=(asked,))
-    assert subjects._behaviours(subject, 0)["some"].pairs[0].prompt == "first"
-    assert subjects._behaviours(subject, 0) is subjects._behaviours(subject, 0)
+    assert subject.known(0)["some"].pairs[0].prompt == "first"
+    assert subject.known(0) is subject.known(0)
     write_files(tmp_path, "some", "then another")
-    assert subjects._behaviours(subject, 0)["some"].pairs[0].prompt == "then another"
+    assert subject.known(0)["some"].pairs[0].prompt == "then another"
     before = subjects.stamp(tmp_path)
     write_files(tmp_path, "some", "a third one")
     assert subjects.stamp(tmp_path) != before

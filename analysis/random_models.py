@@ -1,4 +1,4 @@
-"""Random models of a given size, and random pairs for them, built offline for benchmarks."""
+"""Random models of a given size, and random pairs for them, built offline."""
 
 from __future__ import annotations
 

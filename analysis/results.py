@@ -1,0 +1,57 @@
+"""What a study that was run from Python gives back."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from . import study
+from .tables import markdown, shown
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class Table:
+    """A study's answer in numbers: Markdown as text, a table in a notebook, `.frame` as numbers."""
+
+    frame: DataFrame = field(repr=False)
+
+    def __str__(self) -> str:
+        return markdown(self.frame)
+
+    def _repr_html_(self) -> str:
+        return str(shown(self.frame).to_html(index=False, border=0))
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a study found. `settings` are those it ran with, `frame` holds its rows as a data frame."""
+
+    study: str
+    question: str
+    settings: Any = field(repr=False)
+    frame: DataFrame = field(repr=False)
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Every row that was measured, with the fields of its cell."""
+        return [{str(name): value for name, value in row.items()} for row in self.frame.to_dict("records")]
+
+    @property
+    def table(self) -> Table:
+        """The answer in numbers."""
+        return Table(study.load(self.study).table(self.frame))
+
+    def figure(self) -> Figure:
+        """The answer as a matplotlib figure."""
+        return study.load(self.study).figure(self.frame)
+
+    def __str__(self) -> str:
+        return f"{self.question}\n\n{self.table}"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{html.escape(self.question)}</p>{self.table._repr_html_()}"
