@@ -9,6 +9,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from .estimates import AVERAGE
 
 COLUMN = 3.35
 """Width of a paper's column in inches."""
@@ -31,16 +34,32 @@ def panels(
     for axes in grid[n:]:
         axes.remove()
     for axes in grid[:n]:
-        axes.tick_params(labelsize=SMALL)
+        axes.tick_params(which="both", labelsize=SMALL)
         axes.spines[["top", "right"]].set_visible(False)
     return figure, grid[:n]
 
 
 def line(axes: Axes, table: pd.DataFrame, x: str, y: str, *, label: str, index: int = 0) -> None:
-    """A line with its 95% band and markers, in the colour and marker of that index."""
+    """A line with its 95% band and markers, in the colour and marker of that index; the average thick and black."""
     colour, at = COLOURS[index % len(COLOURS)], table[x].to_numpy()
-    axes.plot(at, table[y], color=colour, marker=MARKERS[index % len(MARKERS)], ms=3, lw=1.2, label=label)
+    marker, lw = MARKERS[index % len(MARKERS)], 1.2
+    if label == AVERAGE:
+        colour, marker, lw = "black", "", 2.2
+    axes.plot(at, table[y], color=colour, marker=marker, ms=3, lw=lw, label=label)
     axes.fill_between(at, table[f"{y}_low"], table[f"{y}_high"], color=colour, alpha=0.15, lw=0)
+
+
+def places(names: Sequence[str]) -> np.ndarray:
+    """Where on an axis these names stand: one beside the other, the average set apart by a gap."""
+    return np.array([at + 0.35 * (name == AVERAGE) for at, name in enumerate(names)])
+
+
+def name_places(axes: Axes, names: Sequence[str], *, rotation: float = 0) -> None:
+    """The names at their places on the x axis, and a line in the gap before the average."""
+    at = places(names)
+    axes.set_xticks(at, names, size=SMALL, rotation=rotation, ha="right" if rotation else "center")
+    if AVERAGE in names[1:]:
+        axes.axvline(at[names.index(AVERAGE)] - 0.675, color="#999", lw=0.8)
 
 
 def points(
@@ -145,45 +164,58 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 4, title: str | None = 
 
 
 def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
-    """Each point's name beside it, at the nearest place that no other name or point takes; call it when the axes'
-    limits are final."""
+    """Each point's name beside it, at the nearest place that no other name, point or leader line takes; call it when
+    the axes' limits are final. Points with most others around them are named first."""
     axes.figure.draw_without_rendering()
     scale = 72 / axes.figure.dpi
     centres = axes.transData.transform(np.column_stack([x, y])) * scale  # in points, as offsets are
     taken = [(cx - 4, cy - 4, cx + 4, cy + 4) for cx, cy in centres]
-    frame = axes.get_window_extent().extents * scale
-    for (cx, cy), name, at in zip(centres, names, zip(x, y, strict=True), strict=True):
-        width, height = 0.62 * SMALL * len(name), 1.1 * SMALL
-        left, right = -5.0 - width, 5.0
-        places = [
-            place
-            for far in range(1, 30)
-            for place in (
-                (right, far * 3.0 - 6),
-                (left, far * 3.0 - 6),
-                (right, -far * 3.0 - 3),
-                (left, -far * 3.0 - 3),
-                (-width / 2, far * 4.0),
-                (-width / 2, -far * 4.0 - height),
-            )
-        ]
-        boxes = [(cx + dx, cy + dy, cx + dx + width, cy + dy + height) for dx, dy in places]
-        free = [
-            n
-            for n, box in enumerate(boxes)
-            if _inside(box, frame) and not any(_overlap(box, other) for other in taken)
-        ]
-        chosen = free[0] if free else 0
-        taken.append(boxes[chosen])
-        line = {"arrowstyle": "-", "lw": 0.4, "color": "#888"}
+    frame = axes.get_window_extent().extents * scale + np.array([2, 2, -2, -2])
+    near = [(np.abs(centres - centre).max(axis=1) < 40).sum() for centre in centres]
+    for point in sorted(range(len(names)), key=lambda n: -near[n]):
+        (cx, cy), size = centres[point], (0.6 * SMALL * len(names[point]), 1.1 * SMALL)
+        best, least = (0.0, 0.0), np.inf
+        for dx, dy in _around(*size):
+            box = (cx + dx - 2, cy + dy, cx + dx + size[0] + 2, cy + dy + size[1])
+            leader = _leader((cx, cy), box)
+            hit = sum(_overlap(box, other) for other in taken)
+            crossed = sum(_overlap(one, other) for one in leader for other in taken)
+            cost = 200 * hit + 60 * crossed + len(leader) + 1000 * (not _inside(box, frame))
+            if cost < least:
+                best, least, kept = (dx, dy), cost, [box, *leader]
+        taken += kept
         axes.annotate(
-            name,
-            at,
-            places[chosen],
+            names[point],
+            (x[point], y[point]),
+            best,
             textcoords="offset points",
             size=SMALL,
-            arrowprops=line if chosen > 3 else None,
+            arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "#555"} if len(kept) > 1 else None,
+            path_effects=[withStroke(linewidth=2, foreground="white")],  # whiskers end at a name
+            zorder=4,
         )
+
+
+def _around(width: float, height: float) -> list[tuple[float, float]]:
+    """Where a name of this size may stand beside a point, in points from it: the nearest places first."""
+    places = []
+    for far in (6, 9, 13, 18, 24, 31, 39, 48, 58):
+        for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):
+            right, up = np.cos(angle), np.sin(angle)
+            places.append((far * right + (right - 1) * width / 2, far * up + (up - 1) * height / 2))
+    return places
+
+
+def _leader(point: tuple[float, float], box: tuple[float, ...]) -> list[tuple[float, ...]]:
+    """Small boxes along the line from a point to the middle of a name, outside of both."""
+    (x, y), (left, bottom, right, top) = point, box
+    dx, dy = (left + right) / 2 - x, (bottom + top) / 2 - y
+    along = [(x + share * dx, y + share * dy) for share in np.linspace(0, 1, 25)]
+    return [
+        (px - 0.5, py - 0.5, px + 0.5, py + 0.5)
+        for px, py in along
+        if max(abs(px - x), abs(py - y)) > 6 and not (left < px < right and bottom < py < top)
+    ]
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from .words import heading, words
+
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in text, each value with its interval in one column: 0.123 [0.100, 0.150]."""
+    """The table in text, each value with its interval in one column: 0.123 [0.100, 0.150]; words for names."""
     columns = {}
     for name in table.columns:
         if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in table:
             continue
         if f"{name}_low" in table:
             parts = zip(table[name], table[f"{name}_low"], table[f"{name}_high"], strict=True)
-            columns[name] = [_with_interval(*part) for part in parts]
+            columns[heading(name)] = [_with_interval(*part) for part in parts]
         else:
-            columns[name] = [text(value) for value in table[name]]
+            columns[heading(name)] = [text(value) for value in table[name]]
     return pd.DataFrame(columns, index=table.index)
 
 
 def text(value: object) -> str:
     """A value for a reader."""
     if not isinstance(value, float):
-        return "" if value is None else str(value)
+        return "" if value is None else words(str(value))
     if np.isnan(value):
         return ""
     if value == int(value) and abs(value) < 1e6:

@@ -18,6 +18,64 @@ from grains_lens.intervention.rules import DirectionRule
 
 HERE = Path(__file__).parent
 
+# Every public name, where a user looks for it: the verbs that are used most first, then what they take and return, then
+# errors and warnings. A name with a dot is on the page of its module, under the same title.
+GROUPS: dict[str, str] = {
+    "Models and data": """
+        load_model load_pairs load_questions PreferencePair MultipleChoice OpenQuestion PromptFormat prompt_inputs
+        check_disjoint SkippedRowsWarning LeakageError NotFiniteError
+    """,
+    "Attribution": """
+        attribute layer_conductance faithfulness precision_at_k Attributions TokenAttribution IntegratedGradients
+        GradientTimesInput SmoothGrad GradientShap Occlusion RandomScores PerModality LayerConductance
+        FaithfulnessCurves CompletenessWarning
+    """,
+    "Vectors": """
+        extract_vectors SteeringVectors presets presets.PAPER presets.TUNED presets.Preset masked_contrasts Contrasts
+        pca_direction mean_direction weighted_mean_direction component_directions probe_direction Provenance
+        to_steering_vector from_steering_vector VectorFileError VectorMismatchError
+    """,
+    "Steering": """
+        steering tune Tuning Steering add_keeping_norm add project_out rotate_toward of_direction fit_gate
+        ProjectionGate first_order_gain calibrate steering_hooks capture_hooks clear
+    """,
+    "Evaluation": """
+        multiple_choice preference compare_generations greedy_answers hallucination judged kl_from_base perplexity
+        bootstrap_interval ChoiceScores PreferenceScores GenerationComparison HallucinationScores JudgedScores
+    """,
+    "Baselines": """
+        baselines baselines.mean_difference baselines.activation_addition baselines.pca_difference
+        baselines.in_context_vector baselines.probe_direction baselines.correlated_features
+        baselines.gradient_direction baselines.optimised_direction baselines.random_direction baselines.trained_gate
+        baselines.TrainedGate baselines.lora_sft baselines.lora_dpo
+    """,
+    "Pictures": """
+        show show.token_strip show.image_attribution show.layer_token_map show.faithfulness_curves show.gains show.Bar
+        show.save
+    """,
+    "Worlds": """
+        worlds worlds.load worlds.available worlds.World worlds.Behaviour worlds.Cues worlds.Shipped
+    """,
+}
+
+
+def grouped() -> dict[str, list[tuple[str, list[str]]]]:
+    """For each public module its names in their groups, as (title, names)."""
+    pages: dict[str, list[tuple[str, list[str]]]] = {}
+    for title, names in GROUPS.items():
+        for name in names.split():
+            module, _, own = f"grains_lens.{name}".rpartition(".")
+            page = pages.setdefault(module, [])
+            if not page or page[-1][0] != title:
+                page.append((title, []))
+            page[-1][1].append(own)
+    return pages
+
+
+def anchor(title: str) -> str:
+    """Where a group begins on its page."""
+    return "group-" + title.lower().replace(" ", "-")
+
 
 def build(out: Path) -> Path:
     """Write the pages below `out`; a warning is an error."""
@@ -28,7 +86,13 @@ def build(out: Path) -> Path:
     pages = [name for name, value in public.items() if isinstance(value, ModuleType)]
     # Functions named like the module they are in, which is none of the public ones.
     hidden = [f"!grains_lens.{name}" for name in public if name not in pages]
-    pdoc.render.configure(docformat="markdown", show_source=False, footer_text="grains_lens")
+    pdoc.render.configure(
+        docformat="google",
+        show_source=False,
+        footer_text="grains_lens",
+        template_directory=HERE / "templates",
+    )
+    pdoc.render.env.globals.update(groups=grouped(), anchor=anchor)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         pdoc.pdoc("grains_lens", *hidden, output_directory=out)

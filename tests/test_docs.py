@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import inspect
 import re
 import subprocess
@@ -68,6 +69,40 @@ def test_every_public_name_is_in_the_reference_with_its_docstring(pages):
             missing.append(name)
     assert not missing
     assert set(MODULES) <= {page.rpartition(".")[2] for page in pages}
+
+
+def reference():
+    """docs/build.py, which is no package's."""
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_in_exactly_one_group_of_the_reference():
+    names = [name for group in reference().GROUPS.values() for name in group.split()]
+    public = [*MODULES, *(name.removeprefix("grains_lens.") for name in PUBLIC)]
+    assert len(names) == len(set(names))
+    assert set(names) == set(public), "GROUPS in docs/build.py is where a public name gets its place."
+
+
+def test_the_reference_has_names_in_their_groups_and_main_verbs_first(pages):
+    for module, groups in reference().grouped().items():
+        own = [name for _, names in groups for name in names]
+        ids = re.findall(r'<section id="(\w+)">', pages[module])
+        assert ids == own
+        titles = re.findall(r'<h2 class="group" id="[\w-]+">([\w ]+)</h2>', pages[module])
+        assert titles == [title for title, _ in groups]
+    main = pages["grains_lens"]
+    assert (
+        main.index('id="group-attribution"') < main.index('id="attribute"') < main.index('id="Attributions"')
+    )
+    assert main.index('id="group-pictures"') < main.index('href="grains_lens/show.html#token_strip"')
+
+
+def test_parameter_lists_are_lists_in_the_reference(pages):
+    strip = pages["grains_lens.show"].partition('id="token_strip"')[2].partition("</section>")[0]
+    assert re.search(r"<h6[^>]*>Arguments:</h6>\s*<ul>\s*<li><strong>attributions:</strong>", strip)
 
 
 def test_pages_need_nothing_from_outside(pages):

@@ -83,6 +83,29 @@ def test_what_it_keeps_can_be_read_by_anyone(path):
 
 
 @each_notebook
+def test_its_tables_fit_a_page_and_its_versions_are_known(path):
+    for text in texts(read(path)):
+        assert not re.search(r"(?:grains-lens|torch|transformers) unknown", text)
+    for cell in code_cells(read(path)):
+        lines = "".join(one.text for one in cell.outputs if one.output_type == "stream").splitlines()
+        assert not [line for line in lines if len(line) > 100 and len(re.findall(r"\S {2,}\S", line)) > 1]
+
+
+def test_the_hosted_notebook_installs_from_where_its_link_leads_and_says_whose_outputs_it_keeps():
+    notebook = read(notebooks.FOLDER / "00_gpt2_in_a_minute.ipynb")
+    source = "\n".join(cell.source for cell in notebook.cells)
+    (repository,) = re.findall(r'REPOSITORY = "https://github.com/([\w./-]+)"', source)
+    (opened, path) = re.findall(
+        r"colab.research.google.com/github/([\w-]+/[\w-]+)/blob/main/([\w./-]+)", source
+    )[0]
+    assert opened == repository
+    assert (notebooks.ROOT / path).is_file()
+    for cell in code_cells(notebook)[2:]:
+        printed = "".join(output.text for output in cell.outputs if output.output_type == "stream")
+        assert "STAND-IN WITH RANDOM WEIGHTS" in printed
+
+
+@each_notebook
 def test_it_uses_public_names_alone(path):
     for cell in code_cells(read(path)):
         source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))

@@ -22,6 +22,7 @@ from ..recipes import AGGREGATES, Attributing, reduced
 from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
 from ..subjects import Cell
+from ..words import words
 
 QUESTION = "Which aggregate makes the best vector: PCA (centred or not), a mean, several components, a probe?"
 
@@ -95,8 +96,10 @@ def figure(frame: pd.DataFrame) -> Figure:
         for index, contrast in enumerate(dict.fromkeys(last["contrast"])):
             here = last[last["contrast"] == contrast]
             at = [names.index(one) + 0.2 * (index - 0.5) for one in here["aggregate"]]
-            plots.points(panel, here, value, at, label=contrast, index=index)
-        panel.set_xticks(range(len(names)), names, size=plots.SMALL, rotation=25, ha="right")
+            plots.points(panel, here, value, at, label=words(contrast), index=index)
+        panel.set_xticks(
+            range(len(names)), [words(name) for name in names], size=plots.SMALL, rotation=25, ha="right"
+        )
         plots.zero(panel)
         plots.labels(panel, y=name)
     plots.legend(figure, axes[0])

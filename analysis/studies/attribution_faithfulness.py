@@ -23,6 +23,7 @@ from ..recipes import Attributing, MethodName
 from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
 from ..subjects import Cell
+from ..words import words
 
 QUESTION = "Do the tokens that an attribution ranks first move the preference more than random ones do?"
 
@@ -147,7 +148,8 @@ def figure(frame: pd.DataFrame) -> Figure:
     figure, axes = plots.panels(2, height=2.6)
     for panel, kind in zip(axes, ("deletion", "insertion"), strict=True):
         for index, method in enumerate(methods):
-            plots.line(panel, answer[answer["method"] == method], "share", kind, label=method, index=index)
+            here = answer[answer["method"] == method]
+            plots.line(panel, here, "share", kind, label=words(method), index=index)
         orders = answer[answer["method"] == methods[0]]
         panel.plot(
             orders["share"],

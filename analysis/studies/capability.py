@@ -138,9 +138,9 @@ def figure(frame: pd.DataFrame) -> Figure:
         "gain": "gain on the target",
         "perplexity": "perplexity",
         "kl": "KL divergence, nats",
-        "clear_change": "clear questions, change",
-        "neutral_change": "neutral questions, change",
-        "keep_change": "kept questions, change",
+        "clear_change": "clear questions,\nchange",
+        "neutral_change": "neutral questions,\nchange",
+        "keep_change": "kept questions,\nchange",
         "repetition": "repetition",
     }
     values = [value for value in shown if value in answer][:6]
@@ -148,10 +148,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     for panel, value in zip(axes, values, strict=True):
         for index, tuned in enumerate(dict.fromkeys(answer["tuned"])):
             here = answer[answer["tuned"] == tuned]
-            plots.points(
-                panel, here, value, np.arange(len(here)) + 0.2 * (index - 1), label=tuned, index=index
-            )
-        panel.set_xticks(range(len(behaviours)), behaviours, size=plots.SMALL, rotation=20, ha="right")
+            at = plots.places(here["behaviour"].tolist()) + 0.2 * (index - 1)
+            plots.points(panel, here, value, at, label=tuned, index=index)
+        plots.name_places(panel, behaviours, rotation=20)
         if value != "perplexity":
             plots.zero(panel)
         plots.labels(panel, y=shown[value])

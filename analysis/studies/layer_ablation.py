@@ -14,11 +14,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..estimates import estimates, with_average
+from ..estimates import AVERAGE, estimates, with_average
 from ..judging import best_of
 from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
 from ..subjects import Cell
+from ..words import layers_steered
 
 QUESTION = "Which layers matter: what is gained by steering at one, at all but one, at the first or last few?"
 
@@ -75,20 +76,21 @@ def figure(frame: pd.DataFrame) -> Figure:
     answer = table(frame)
     behaviours = list(dict.fromkeys(answer["behaviour"]))
     last = answer[answer["behaviour"] == behaviours[-1]]
-    names = [f"{row.kind} {row.layers}" if row.kind != "all" else "all" for row in last.itertuples()]
-    figure, (axes,) = plots.panels(1, width=plots.COLUMN, height=0.6 + 0.19 * len(names))
+    sets = [[int(layer) for layer in str(one).split(",")] for one in last["layers"]]
+    names = [layers_steered(kind, one, sets[-1]) for kind, one in zip(last["kind"], sets, strict=True)]
+    figure, (axes,) = plots.panels(1, width=plots.COLUMN, height=0.6 + 0.23 * len(names))
     for index, behaviour in enumerate(behaviours):
         here = answer[answer["behaviour"] == behaviour]
         at = np.arange(len(here)) + (index - (len(behaviours) - 1) / 2) * 0.18
-        colour = plots.COLOURS[index]
+        average = behaviour == AVERAGE
         axes.errorbar(
             here["gain"],
             at,
             xerr=plots.whiskers(here, "gain"),
             fmt=plots.MARKERS[index],
-            ms=3,
-            color=colour,
-            elinewidth=0.8,
+            ms=4 if average else 3,
+            color="black" if average else plots.COLOURS[index],
+            elinewidth=1.2 if average else 0.8,
             label=behaviour,
         )
     axes.set_yticks(range(len(names)), names, size=plots.SMALL)

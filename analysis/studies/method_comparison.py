@@ -370,7 +370,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     plots.legend(figure, panels[0])
     for axes, world in zip(panels, worlds, strict=True):
         here = answer[answer["world"] == world]
-        plots.label_points(axes, here["cost"], here["gain"], here["method"])
+        plots.label_points(axes, here["cost"].tolist(), here["gain"].tolist(), here["method"].tolist())
     return figure
 
 

@@ -105,9 +105,9 @@ def figure(frame: pd.DataFrame) -> Figure:
     ):
         for index, one in enumerate(masked):
             here = answer[answer["masked"] == one]
-            at = np.arange(len(here)) + 0.16 * (index - (len(masked) - 1) / 2)
+            at = plots.places(here["behaviour"].tolist()) + 0.16 * (index - (len(masked) - 1) / 2)
             plots.points(panel, here, value, at, label=one, index=index)
-        panel.set_xticks(range(len(behaviours)), behaviours, size=plots.SMALL)
+        plots.name_places(panel, behaviours)
         plots.zero(panel)
         plots.labels(panel, y=name)
     plots.legend(figure, axes[0])

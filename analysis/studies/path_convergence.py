@@ -29,6 +29,7 @@ from ..recipes import Baseline
 from ..settings import QUICK_SUBJECT, PairSettings
 from ..study import Row
 from ..subjects import Cell
+from ..words import words
 
 QUESTION = (
     "How many steps, which quadrature rule and which baseline does integrated gradients need to converge?"
@@ -161,7 +162,7 @@ def figure(frame: pd.DataFrame) -> Figure:
     for panel, (value, name) in zip(axes, shown.items(), strict=True):
         for index, (baseline, rule) in enumerate(lines):
             here = answer[(answer["baseline"] == baseline) & (answer["rule"] == rule)]
-            plots.line(panel, here, "steps", value, label=f"{baseline}, {rule}", index=index)
+            plots.line(panel, here, "steps", value, label=f"{baseline}, {words(rule)}", index=index)
         panel.set_xscale("log")
         panel.set_xticks(
             sorted(answer["steps"].unique()), [str(one) for one in sorted(answer["steps"].unique())]

@@ -10,6 +10,12 @@ from matplotlib.figure import Figure
 from ..errors import printable
 from .style import BODY, OKABE_ITO, SMALL
 
+_GAP = 0.35
+"""How much further than the others the group that stands apart is from its neighbour, in groups."""
+
+_HATCHES = ("", "///", "...")
+"""Bars beyond the colours that can be told apart begin again, hatched."""
+
 
 @dataclass(frozen=True)
 class Bar:
@@ -29,11 +35,19 @@ def gains(
     quantity: str = "accuracy",
     title: str | None = None,
     width: float = 3.35,
+    apart: str = "average",
 ) -> Figure:
     """Bars with interval whiskers, grouped, and in each group the base's value as a line.
 
-    Groups and labels stand in the order in which they first come. `width` is in inches; the default is a
-    paper's column.
+    Groups and labels stand in the order in which they first come. Group names that would touch are slanted.
+
+    Args:
+        bars: One per group and label.
+        base: The base's value in each group.
+        quantity: What the bars measure, with its unit if it has one.
+        title: Above the bars.
+        width: In inches. The default is a paper's column.
+        apart: The group that stands apart, behind a line: an average is no further behaviour.
 
     Raises ValueError if there are no bars, or a group has no base.
     """
@@ -43,13 +57,17 @@ def gains(
         raise ValueError("there are no bars to draw.")
     if missing := [group for group in groups if group not in base]:
         raise ValueError(f"base has no value for {', '.join(missing)}.")
-    legend_height = 0.16 * (len(labels) + 1) + 0.1
-    figure = Figure(figsize=(width, 1.9 + legend_height + (0.25 if title else 0)), layout="constrained")
+    names = [printable(group, keep="\n") for group in groups]
+    places = [at + _GAP * (group == apart and at > 0) for at, group in enumerate(groups)]
+    slanted = _touching(names, 72 * (width - 0.6) / (places[-1] + 1))
+    # The legend, a line per label, and what slanted names need.
+    below = 0.16 * (len(labels) + 1) + 0.1 + (0.45 if slanted else 0)
+    figure = Figure(figsize=(width, 1.9 + below + (0.25 if title else 0)), layout="constrained")
     axes = figure.add_subplot()
     each = 0.8 / len(labels)
     for index, label in enumerate(labels):
         mine = [bar for bar in bars if bar.label == label]
-        at = [groups.index(bar.group) + (index - (len(labels) - 1) / 2) * each for bar in mine]
+        at = [places[groups.index(bar.group)] + (index - (len(labels) - 1) / 2) * each for bar in mine]
         whiskers = [[bar.value - bar.low for bar in mine], [bar.high - bar.value for bar in mine]]
         axes.bar(
             at,
@@ -58,20 +76,29 @@ def gains(
             yerr=whiskers,
             label=printable(label, keep="\n"),
             color=OKABE_ITO[index % len(OKABE_ITO)],
-            error_kw={"elinewidth": 0.8, "ecolor": "#222"},
+            hatch=_HATCHES[index // len(OKABE_ITO) % len(_HATCHES)],
+            edgecolor="white",
+            linewidth=0,
+            error_kw={"elinewidth": 0.9, "ecolor": "#222"},
+            zorder=2,
         )
-    for index, group in enumerate(groups):
+    for place, group in zip(places, groups, strict=True):
         axes.hlines(
             base[group],
-            index - 0.45,
-            index + 0.45,
+            place - 0.45,
+            place + 0.45,
             colors="black",
             linestyles=(0, (3, 1.5)),
             linewidth=1.2,
-            label="base" if index == 0 else "_",
+            label="base" if place == 0 else "_",
             zorder=3,
         )
-    axes.set_xticks(range(len(groups)), [printable(group, keep="\n") for group in groups], size=SMALL)
+    if apart in groups[1:]:
+        axes.axvline(places[groups.index(apart)] - 0.5 - _GAP / 2, color="#999", linewidth=0.8)
+    slant = {"rotation": 20, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
+    axes.set_xticks(places, names, size=SMALL, **slant)
+    axes.grid(axis="y", color="#ddd", linewidth=0.5)
+    axes.set_axisbelow(True)
     axes.set_ylabel(f"{printable(quantity)} (95% interval)", size=BODY)
     axes.set_ylim(0, max(1.0, *(bar.high for bar in bars)))
     axes.tick_params(axis="y", labelsize=SMALL)
@@ -83,3 +110,8 @@ def gains(
         loc="outside lower left", fontsize=SMALL, frameon=False, borderaxespad=0.1, labelspacing=0.25
     )
     return figure
+
+
+def _touching(names: Sequence[str], room: float) -> bool:
+    """Whether names side by side, each with so much room in points, would touch."""
+    return max(len(line) for name in names for line in name.splitlines() or [""]) * 0.6 * SMALL > room

@@ -27,7 +27,7 @@ _FOR, _AGAINST = (60, 150, 235), (235, 80, 70)
 
 
 def image_attribution(
-    attributions: TokenAttribution | Sequence[TokenAttribution],
+    attribution: TokenAttribution | Sequence[TokenAttribution],
     images: Any,
     *,
     titles: Sequence[str] | None = None,
@@ -43,7 +43,7 @@ def image_attribution(
     key). Where the model saw a part of the picture alone, a dashed line is around it.
 
     Args:
-        attributions: One attribution, or a list of them: one below the other.
+        attribution: One attribution, or a list of them: one below the other.
         images: The pair of the attribution, or its images (one or a list). For a list of attributions, one of these
             per attribution: `image_attribution(attributions, pairs)`.
         titles: One line per prompt, above it.
@@ -55,8 +55,8 @@ def image_attribution(
     Raises ValueError if there is nothing to show, another number of images than the prompts have, `titles` do not fit,
     or it is not known how this model's image tokens lie on the picture.
     """
-    some = as_list(attributions)
-    given = [images] if isinstance(attributions, TokenAttribution) else list(images)
+    some = as_list(attribution)
+    given = [images] if isinstance(attribution, TokenAttribution) else list(images)
     for name, each in {"images": given, "titles": titles}.items():
         if not some or (each is not None and len(each) != len(some)):
             raise ValueError(

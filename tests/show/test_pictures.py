@@ -99,6 +99,10 @@ def test_a_list_of_attributions_is_drawn_below_each_other_on_one_scale():
     assert {"a", "b", "image 2: +0.75 nats"} <= set(texts)
 
 
+def test_it_takes_its_arguments_by_the_names_of_before():
+    assert len(overlays(show.image_attribution(attribution=attribution(), images=[PICTURE]))) == 1
+
+
 def test_a_list_needs_images_and_titles_for_each():
     two = [attribution(), attribution()]
     with pytest.raises(ValueError, match="images has 1 entries; one for each of 2 attributions"):

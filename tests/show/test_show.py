@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from itertools import pairwise
 from xml.dom import minidom
 
 import matplotlib
@@ -96,6 +97,7 @@ def test_one_attribution_is_drawn_like_a_list_of_one():
     assert len(cells(alone)) == len(WORDS)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_is_no_attribution_is_refused():
     with pytest.raises(ValueError, match=r"attributions\[1\] is a float and no TokenAttribution"):
         show.token_strip([attribution(), 0.5])
@@ -135,6 +137,42 @@ def test_bars_stand_at_their_values_with_their_intervals_and_the_base_is_a_line(
     assert [text.get_text() for text in axes.get_xticklabels()] == ["truth", "faith"]
     assert "95%" in axes.get_ylabel()
     assert [text.get_text() for text in axes.figure.legends[0].get_texts()] == ["base", "ours", "theirs"]
+
+
+def test_an_average_stands_apart_behind_a_line_and_other_groups_do_not():
+    bars = [*BARS, show.Bar("average", "ours", 0.65, 0.6, 0.7), show.Bar("average", "theirs", 0.6, 0.5, 0.7)]
+    base = {"truth": 0.5, "faith": 0.4, "average": 0.45}
+    axes = show.gains(bars, base=base).axes[0]
+    truth, faith, average = axes.get_xticks()
+    assert average - faith > faith - truth
+    (line,) = [one for one in axes.get_lines() if len(set(one.get_xdata())) == 1 and one.get_ydata()[0] == 0]
+    last_bar = max(bar.get_x() + bar.get_width() for bar in axes.containers[-1].patches[:-1])
+    assert last_bar < line.get_xdata()[0] < average - 0.4
+    ticks = show.gains(bars, base=base, apart="no group").axes[0].get_xticks()
+    assert list(ticks) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("width", [3.35, 6.5])
+def test_names_of_groups_do_not_collide_in_a_papers_column(width):
+    groups = ["truthfulness", "hallucination", "faithfulness", "stereotypes", "average"]
+    bars = [show.Bar(group, "ours", 0.5, 0.4, 0.6) for group in groups]
+    figure = show.gains(bars, base=dict.fromkeys(groups, 0.4), width=width)
+    figure.draw_without_rendering()
+    names = figure.axes[0].get_xticklabels()
+    assert [name.get_rotation() for name in names] == [20 if width < 5 else 0] * 5
+    if width > 5:
+        boxes = [name.get_window_extent() for name in names]
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+
+
+def test_more_bars_than_colours_are_told_apart_by_hatches():
+    bars = [show.Bar("truth", str(index), 0.5, 0.4, 0.6) for index in range(9)]
+    patches = [
+        one.patches[0]
+        for one in show.gains(bars, base={"truth": 0.4}).axes[0].containers
+        if hasattr(one, "patches")
+    ]
+    assert len({(patch.get_facecolor(), patch.get_hatch()) for patch in patches}) == 9
 
 
 def test_bars_without_a_base_or_without_bars_are_refused():

@@ -1,0 +1,47 @@
+"""What readers see in place of the names that code uses: in tables and figures, never in the rows that are kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+WORDS = {
+    "gauss_legendre": "Gauss-Legendre",
+    "integrated_gradients": "integrated gradients",
+    "gradient_times_input": "gradient × input",
+    "smooth_grad": "SmoothGrad",
+    "gradient_shap": "GradientSHAP",
+    "pca": "PCA",
+    "pca_centred": "centred PCA",
+    "weighted_mean": "weighted mean",
+    "two_sided": "two-sided",
+    "kl": "KL, nats",
+    "n_pairs": "pairs",
+    "over_mean": "over the mean",
+    "over_all": "over all layers",
+    "over_paper": "over the paper",
+    "clear_change": "clear questions",
+    "neutral_change": "neutral questions",
+    "keep_change": "kept questions",
+}
+
+
+def words(name: str) -> str:
+    """The words for a name; a name that has none stays as it is."""
+    return WORDS.get(name, name)
+
+
+def heading(name: str) -> str:
+    """The words for a column's name, in which an underscore is a space."""
+    return WORDS.get(name, name.replace("_", " "))
+
+
+def layers_steered(kind: str, layers: Sequence[int], every: Sequence[int]) -> str:
+    """A set of layers, said shortly: "1 alone", "all but 2", "0 to 3", "1 and 2"."""
+    missing = [layer for layer in every if layer not in layers]
+    if not missing:
+        return "all"
+    if kind == "one":
+        return f"{layers[0]} alone"
+    if kind == "all but one":
+        return f"all but {missing[0]}"
+    return f"{layers[0]} {'and' if len(layers) == 2 else 'to'} {layers[-1]}"
