@@ -20,7 +20,6 @@ import numpy as np
 
 import grains_lens as gl
 
-from .choosing import highest, worst
 from .subjects import Bench
 
 Questions = Sequence[gl.MultipleChoice]
@@ -54,12 +53,9 @@ class Paper:
     questions: Questions
     keep: Mapping[str, Questions]
 
-    def accuracies(self, model: Any) -> dict[str, float]:
-        """The share answered right, as the model is now; the questions themselves under the name ""."""
-        groups = {"": self.questions, **self.keep}
-        return {
-            name: gl.multiple_choice(model, asked, progress=False).accuracy for name, asked in groups.items()
-        }
+    def assess(self, model: Any, context: Any = None, base: gl.Assessment | None = None) -> gl.Assessment:
+        """How these questions are answered, by the model as it is and in a context."""
+        return gl.assess(model, context, self.questions, keep=self.keep, base=base)
 
 
 @dataclass(frozen=True)
@@ -82,21 +78,20 @@ class Trial:
 
 def best(trials: Sequence[Trial], charge: float) -> Trial:
     """The trial with the highest score, the gentlest of equals."""
-    return highest(trials, lambda trial: trial.score(charge), lambda trial: trial.effort)
+    return gl.best_row(trials, score=lambda trial: trial.score(charge))
 
 
-def judged(model: Any, paper: Paper, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
-    """What a trial comes to on these questions: accuracy, gain over `base`, drops elsewhere and the worst of them."""
-    with trial.context():
-        now = paper.accuracies(model)
-    drops = {name: base[name] - now[name] for name in paper.keep}
+def judged(model: Any, paper: Paper, base: gl.Assessment, trial: Trial) -> dict[str, Any]:
+    """What a trial comes to on these questions: accuracy, gain over the unsteered side of `base`, drops elsewhere and
+    the worst of them."""
+    found = paper.assess(model, trial.context, base)
     return {
         "config": trial.config,
-        "base": base[""],
-        "accuracy": now[""],
-        "gain": now[""] - base[""],
-        "cost": worst(drops.values()),
-        **{f"drop_{name}": drop for name, drop in drops.items()},
+        "base": found.base_accuracy,
+        "accuracy": found.accuracy,
+        "gain": found.gain,
+        "cost": found.cost,
+        **{f"drop_{name}": 0.0 - change for name, change in found.changes.items()},
     }
 
 
@@ -189,24 +184,16 @@ def context_trials(
     model: Any, paper: Paper, contexts: Sequence[tuple[str, float, Callable[[], Any]]]
 ) -> list[Trial]:
     """Any contexts (configuration, effort, context), one after the other."""
-    base = paper.accuracies(model)
-    return [nothing(base[""]), *(_tried(model, paper, base, *one) for one in contexts)]
-
-
-def _tried(
-    model: Any,
-    paper: Paper,
-    base: Mapping[str, float],
-    config: str,
-    effort: float,
-    context: Callable[[], AbstractContextManager[Any]],
-) -> Trial:
-    try:
-        with context():
-            now = paper.accuracies(model)
-    except gl.NotFiniteError:
-        return Trial(config, math.nan, math.nan, effort, context)
-    return Trial(config, now[""], worst(base[name] - now[name] for name in paper.keep), effort, context)
+    # By number: two configurations may be written alike.
+    numbered = {str(n): context for n, (_, _, context) in enumerate(contexts)}
+    base, *rows = gl.tune_contexts(model, numbered, paper.questions, keep=paper.keep).rows
+    return [
+        nothing(base.accuracy),
+        *(
+            Trial(config, row.accuracy, row.cost, effort, context)
+            for row, (config, effort, context) in zip(rows, contexts, strict=True)
+        ),
+    ]
 
 
 def adapter_trials(

@@ -21,7 +21,7 @@ import grains_lens as gl
 from .. import plots
 from ..choosing import highest, ranked
 from ..estimates import estimates, with_average
-from ..judging import Judging, best_of
+from ..judging import Judging
 from ..recipes import Recipe
 from ..study import Row
 from ..subjects import Bench, Cell, Subject
@@ -70,7 +70,9 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     single = [(layer,) for layer in bench.layers]
     tried = list(dict.fromkeys([*single, *sets.values(), bench.layers]))
     tuning = judging.choose(bench, vectors, layers=tried)
-    best = {layers: best_of([row for row in tuning.rows if row.layers in (layers, ())]) for layers in tried}
+    best = {
+        layers: gl.best_row([row for row in tuning.rows if row.layers in (layers, ())]) for layers in tried
+    }
     by_dev = highest(single, lambda layers: best[layers].score)
     tested = dict(
         zip(tried, judging.test_each(bench, vectors, [best[layers] for layers in tried]), strict=True)

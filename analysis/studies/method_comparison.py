@@ -102,16 +102,16 @@ def measure(cell: Contest, settings: Settings) -> list[Row]:
     return [{**row, "tried": len(trials) - 1}]
 
 
-def unsteered(model: Any, paper: Paper, asked: tuple[Exam, str]) -> Mapping[str, float]:
-    """The model's accuracies as it is, asked for once for all methods and draws. `asked`, the exam and the behaviour,
+def unsteered(model: Any, paper: Paper, asked: tuple[Exam, str]) -> gl.Assessment:
+    """The model's answers as it is, asked for once for all methods and draws. `asked`, the exam and the behaviour,
     tells papers apart."""
     known = _unsteered.setdefault(model, {})
     if asked not in known:
-        known[asked] = paper.accuracies(model)
+        known[asked] = paper.assess(model)
     return known[asked]
 
 
-_unsteered: WeakKeyDictionary[Any, dict[tuple[Exam, str], Mapping[str, float]]] = WeakKeyDictionary()
+_unsteered: WeakKeyDictionary[Any, dict[tuple[Exam, str], gl.Assessment]] = WeakKeyDictionary()
 
 
 # --- the methods ---------------------------------------------------------------------------------
