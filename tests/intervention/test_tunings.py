@@ -307,6 +307,7 @@ def test_a_tuning_and_its_steering_say_what_they_do(llama, vectors):
     assert "best of 3, score 0.650" in shown[0]
     assert "SteeringVectors(grains, 50 pairs, layers [0, 2, 3]" in shown[0]
     assert "\n".join(shown[1:]) == str(small_tuning())
+    assert "layers 0, 2 at strength 0.333333" in small_tuning()._repr_html_()
     steered = gl.steering(llama, vectors, strength=0.5)
     said = "layers 0, 1, 2 at strength 0.5 (unit 'residual'), add_keeping_norm at positions 'all', no gate"
     assert repr(steered) == f"Steering(off: {said})"
