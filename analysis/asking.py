@@ -59,8 +59,10 @@ class AskedQuestions:
             (name, tuple(map(item_key, asked))) for name, asked in groups.items()
         )
 
-    def accuracies(self, model: Any) -> dict[str, float]:
-        """The share answered right, as the model is now; the questions themselves under the name ""."""
-        groups = {"": self.questions, **self.keep}
-        how: Any = {"prompt_format": self.prompt_format, "progress": False}
-        return {name: gl.multiple_choice(model, asked, **how).accuracy for name, asked in groups.items()}
+    def ask(self, model: Any, questions: Questions) -> gl.ChoiceScores:
+        """How one group of them is answered, by the model as it is now."""
+        return gl.multiple_choice(model, questions, prompt_format=self.prompt_format, progress=False)
+
+    def assess(self, model: Any, context: Any = None, base: gl.Assessment | None = None) -> gl.Assessment:
+        """How these questions are answered, by the model as it is and in a context."""
+        return gl.assess(model, context, self.questions, keep=self.keep, ask=self.ask, base=base)

@@ -11,7 +11,7 @@ import functools
 import math
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,6 @@ import numpy as np
 import grains_lens as gl
 
 from .asking import AskedQuestions, item_key
-from .choosing import highest, worst
 from .subjects import Bench
 
 
@@ -45,21 +44,20 @@ class Trial:
 
 def best(trials: Sequence[Trial], charge: float) -> Trial:
     """The trial with the highest score, the gentlest of equals."""
-    return highest(trials, lambda trial: trial.score(charge), lambda trial: trial.effort)
+    return gl.best_row(trials, score=lambda trial: trial.score(charge))
 
 
-def judged(model: Any, asked: AskedQuestions, base: Mapping[str, float], trial: Trial) -> dict[str, Any]:
-    """What a trial comes to on these questions: accuracy, gain over `base`, drops elsewhere and the worst of them."""
-    with trial.context():
-        now = asked.accuracies(model)
-    drops = {name: base[name] - now[name] for name in asked.keep}
+def judged(model: Any, asked: AskedQuestions, base: gl.Assessment, trial: Trial) -> dict[str, Any]:
+    """What a trial comes to on these questions: accuracy, gain over the unsteered side of `base`, drops elsewhere and
+    the worst of them."""
+    found = asked.assess(model, trial.context, base)
     return {
         "config": trial.config,
-        "base": base[""],
-        "accuracy": now[""],
-        "gain": now[""] - base[""],
-        "cost": worst(drops.values()),
-        **{f"drop_{name}": drop for name, drop in drops.items()},
+        "base": found.base_accuracy,
+        "accuracy": found.accuracy,
+        "gain": found.gain,
+        "cost": found.cost,
+        **{f"drop_{name}": 0.0 - change for name, change in found.changes.items()},
     }
 
 
@@ -153,24 +151,17 @@ def context_trials(
     model: Any, asked: AskedQuestions, contexts: Sequence[tuple[str, float, Callable[[], Any]]]
 ) -> list[Trial]:
     """Any contexts (configuration, effort, context), one after the other."""
-    base = asked.accuracies(model)
-    return [nothing(base[""]), *(_tried(model, asked, base, *one) for one in contexts)]
-
-
-def _tried(
-    model: Any,
-    asked: AskedQuestions,
-    base: Mapping[str, float],
-    config: str,
-    effort: float,
-    context: Callable[[], AbstractContextManager[Any]],
-) -> Trial:
-    try:
-        with context():
-            now = asked.accuracies(model)
-    except gl.NotFiniteError:
-        return Trial(config, math.nan, math.nan, effort, context)
-    return Trial(config, now[""], worst(base[name] - now[name] for name in asked.keep), effort, context)
+    # By number: two configurations may be written alike.
+    numbered = {str(n): context for n, (_, _, context) in enumerate(contexts)}
+    tuning = gl.tune_contexts(model, numbered, asked.questions, keep=asked.keep, ask=asked.ask)
+    base, *rows = tuning.rows
+    return [
+        nothing(base.accuracy),
+        *(
+            Trial(config, row.accuracy, row.cost, effort, context)
+            for row, (config, effort, context) in zip(rows, contexts, strict=True)
+        ),
+    ]
 
 
 def adapter_trials(

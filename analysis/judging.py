@@ -9,13 +9,7 @@ from typing import Any
 import grains_lens as gl
 
 from .asking import Asking
-from .choosing import highest
 from .subjects import Bench
-
-
-def best_of(rows: Sequence[Any]) -> Any:
-    """Of rows of `Tuning` the one with the best score; of equal ones the weaker steering, as `tune` chooses."""
-    return highest(rows, lambda row: row.score, lambda row: row.strength * max(1, len(row.layers)))
 
 
 @dataclass(frozen=True)

@@ -30,12 +30,17 @@ from .data.splits import check_disjoint as check_disjoint
 from .errors import NotFiniteError as NotFiniteError
 from .errors import VectorFileError as VectorFileError
 from .errors import VectorMismatchError as VectorMismatchError
+from .evaluation.assessment import Assessment as Assessment
+from .evaluation.assessment import assess as assess
 from .evaluation.choices import ChoiceScores as ChoiceScores
 from .evaluation.choices import PreferenceScores as PreferenceScores
 from .evaluation.choices import multiple_choice as multiple_choice
 from .evaluation.choices import preference as preference
 from .evaluation.comparison import GenerationComparison as GenerationComparison
 from .evaluation.comparison import compare_generations as compare_generations
+from .evaluation.context_tuning import ContextRow as ContextRow
+from .evaluation.context_tuning import ContextTuning as ContextTuning
+from .evaluation.context_tuning import tune_contexts as tune_contexts
 from .evaluation.decoding import greedy_answers as greedy_answers
 from .evaluation.divergence import calibrate as calibrate
 from .evaluation.divergence import kl_from_base as kl_from_base

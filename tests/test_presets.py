@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import grains_lens as gl
-from tests.oracles import PAIRS
+from tests.oracles import PAIRS, random_vectors
 
 QUESTIONS = [gl.MultipleChoice(pair.prompt, (pair.rejected, pair.chosen, "never"), 1) for pair in PAIRS]
 
@@ -24,7 +24,23 @@ def test_the_tuned_preset_carries_its_settings_and_takes_others(llama):
     vectors = preset.extract(llama, PAIRS, progress=False)
     assert vectors.provenance.settings["k"] == preset.k
     tuning = preset.tune(llama, vectors, QUESTIONS, strengths=[0.5], progress=False)
-    assert tuning.intervention.positions == preset.positions
+    assert tuning.intervention == preset.intervention
+    assert preset.intervention.positions == "last"
     assert preset.extract(llama, PAIRS, k=2, progress=False).provenance.settings["k"] == 2
     elsewhere = preset.tune(llama, vectors, QUESTIONS, strengths=[0.5], positions="all", progress=False)
     assert elsewhere.intervention.positions == "all"
+
+
+def test_a_preset_holds_all_of_how_vectors_act(llama):
+    """With what a preset was made of before it held more than positions, too."""
+    before = gl.presets.Preset(3, gl.mean_direction, "all", "prompt")
+    assert vars(before.intervention) == {
+        "rule": gl.add_keeping_norm,
+        "positions": "prompt",
+        "gate": None,
+        "unit": "residual",
+    }
+    preset = gl.presets.Preset(3, gl.mean_direction, "all", rule=gl.add, unit="absolute")
+    tuning = preset.tune(llama, random_vectors(3), QUESTIONS, strengths=[0.5], progress=False)
+    assert tuning.intervention == preset.intervention
+    assert (tuning.intervention.rule, tuning.intervention.unit) == (gl.add, "absolute")

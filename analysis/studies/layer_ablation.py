@@ -13,9 +13,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+import grains_lens as gl
+
 from .. import plots
 from ..estimates import AVERAGE, estimates, with_average
-from ..judging import best_of
 from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
 from ..subjects import Cell
@@ -48,7 +49,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     vectors = settings.recipe.make(bench, bench.draw(settings.n_pairs))
     sets = layer_sets(bench.layers, settings.window)
     tuning = judging.choose(bench, vectors, layers=[layers for _, layers in sets])
-    bests = [best_of([row for row in tuning.rows if row.layers in (layers, ())]) for _, layers in sets]
+    bests = [gl.best_row([row for row in tuning.rows if row.layers in (layers, ())]) for _, layers in sets]
     tested = judging.test_each(bench, vectors, bests)
     return [
         {"kind": kind, **row, "layers": ",".join(map(str, layers))}

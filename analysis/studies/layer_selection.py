@@ -21,7 +21,6 @@ import grains_lens as gl
 from .. import plots
 from ..choosing import highest, ranked
 from ..estimates import estimates, with_average
-from ..judging import best_of
 from ..recipes import Recipe
 from ..settings import QUICK_JUDGING, QUICK_SUBJECT, VectorSettings
 from ..study import Row
@@ -66,7 +65,9 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     single = [(layer,) for layer in bench.layers]
     tried = list(dict.fromkeys([*single, *sets.values(), bench.layers]))
     tuning = judging.choose(bench, vectors, layers=tried)
-    best = {layers: best_of([row for row in tuning.rows if row.layers in (layers, ())]) for layers in tried}
+    best = {
+        layers: gl.best_row([row for row in tuning.rows if row.layers in (layers, ())]) for layers in tried
+    }
     by_dev = highest(single, lambda layers: best[layers].score)
     tested = dict(
         zip(tried, judging.test_each(bench, vectors, [best[layers] for layers in tried]), strict=True)

@@ -100,19 +100,17 @@ def measure(cell: Contest, settings: Settings) -> list[Row]:
     return [{**row, "tried": len(trials) - 1}]
 
 
-def unsteered(model: Any, asked: AskedQuestions) -> Mapping[str, float]:
-    """The model's accuracies as it is, asked for once for all methods and draws."""
+def unsteered(model: Any, asked: AskedQuestions) -> gl.Assessment:
+    """The model's answers as it is, asked for once for all methods and draws."""
     known = _unsteered.setdefault(model, {})
     key = asked.key()
     if key not in known:
         # The questions are kept with what came of them: a key names their images, which must not be others' later.
-        known[key] = asked, asked.accuracies(model)
+        known[key] = asked, asked.assess(model)
     return known[key][1]
 
 
-_unsteered: WeakKeyDictionary[Any, dict[object, tuple[AskedQuestions, Mapping[str, float]]]] = (
-    WeakKeyDictionary()
-)
+_unsteered: WeakKeyDictionary[Any, dict[object, tuple[AskedQuestions, gl.Assessment]]] = WeakKeyDictionary()
 
 
 # --- the methods ---------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def measure(cell: Attempt, settings: Settings) -> list[Row]:
     choosing, judging = halves(bench, settings.n_keep)
     trials = trials_of(VARIANTS[cell.variant], drawn, choosing, settings.grid)
     chosen = best(trials, settings.charge)
-    row = judged(bench.model, judging, judging.accuracies(bench.model), chosen)
+    row = judged(bench.model, judging, judging.assess(bench.model), chosen)
     return [{**row, "score": row["gain"] - settings.charge * row["cost"], "tried": len(trials) - 1}]
 
 

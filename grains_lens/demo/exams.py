@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Bool
 from torch import Tensor
 
-from ..data.items import MultipleChoice
+from ..data.items import MultipleChoice, PreferencePair
+from ..evaluation.assessment import TARGET, Ask, ask_choices
 from ..evaluation.choices import multiple_choice
 from ..evaluation.free_answers import hallucination
 from ..hosts.model import HookedModel
 from ..worlds.world import World
 
 Answers = Bool[Tensor, " question"]
-
-
-@dataclass(frozen=True)
-class Marks:
-    """Which test questions are answered right; which of others that must not suffer (`elsewhere`, by group); and
-    what else is told of the answers (`also`)."""
-
-    correct: Answers
-    elsewhere: Mapping[str, Answers]
-    also: Mapping[str, Answers] = field(default_factory=dict)
+Groups = Mapping[str, Sequence[Any]]
 
 
 @dataclass(frozen=True)
 class Exam:
-    """`keep(world, behaviour, n)` are dev questions, n of each kind and behaviour, whose loss is charged in
-    tuning; `sit(model, world, behaviour, n)` asks at most n test questions of each kind. `about` says what the
+    """`keep(world, behaviour, n)` are dev questions, n of each kind and behaviour, whose loss is charged in tuning.
+    `test(world, behaviour, n)` are at most n test questions of each kind, the behaviour's own first, then those that
+    must not suffer. `ask` asks a group of them; `also` is what else is told of their answers; `about` says what the
     columns are."""
 
     keep: Callable[[World, str, int], dict[str, list[MultipleChoice]]]
-    sit: Callable[[HookedModel, World, str, int | None], Marks]
+    test: Callable[[World, str, int | None], tuple[Sequence[Any], Groups]]
+    ask: Ask
+    also: Callable[[Mapping[str, Any]], dict[str, Answers]]
     about: str
 
 
@@ -49,13 +45,18 @@ def _keep_others(world: World, behaviour: str, n: int) -> dict[str, list[Multipl
     return {kind: [q for one in others for q in getattr(one, f"{kind}_dev")[:n]] for kind in KINDS}
 
 
-def _sit_choices(model: HookedModel, world: World, behaviour: str, n: int | None) -> Marks:
-    def ask(name: str, questions: str) -> Answers:
-        return multiple_choice(model, getattr(world.behaviours[name], questions)[:n], progress=False).correct
-
+def _test_others(world: World, behaviour: str, n: int | None) -> tuple[Sequence[MultipleChoice], Groups]:
     others = [name for name in world.behaviours if name != behaviour]
-    elsewhere = {f"{name}, {kind}": ask(name, f"{kind}_test") for name in others for kind in KINDS}
-    return Marks(ask(behaviour, "test"), elsewhere)
+    elsewhere = {
+        f"{name}, {kind}": getattr(world.behaviours[name], f"{kind}_test")[:n]
+        for name in others
+        for kind in KINDS
+    }
+    return world.behaviours[behaviour].test[:n], elsewhere
+
+
+def _nothing_else(scores: Mapping[str, Any]) -> dict[str, Answers]:
+    return {}
 
 
 # --- hints ---------------------------------------------------------------------------------------
@@ -71,28 +72,40 @@ def _keep_care(world: World, behaviour: str, n: int) -> dict[str, list[MultipleC
     }
 
 
-def _sit_greedily(model: HookedModel, world: World, behaviour: str, n: int | None) -> Marks:
+def _test_care(world: World, behaviour: str, n: int | None) -> tuple[Sequence[PreferencePair], Groups]:
     own = world.behaviours[behaviour]
-    asked = hallucination(model, own.test_pairs[:n], progress=False)
-    careful = hallucination(model, own.clear_test_pairs[:n], progress=False).correct
     neutral = [
         q for one in world.behaviours.values() for q in one.neutral_test[: None if n is None else n // 3]
     ]
-    abilities = multiple_choice(model, neutral, progress=False).correct
-    elsewhere = {CAREFUL: careful, ABILITIES: abilities}
-    return Marks(asked.correct, elsewhere, {RATE: asked.hallucinated, ACCURACY: asked.correct, **elsewhere})
+    return own.test_pairs[:n], {CAREFUL: own.clear_test_pairs[:n], ABILITIES: neutral}
+
+
+def _ask_greedily(model: HookedModel, group: Sequence[Any]) -> Any:
+    """Pairs by the greedy answer, questions by their choices."""
+    asked = multiple_choice if isinstance(group[0], MultipleChoice) else hallucination
+    return asked(model, group, progress=False)
+
+
+def _told(scores: Mapping[str, Any]) -> dict[str, Answers]:
+    own = scores[TARGET]
+    elsewhere = {name: scores[name].correct for name in (CAREFUL, ABILITIES)}
+    return {RATE: own.hallucinated, ACCURACY: own.correct, **elsewhere}
 
 
 EXAMS = {
     "myths": Exam(
         _keep_others,
-        _sit_choices,
+        _test_others,
+        ask_choices,
+        _nothing_else,
         "charged with what the other behaviours lose. Change elsewhere: the worst change in accuracy on the other "
         "behaviours' clear and neutral test questions, the mean over models.",
     ),
     "hints": Exam(
         _keep_care,
-        _sit_greedily,
+        _test_care,
+        _ask_greedily,
+        _told,
         "charged with what careful questions and other abilities lose. Hallucination: the greedy answer is the "
         "false bet; accuracy: it is what is there; careful accuracy: the same where all cues say to look; other "
         "abilities: questions without a bet, and about the bet itself.",

@@ -11,12 +11,14 @@ import torch
 
 from .. import worlds
 from ..errors import unknown_name
+from ..evaluation.assessment import Assessment, assess
 from ..hosts.model import HookedModel
 from ..intervention.tuning import tune
+from ..intervention.tunings import Tuning
 from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from .cues import CuePrecision, cue_precision
-from .exams import EXAMS, Answers, Marks
+from .exams import EXAMS, Answers
 from .methods import FIELDS, AttributedPairs, Method, attributed
 from .report import Findings, Report, Settings, write
 from .table import BASE, Outcome, Outcomes
@@ -94,11 +96,11 @@ class ExaminedModel:
         self.world, self.settings = world, settings
         self.model: HookedModel = world.load_model(backend=settings.backend)
         self.exam = EXAMS[settings.world]
-        self.unsteered: dict[str, Marks] = {}
+        self.unsteered: dict[str, Assessment] = {}
 
     def base(self, behaviour: str) -> Outcome:
         """The model as it is."""
-        self.unsteered[behaviour] = self._sit(behaviour)
+        self.unsteered[behaviour] = self._assess(behaviour, None)
         return self._outcome(behaviour, BASE, (), 0.0, self.unsteered[behaviour])
 
     def outcome(self, behaviour: str, method: Method, vectors: SteeringVectors) -> Outcome:
@@ -113,27 +115,20 @@ class ExaminedModel:
             keep=self.exam.keep(self.world, behaviour, settings.n_keep),
             progress=False,
         )
-        best, marks = tuning.best, self.unsteered[behaviour]
-        if best.strength:
-            with tuning.steering(self.model, vectors):
-                marks = self._sit(behaviour)
-        return self._outcome(behaviour, method.name, best.layers, best.strength, marks)
+        best, found = tuning.best, self._assess(behaviour, tuning)
+        return self._outcome(behaviour, method.name, best.layers, best.strength, found)
 
-    def _sit(self, behaviour: str) -> Marks:
-        return self.exam.sit(self.model, self.world, behaviour, self.settings.n_test)
+    def _assess(self, behaviour: str, tuning: Tuning | None) -> Assessment:
+        questions, keep = self.exam.test(self.world, behaviour, self.settings.n_test)
+        base = self.unsteered.get(behaviour)
+        return assess(self.model, tuning, questions, keep=keep, ask=self.exam.ask, base=base)
 
     def _outcome(
-        self, behaviour: str, method: str, layers: tuple[int, ...], strength: float, marks: Marks
+        self, behaviour: str, method: str, layers: tuple[int, ...], strength: float, found: Assessment
     ) -> Outcome:
-        before = self.unsteered[behaviour].elsewhere
-        elsewhere = {name: _share(now) - _share(before[name]) for name, now in marks.elsewhere.items()}
-        also = {name: _listed(answers) for name, answers in marks.also.items()}
-        right = _listed(marks.correct)
-        return Outcome(self.world.seed, behaviour, method, layers, strength, right, elsewhere, also)
-
-
-def _share(answers: Answers) -> float:
-    return float(answers.float().mean())
+        also = {name: _listed(answers) for name, answers in self.exam.also(found.steered).items()}
+        right = _listed(found.correct)
+        return Outcome(self.world.seed, behaviour, method, layers, strength, right, found.changes, also)
 
 
 def _listed(answers: Answers) -> tuple[bool, ...]:

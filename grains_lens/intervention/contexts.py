@@ -146,13 +146,16 @@ def _plan(
 
 
 def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
-    """The context that `steered` says to run the model in: a tuning's steering, or the context that it is already.
+    """The context that `steered` says to run the model in: a tuning's steering, the context that it is already, or the
+    one that it gives when it is called.
 
-    Raises ValueError for what is neither.
+    Raises ValueError for what is none of these.
     """
     if isinstance(steered, Tuning):
         return steered.steering(model)
-    if hasattr(steered, "__enter__") and hasattr(steered, "__exit__"):
+    if callable(steered) and (isinstance(steered, type) or not hasattr(steered, "__enter__")):
+        return context_of(model, steered())
+    if isinstance(steered, AbstractContextManager):
         return steered
     raise ValueError(
         f"{seen(steered)} steers nothing by itself: give a Tuning, or a context such as "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,8 @@ from .tunings import Tuning, TuningRow, best_row, charged
 STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 """The default grid, in `unit="residual"`: 1.0 adds a vector as long as the stream is."""
 
+
+T = TypeVar("T")
 
 LayerChoice = LayersName | Sequence[int | Sequence[int]]
 
@@ -83,7 +85,9 @@ def tune(
             raise ValueError(f"strengths={list(strengths)!r}: {strength} is not finite; leave it out.")
     if not math.isfinite(charge):
         raise ValueError(f"charge={charge} must be finite.")
-    groups = _groups(questions, keep)
+    groups = groups_of(questions, keep)
+    for name, group in groups.items():
+        check_items(group, MultipleChoice, name if name == "questions" else f"keep[{name!r}]")
     check_positions(positions)
     unit_vectors(vectors, unit_for(rule, unit))
     intervention = Intervention(rule, positions, gate, unit)
@@ -140,10 +144,13 @@ def _accuracies(
     return torch.where(finite.all(dim=-1, keepdim=True), accuracies, torch.nan)
 
 
-def _groups(
-    questions: Sequence[MultipleChoice],
-    keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice],
-) -> dict[str, Sequence[MultipleChoice]]:
+def groups_of(
+    questions: Sequence[T], keep: Mapping[str, Sequence[T]] | Sequence[T]
+) -> dict[str, Sequence[T]]:
+    """The questions under the name "questions", and the groups of `keep` by theirs; one without a name is "keep".
+
+    Raises ValueError for a group without questions, or with that name.
+    """
     kept = keep if isinstance(keep, Mapping) else {"keep": keep} if len(keep) else {}
     if "questions" in kept:
         raise ValueError("keep has a group called 'questions', as the target is: give it another name.")
@@ -151,9 +158,8 @@ def _groups(
     for name, group in groups.items():
         if not len(group):
             raise ValueError(
-                f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions to tune on."
+                f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions: give one at least."
             )
-        check_items(group, MultipleChoice, name if name == "questions" else f"keep[{name!r}]")
     return groups
 
 

@@ -150,8 +150,10 @@ class Tuning:
 
     def __repr__(self) -> str:
         vectors = "" if self.vectors is None else f"; {self.vectors!r}"
-        chosen = steering_in_words(self.best.layers, self.best.strength, self.intervention)
-        return f"Tuning({chosen}; the best of {len(self.rows)}, score {self.best.score:.3f}{vectors})\n{self}"
+        return f"Tuning({self._chosen()}; the best of {len(self.rows)}, score {self.best.score:.3f}{vectors})\n{self}"
+
+    def _chosen(self) -> str:
+        return steering_in_words(self.best.layers, self.best.strength, self.intervention)
 
     def __str__(self) -> str:
         # A name may come out of a file, and hold what steers a terminal.
@@ -189,6 +191,6 @@ class Tuning:
                 rows,
                 best=self.rows.index(self.best),
             ),
-            caption="The best is marked; strength 0 is the model unsteered. Cost: the worst loss of accuracy "
-            f"elsewhere; nan: steering broke the model. Unit of strength: {self.intervention.unit}.",
+            caption=f"Best, and marked: {self._chosen()}. Strength 0 is the model unsteered. Cost: the worst loss of "
+            "accuracy elsewhere; nan: steering broke the model.",
         )

@@ -9,12 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+import grains_lens as gl
 from analysis import contests
-from analysis.asking import AskedQuestions
-from analysis.choosing import highest, ranked, worst
-from analysis.contests import Trial, best, context_trials, judged
+from analysis.choosing import highest, ranked
+from analysis.contests import Trial, best
 from analysis.dictionaries import fit_dictionary
-from analysis.judging import best_of
 from analysis.studies import variant_search
 
 NAN = math.nan
@@ -25,7 +24,7 @@ def trial(score):
 
 
 def row(score):
-    return SimpleNamespace(score=score, strength=1.0, layers=(0,))
+    return gl.TuningRow((0,), 1.0, 0.5, {}, 0.0, score)
 
 
 @pytest.mark.parametrize("scores", [[NAN, 0.5, 0.9], [0.5, NAN, 0.9], [0.5, 0.9, NAN]])
@@ -35,7 +34,7 @@ def test_a_score_that_is_nan_is_refused_wherever_it_stands(scores):
     # A trial whose accuracy is NaN is one that broke the model.
     assert best([trial(score) for score in scores], charge=1.0).accuracy == 0.9
     with pytest.raises(ValueError, match="score that is nan"):
-        best_of([row(score) for score in scores])
+        gl.best_row([row(score) for score in scores])
     with pytest.raises(ValueError, match="first-order gain"):
         ranked(scores, "first-order gain")
 
@@ -45,18 +44,6 @@ def test_the_highest_wins_then_the_gentlest_then_the_first():
     assert highest(items, lambda item: item[0], lambda item: item[1])[2] == "c"
     assert highest(items, lambda item: item[0])[2] == "b"
     assert ranked([0.1, 0.9, -1.0, 0.9], "score") == [1, 3, 0, 2]
-
-
-def test_a_drop_that_is_nan_is_not_taken_for_none(monkeypatch):
-    assert worst([-0.5, 0.25]) == 0.25
-    assert worst([]) == worst([-1.0]) == 0.0
-    asked = AskedQuestions((), {"clear": (), "neutral": ()})
-    monkeypatch.setattr(AskedQuestions, "accuracies", lambda *_: {"": 0.5, "clear": 0.5, "neutral": NAN})
-    base = {"": 0.5, "clear": 0.5, "neutral": 0.5}
-    with pytest.raises(ValueError, match="drop elsewhere"):
-        judged(None, asked, base, trial(0.5))
-    with pytest.raises(ValueError, match="drop elsewhere"):
-        context_trials(None, asked, [("some", 1.0, nullcontext)])
 
 
 def test_layers_are_not_weighted_by_nan_nor_dictionaries_fitted_to_it():

@@ -43,6 +43,10 @@ def drawn(bench):
     return DrawnPairs(bench, bench.draw(6))
 
 
+def answers(assessment):
+    return {name: scores.correct.tolist() for name, scores in assessment.unsteered.items()}
+
+
 def trial(accuracy, cost=0.0, effort=1.0, config="some"):
     return Trial(config, accuracy, cost, effort, lambda: pytest.fail("not to be run"))
 
@@ -83,7 +87,7 @@ def test_steering_trials_are_what_they_say(bench, drawn):
     assert [one.config for one in trials].count("none") == 1
     assert len(trials) == 5
     assert len({one.accuracy for one in trials}) > 1
-    base = asked.accuracies(bench.model)
+    base = asked.assess(bench.model)
     for one in trials:
         row = judged(bench.model, asked, base, one)
         assert row["accuracy"] == pytest.approx(one.accuracy)
@@ -103,21 +107,21 @@ def test_fine_tuning_trials_are_stages_of_one_training(bench, drawn):
         bench.model, drawn.pairs, steps=len(last.context().losses), learning_rate=1e-3, progress=False
     )
     with direct:
-        expected = asked.accuracies(bench.model)[""]
+        expected = asked.assess(bench.model).accuracy
     assert last.accuracy == expected
     with last.context():
-        assert asked.accuracies(bench.model)[""] == expected
+        assert asked.assess(bench.model).accuracy == expected
 
 
 @pytest.mark.parametrize(("world", "behaviour"), [("myths", "truthfulness"), ("hints", "description")])
 def test_methods_try_alike_and_leave_the_model_alone(world, behaviour):
     bench = Subject(world=world, seeds=(0,)).bench(Cell(0, behaviour, 0))
     drawn, asked = DrawnPairs(bench, bench.draw(4)), Asking(n_dev=6, n_keep=2).asked(bench, "dev")
-    before = asked.accuracies(bench.model)
+    before = answers(asked.assess(bench.model))
     grid = Grid(budget=2, steps=(1, 2), vector_steps=1)
     for name, method in comparison.METHODS.items():
         assert len(method.trials(drawn, asked, grid)) == 3, name
-    assert asked.accuracies(bench.model) == before
+    assert answers(asked.assess(bench.model)) == before
 
 
 def test_what_is_told_of_true_cues_are_words():

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+import grains_lens as gl
 from analysis import __main__ as command
 from analysis import runs, study
 from grains_lens.prompts import batching, encoding

@@ -100,6 +100,34 @@ def test_inspect_tells_what_a_file_holds(run, vectors):
     assert [float(row[2]) for row in rows] == pytest.approx(held.residual_norm.tolist(), abs=1e-4)
 
 
+def test_a_tuning_is_steered_by_and_inspected_as_vectors_are(run, world, model, vectors, tmp_path):
+    held = gl.SteeringVectors.load(vectors)
+    questions = world.behaviours["truthfulness"].dev[:12]
+    tuning = gl.tune(model, held, questions, strengths=[0.7], positions="last", progress=False)
+    tuning = dataclasses.replace(tuning, best=tuning.rows[2])
+    path = tuning.save(tmp_path / "t.safetensors")
+    prompt = world.behaviours["truthfulness"].test[0].prompt
+    words = ["--prompt", prompt, "--max-new-tokens", 4]
+    by_vectors = gl.compare_generations(
+        model,
+        [prompt],
+        gl.steering(model, held, strength=0.7, layers=[1], positions="last"),
+        max_new_tokens=4,
+    )
+    status, out, _ = run("generate", "myths", *words, "--vectors", path)
+    assert (status, out.splitlines()[1].split(":", 1)[1].strip()) == (0, by_vectors.steered[0].strip())
+    # What is asked for on the line takes the place of what was tuned.
+    status, out, _ = run("generate", "myths", *words, "--vectors", path, "--strength", 0.0)
+    assert (status, len({line.split(":", 1)[1].strip() for line in out.splitlines()})) == (0, 1)
+    status, out, _ = run("inspect", path)
+    assert status == 0
+    assert (
+        "tuned: layer 1 at strength 0.7 (unit 'residual'), add_keeping_norm at positions 'last', no gate"
+        in out
+    )
+    assert str(tuning) in out
+
+
 def test_evaluate_gives_accuracy_unsteered_and_steered(run, world, model, vectors):
     status, out, _ = run(
         "evaluate",
@@ -198,7 +226,7 @@ def test_what_a_user_can_mend_is_one_line_and_exit_status_2(run, tmp_path, vecto
     for command, said in {
         ("inspect", tmp_path / "no.safetensors"): "no.safetensors does not exist",
         ("inspect", text): "is not a whole safetensors file",
-        ("extract", "myths", "truth", "--out", "x"): "Did you mean 'truthfulness'?",
+        ("extract", "myths", "truth", "--out", "x.safetensors"): "Did you mean 'truthfulness'?",
         ("evaluate", "myths", "truthfulness:tests"): "Did you mean 'test'?",
         ("evaluate", "myths", empty): "has no 'chosen'",
         ("evaluate", "mths:1", empty): "Did you mean 'myths'?",
@@ -209,6 +237,7 @@ def test_what_a_user_can_mend_is_one_line_and_exit_status_2(run, tmp_path, vecto
         ("attribute", "myths", "truthfulness", "--limit", 0): "limit=0 must be at least 1",
         ("generate", "myths", "--prompt", "x", "--vectors", vectors, "--layers", 9): "layers=[9]",
         # Before anything is computed, which would say what it found.
+        ("extract", "myths", "truthfulness", "--out", "v.pt"): "out='v.pt' must end in .safetensors",
         ("extract", "myths", "truthfulness", "--out", text / "v.safetensors"): "cannot be written",
         ("attribute", "myths", "truthfulness", "--png", text / "strip.png"): "cannot be written",
         ("demo", "--out", text): "cannot be written",

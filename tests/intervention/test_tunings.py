@@ -12,6 +12,7 @@ import grains_lens as gl
 from grains_lens.baselines.gated import GatedAdd
 from grains_lens.intervention.intervention import Intervention
 from grains_lens.intervention.rules import RULES
+from grains_lens.intervention.tunings import charged
 from tests.evaluation.test_choices import QUESTIONS
 from tests.intervention.test_contexts import logits
 from tests.oracles import PAIRS, random_vectors
@@ -167,6 +168,52 @@ def test_what_cannot_steer_gets_one_clear_sentence(llama, vectors):
         gl.kl_from_base(llama, ["the cat"], 3)
 
 
+# --- choosing ------------------------------------------------------------------------------------
+
+
+def row(score, strength=1.0, layers=(0,)):
+    return gl.TuningRow(layers, strength, 0.5, {}, 0.0, score)
+
+
+def test_the_highest_score_wins_then_the_weakest_steering_then_the_first():
+    weak, strong, spread = row(0.9), row(0.9, -2.0), row(0.9 + 1e-12, 0.8, (0, 1))
+    assert gl.best_row([row(0.5, 0.0), strong, weak, spread]) is weak
+    assert gl.best_row([strong, spread]) is spread
+    assert gl.best_row([row(0.95, 9.0), weak]).score == 0.95
+    twins = [row(0.9), row(0.9)]
+    assert gl.best_row(twins) is twins[0]
+    assert gl.best_row(["bb", "a", "cc"], score=len, effort=lambda word: -ord(word[0])) == "cc"
+
+
+@pytest.mark.parametrize("scores", [[math.nan, 0.5, 0.9], [0.5, math.nan, 0.9], [0.5, 0.9, math.nan]])
+def test_a_score_that_is_nan_is_refused_wherever_it_stands(scores):
+    with pytest.raises(ValueError, match="score that is nan, that of TuningRow"):
+        gl.best_row([row(score) for score in scores])
+    assert gl.best_row([row(-math.inf), row(-3.0)]).score == -3.0
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match="there are no rows to choose from"):
+        gl.best_row([])
+    with pytest.raises(ValueError, match="there are no rows to choose from"):
+        gl.Tuning.best_of([])
+
+
+def test_of_several_tunings_the_one_with_the_best_row_wins():
+    tunings = [
+        gl.Tuning((one,), one, Intervention()) for one in (row(0.5, 0.1), row(0.9, -0.7), row(0.9, 0.5))
+    ]
+    assert gl.Tuning.best_of(tunings) is tunings[2]
+    assert gl.Tuning.best_of(tunings[:2]) is tunings[1]
+
+
+def test_a_drop_that_is_nan_is_not_taken_for_none():
+    assert charged({"calm": 0.5, "clear": 0.75}, {"calm": 0.75, "clear": 0.5}) == 0.25
+    assert charged({"calm": 0.5}, {"calm": 0.75}) == charged({}, {}) == 0.0
+    with pytest.raises(ValueError, match="a drop elsewhere is nan"):
+        charged({"calm": 0.5, "clear": 0.75}, {"calm": 0.75, "clear": math.nan})
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -260,6 +307,7 @@ def test_a_tuning_and_its_steering_say_what_they_do(llama, vectors):
     assert "best of 3, score 0.650" in shown[0]
     assert "SteeringVectors(grains, 50 pairs, layers [0, 2, 3]" in shown[0]
     assert "\n".join(shown[1:]) == str(small_tuning())
+    assert "layers 0, 2 at strength 0.333333" in small_tuning()._repr_html_()
     steered = gl.steering(llama, vectors, strength=0.5)
     said = "layers 0, 1, 2 at strength 0.5 (unit 'residual'), add_keeping_norm at positions 'all', no gate"
     assert repr(steered) == f"Steering(off: {said})"

@@ -1,0 +1,114 @@
+"""Choosing among contexts, such as fine-tuned adapters, by the rule that `tune` chooses steering by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import NotFiniteError, printable
+from ..hosts.model import HookedModel
+from ..hosts.ownership import takes_a_turn
+from ..intervention.contexts import context_of
+from ..intervention.tunings import best_row, charged
+from .assessment import TARGET, Ask, Assessment, accuracies, ask_choices, assess
+
+Context = AbstractContextManager[Any] | Callable[[], AbstractContextManager[Any]]
+"""A context that can be entered again and again, or a function without arguments that gives one."""
+
+NOTHING = "none"
+"""What the model as it is is called among the rows."""
+
+
+@dataclass(frozen=True)
+class ContextRow:
+    """One context: `accuracy`, `keep`, `cost` and `score` as in a `TuningRow`; of equal scores the least `effort` wins.
+
+    Where the context breaks the model, accuracies and cost are NaN and the score is −∞.
+    """
+
+    name: str
+    accuracy: float
+    keep: Mapping[str, float]
+    cost: float
+    score: float
+    effort: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class ContextTuning:
+    """What `tune_contexts` found: a row for each context, the model as it is first, under "none"; and the best."""
+
+    rows: tuple[ContextRow, ...]
+    best: ContextRow
+    contexts: Mapping[str, Context]
+
+    def context(self, model: HookedModel) -> AbstractContextManager[Any]:
+        """The best context, to run the model in; one that does nothing where "none" was best."""
+        if self.best.name == NOTHING:
+            return nullcontext(model)
+        return context_of(model, self.contexts[self.best.name])
+
+    def __repr__(self) -> str:
+        lines = [f"{'context':>28} {'accuracy':>8} {'cost':>6} {'score':>6}"]
+        for row in self.rows:
+            star = " *" if row is self.best else ""
+            name = printable(row.name, 28)
+            lines.append(f"{name:>28} {row.accuracy:>8.3f} {row.cost:>6.3f} {row.score:>6.3f}{star}")
+        return "\n".join(lines)
+
+
+@takes_a_turn
+def tune_contexts(
+    model: HookedModel,
+    contexts: Mapping[str, Context],
+    questions: Sequence[Any],
+    *,
+    keep: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+    charge: float = 1.0,
+    efforts: Mapping[str, float] | None = None,
+    ask: Ask = ask_choices,
+) -> ContextTuning:
+    """Choose among contexts on a dev split, the model as it is always among the candidates.
+
+        adapters = {f"{n} steps": gl.baselines.lora_dpo(model, pairs, steps=n) for n in (10, 30)}
+        tuning = gl.tune_contexts(model, adapters, dev_questions, keep=others)
+        gl.assess(model, tuning.context(model), test_questions, keep=others_test)
+
+        score = accuracy(questions) − charge · max over groups in keep of max(0, base accuracy − accuracy)
+
+    as in `tune`, for anything that changes the model while a context lasts. Each of `contexts`, by name, can be
+    entered more than once, or is a function without arguments that gives one. `keep` and `ask` are those of `assess`.
+    Of equal scores the one of least `efforts[name]` wins (0 where none is given), and of those the first; the model
+    as it is comes before all. A context that makes the model's numbers NaN or infinite is in the table with accuracy
+    NaN and score −∞, and is never chosen.
+
+    Raises ValueError for no contexts, one called "none", a charge that is not finite, groups without questions, and
+    where the model as it is gives NaN.
+    """
+    if not contexts:
+        raise ValueError("contexts is empty: give one at least, by name.")
+    if NOTHING in contexts:
+        raise ValueError(f"contexts has one called {NOTHING!r}, as the model as it is: give it another name.")
+    if not math.isfinite(charge):
+        raise ValueError(f"charge={charge} must be finite.")
+    base = assess(model, None, questions, keep=keep, ask=ask)
+    rows = [_row(NOTHING, base, charge, 0.0)]
+    for name, context in contexts.items():
+        effort = (efforts or {}).get(name, 0.0)
+        try:
+            found = assess(model, context, questions, keep=keep, ask=ask, base=base)
+        except NotFiniteError:
+            broken = {group: math.nan for group in base.unsteered if group != TARGET}
+            rows.append(ContextRow(name, math.nan, broken, math.nan, -math.inf, effort))
+        else:
+            rows.append(_row(name, found, charge, effort))
+    return ContextTuning(tuple(rows), best_row(rows), dict(contexts))
+
+
+def _row(name: str, found: Assessment, charge: float, effort: float) -> ContextRow:
+    keep = accuracies(found.steered)
+    cost = charged(accuracies(found.unsteered), keep)
+    return ContextRow(name, found.accuracy, keep, cost, found.accuracy - charge * cost, effort)
