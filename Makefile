@@ -1,6 +1,6 @@
 # The commands of this project. From a fresh clone, with nothing but Python and make:
 #
-#   make demo      attribute, extract and steer on a small model that ships
+#   make demo      attribute, extract and steer on a small model that ships; ARGS=--full takes all pairs and questions
 #   make test      the tests, against transformer-lens 4.x and then 3.9
 #   make check     lint, formatting, types
 #   make docs      the API reference, in build/docs
@@ -34,16 +34,16 @@ PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 ifeq ($(TL),)
 test: test-4 test-3
 demo: .venv/.installed
-	@$(BIN)/grains-lens demo
+	@$(BIN)/grains-lens demo $(ARGS)
 else ifeq ($(TL),4)
 test: test-4
 demo: .venv/.installed
-	@$(BIN)/grains-lens demo
+	@$(BIN)/grains-lens demo $(ARGS)
 else ifeq ($(TL),3)
 BACKEND := --backend hooked_transformer
 test: test-3
 demo: .tl3/.installed
-	@$(ON_3) $(BIN)/grains-lens demo $(BACKEND)
+	@$(ON_3) $(BIN)/grains-lens demo $(BACKEND) $(ARGS)
 else
 $(error TL=$(TL): the transformer-lens lines are 4 and 3)
 endif
