@@ -1,6 +1,6 @@
 # The commands of this project. From a fresh clone, with nothing but Python and make:
 #
-#   make demo      attribute, extract and steer on a small model that ships; ARGS=--full takes all pairs and questions
+#   make demo      attribute, extract and steer on a small model that ships
 #   make test      the tests, against transformer-lens 4.x and then 3.9
 #   make check     lint, formatting, types
 #   make docs      the API reference, in build/docs
@@ -9,7 +9,8 @@
 #   make clean     remove what these commands made
 #
 # TL=4 or TL=3 keeps demo and test to one transformer-lens line; TL=3 then means HookedTransformer, which
-# 4.x no longer has. ARGS goes to pytest: make test TL=4 ARGS="-k steering".
+# 4.x no longer has. ARGS goes to pytest, make test TL=4 ARGS="-k steering",
+# or to the demo: make demo ARGS=--full.
 
 PYTHON ?= python3
 WORKERS ?= 2
