@@ -31,6 +31,7 @@ MACHINERY = (
     "paths",
     "tables",
     "plots",
+    "words",
     "report",
     "__main__",
 )
