@@ -11,9 +11,9 @@ from typing import Any, get_args
 from torch import Tensor
 
 from ..errors import VectorFileError, seen
+from ..literals import Unit
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.tensor_files import damaged, parse_json, read_tensors
-from ..vectors.units import Unit
 from ..vectors.vector_files import TUNED, vectors_of, write_vectors
 from .gates import Gate, ProjectionGate
 from .intervention import Intervention
