@@ -242,5 +242,5 @@ def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> Non
         held.layers, held.norms().tolist(), held.residual_norm.tolist(), strict=True
     ):
         say(f"{layer:>5} {length:>9.4f} {norm:>14.4f}")
-    if saved is not held:
+    if not isinstance(saved, SteeringVectors):
         say(printable(f"tuned: {saved.plan()}\n{saved}", keep="\n"))
