@@ -13,11 +13,12 @@ from ..literals import Backend
 from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from ..writing import write_text
+from .columns import as_markdown, as_text
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
 from .exams import EXAMS, RATE
 from .methods import ATTRIBUTION, FIELDS, AttributedPairs
 from .progress import WIDTH, wrapped
-from .table import BASE, Outcomes, as_markdown, as_text, cells, least, sentences
+from .table import BASE, Outcomes, cells, least, sentences
 
 
 @dataclass(frozen=True)
