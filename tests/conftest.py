@@ -88,7 +88,8 @@ def _is_its_turn(item: pytest.Item) -> bool:
     """Every test runs on 4.x's bridge and on 3.9's HookedTransformer with each architecture.
 
     3.9's bridge runs every test too, and every architecture, but each test with the architecture whose turn it is:
-    any two of (test, architecture, class of model) still meet. `--backend bridge` runs them all.
+    any two of (test, architecture, class of model) still meet, but for a test that skips all architectures but one.
+    `--backend bridge` runs them all.
     """
     case = (
         item.callspec.params.get("case")

@@ -112,7 +112,7 @@ def test_fine_tuning_trials_are_stages_of_one_training(bench, lesson):
 @pytest.mark.parametrize(("world", "behaviour"), [("myths", "truthfulness"), ("hints", "description")])
 def test_methods_try_alike_and_leave_the_model_alone(world, behaviour):
     bench = Subject(world=world, seeds=(0,)).bench(Cell(0, behaviour, 0))
-    lesson, paper = Lesson(bench, bench.draw(3)), Exam(n_dev=2, n_keep=1).paper(bench, "dev")
+    lesson, paper = Lesson(bench, bench.draw(4)), Exam(n_dev=6, n_keep=2).paper(bench, "dev")
     before = paper.accuracies(bench.model)
     grid = Grid(budget=2, steps=(1, 2), vector_steps=1)
     for name, method in comparison.METHODS.items():
