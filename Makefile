@@ -9,7 +9,8 @@
 #   make clean     remove what these commands made
 #
 # TL=4 or TL=3 keeps demo and test to one transformer-lens line; TL=3 then means HookedTransformer, which
-# 4.x no longer has. ARGS goes to pytest: make test TL=4 ARGS="-k steering".
+# 4.x no longer has. ARGS goes to pytest, make test TL=4 ARGS="-k steering",
+# or to the demo: make demo ARGS=--full.
 
 PYTHON ?= python3
 WORKERS ?= 2
@@ -34,16 +35,16 @@ PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
 ifeq ($(TL),)
 test: test-4 test-3
 demo: .venv/.installed
-	@$(BIN)/grains-lens demo
+	@$(BIN)/grains-lens demo $(ARGS)
 else ifeq ($(TL),4)
 test: test-4
 demo: .venv/.installed
-	@$(BIN)/grains-lens demo
+	@$(BIN)/grains-lens demo $(ARGS)
 else ifeq ($(TL),3)
 BACKEND := --backend hooked_transformer
 test: test-3
 demo: .tl3/.installed
-	@$(ON_3) $(BIN)/grains-lens demo $(BACKEND)
+	@$(ON_3) $(BIN)/grains-lens demo $(BACKEND) $(ARGS)
 else
 $(error TL=$(TL): the transformer-lens lines are 4 and 3)
 endif

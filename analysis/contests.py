@@ -87,7 +87,7 @@ class Grid:
     """The same for a trained vector, relative to its own length."""
     rates: tuple[float, float] = (1e-4, 3e-3)
     """Smallest and largest learning rate of fine-tuning."""
-    steps: tuple[float, float] = (4, 64)
+    steps: tuple[int, int] = (4, 64)
     """Fewest and most steps of fine-tuning."""
     vector_steps: int = 60
     """Steps that a vector is trained for."""
@@ -113,7 +113,7 @@ class Grid:
         return _ratios(self.rates, n_rates), steps
 
 
-def _ratios(reach: tuple[float, float], n: int) -> list[float]:
+def _ratios(reach: tuple[float, float] | tuple[int, int], n: int) -> list[float]:
     return [float(one) for one in np.geomspace(*reach, n)] if n > 1 else [float(np.sqrt(reach[0] * reach[1]))]
 
 

@@ -30,6 +30,7 @@ def demo(
     behaviours: tuple[str, ...] = (),
     backend: Backend = "auto",
     out: Path = Path("out/demo"),
+    full: bool = False,
 ) -> None:
     """GrAInS and its rivals on a small model that ships, judged on held-out questions.
 
@@ -40,14 +41,19 @@ def demo(
         behaviours: Which to steer; all of the world's if none is named.
         backend: TransformerBridge, or HookedTransformer (transformer-lens 3.9 only).
         out: Directory for tables, figures and vectors.
+        full: All pairs and questions, as the README's tables have them; it takes twice the time.
     """
-    from ..demo.report import Settings
-    from ..demo.study import run
+    from ..demo.progress import Stages
 
     check_writable(out / "table.json", "out")
-    without_loading_bars()
-    settings = Settings(world, variant, seeds, behaviours, backend, out)
-    run(settings, say=say)
+    with Stages(say) as stages:
+        stages("importing torch and transformers")
+        without_loading_bars()
+        from ..demo.report import SHORT, Settings
+        from ..demo.study import run
+
+        settings = Settings(world, variant, seeds, behaviours, backend, out, **({} if full else SHORT))
+        run(settings, say=say, stages=stages)
 
 
 def attribute(

@@ -13,10 +13,12 @@ from ..literals import Backend
 from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from ..writing import write_text
+from .columns import as_markdown, as_text
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
 from .exams import EXAMS, RATE
 from .methods import ATTRIBUTION, FIELDS, AttributedPairs
-from .table import BASE, Outcomes, as_markdown, as_text, cells, least, sentences
+from .progress import WIDTH, wrapped
+from .table import BASE, Outcomes, cells, least, sentences
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,16 @@ class Settings:
     n_test: int | None = None
     strengths: tuple[float, ...] = (0.0, 0.25, 0.5, 1.0)
     strengths_at_all_layers: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.25, 0.5)
+
+
+SHORT: dict[str, Any] = {
+    "n_pairs": 25,
+    "n_dev": 48,
+    "n_keep": 8,
+    "n_test": 96,
+    "strengths": (0.0, 0.25, 0.5),
+}
+"""What `grains-lens demo` takes without `--full`: about half of everything, for half the time."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +114,9 @@ class Report:
     def text(self) -> str:
         """For a terminal."""
         found = "Does attribution find the words that truly drive the answers?"
-        return "\n".join(
-            [self.how(), "", as_text(self.table), "", *self.said, "", found, as_text(self.cue_table)]
-        )
+        tables = as_text(self.table, WIDTH), as_text(self.cue_table, WIDTH)
+        said = [wrapped(one, "  ") for one in self.said]
+        return "\n".join([wrapped(self.how()), "", tables[0], "", *said, "", found, tables[1]])
 
     def markdown(self) -> str:
         """The same in Markdown."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,33 +19,45 @@ from ..worlds.world import World
 from .cues import CuePrecision, cue_precision
 from .exams import EXAMS, Answers
 from .methods import FIELDS, AttributedPairs, Method, attributed
+from .progress import Stages, wrapped
 from .report import Findings, Report, Settings, write
 from .table import BASE, Outcome, Outcomes
 
 
-def run(settings: Settings = Settings(), *, say: Callable[[str], None] = print) -> Findings:
+def run(
+    settings: Settings = Settings(),
+    *,
+    say: Callable[[str], None] = print,
+    stages: Stages | None = None,
+) -> Findings:
     """Run the demo: print its tables and what they say, and write them, figures and vectors to `settings.out`.
+
+    `stages` says what is being done; one that runs already has said what came before.
 
     Raises ValueError for an unknown world, variant, seed or behaviour.
     """
-    start = time.perf_counter()
+    if stages is None:
+        with Stages(say) as stages:
+            return run(settings, say=say, stages=stages)
+    before = stages.seconds()
     opened = [worlds.load(settings.world, seed=seed, variant=settings.variant) for seed in settings.seeds]
     settings = replace(settings, behaviours=settings.behaviours or tuple(opened[0].behaviours))
     for name in settings.behaviours:
         if name not in opened[0].behaviours:
             raise unknown_name("behaviours", name, opened[0].behaviours)
 
-    def stage(text: str) -> None:
-        say(f"[{time.perf_counter() - start:5.1f} s] {text}")
-
     with one_thread():
-        findings = study(opened, settings, stage)
-    stage("judging and drawing")
+        findings = study(opened, settings, stages)
+    stages("writing tables and drawing")
     report = Report.of(findings, settings)
     files = write(report, findings, opened[0], settings)
     say("\n" + report.text())
-    say("\n" + "\n".join(f"{what}: {path}" for path, what in files.items()))
-    stage("done")
+    say("\n" + "\n".join(wrapped(f"{what}: {path}", "  ") for path, what in files.items()))
+    loading, took = stages.seconds("loading"), stages.seconds()
+    say(
+        f"\nDone in {took:.1f} s: {before:.1f} s to import, {loading:.1f} s to load models, "
+        f"{took - before - loading:.1f} s of work."
+    )
     return findings
 
 
@@ -78,12 +89,12 @@ def study(opened: Sequence[World], settings: Settings, stage: Callable[[str], No
             stage(f"seed {world.seed}, {name}: attributing {settings.n_pairs} pairs")
             own = attributed(examined.model, world.behaviours[name].pairs[: settings.n_pairs])
             cues += cue_precision(world, name, own.pairs, own.attributions)
+            stage(f"seed {world.seed}, {name}: asking the unsteered model")
             outcomes.append(examined.base(name))
             for method in field.methods:
+                stage(f"seed {world.seed}, {name}: tuning and judging {method.name}")
                 made = method.vectors(own)
-                outcome = examined.outcome(name, method, made)
-                stage(f"seed {world.seed}, {name}: {method.name}: {outcome.chosen()}")
-                outcomes.append(outcome)
+                outcomes.append(examined.outcome(name, method, made))
                 if method is field.ours and world is opened[0]:
                     vectors[name], learnt[name] = made, own
     return Findings(Outcomes(outcomes), tuple(cues), vectors, learnt)

@@ -212,23 +212,6 @@ def _choice(layers: Sequence[int], strength: float) -> str:
     return f"{','.join(map(str, layers))} @ {strength:g}" if strength else "none"
 
 
-def as_text(table: Sequence[Sequence[str]]) -> str:
-    """Columns aligned, a line between behaviours."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for above, row in zip([table[0], *table], table, strict=False):
-        if row[0] != above[0]:
-            lines.append("-" * (sum(widths) + 2 * len(widths) - 2))
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return "\n".join(lines)
-
-
-def as_markdown(table: Sequence[Sequence[str]]) -> str:
-    """The same cells as a Markdown table."""
-    head, *rows = ["| " + " | ".join(row) + " |" for row in table]
-    return "\n".join([head, "|" + " --- |" * len(table[0]), *rows])
-
-
 # --- the table in words --------------------------------------------------------------------------
 
 

@@ -1,7 +1,7 @@
 """Forward passes: a prompt is run once, and continued from its cache as often as needed.
 
 `HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) are run differently here and in a few
-other places of this package. Outside it only LoRA asks which of them a model is: it adapts bridges alone."""
+other places of this package. Outside it only LoRA asks which of them a model is: it cannot adapt the first."""
 
 from __future__ import annotations
 

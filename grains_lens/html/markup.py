@@ -71,7 +71,10 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, best: int | 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
     """A table of texts, which break into lines as they need."""
-    cell = "padding:3px 8px;border:0;text-align:left;vertical-align:top;background:none;max-width:28em"
+    cell = (
+        "padding:3px 8px;border:0;text-align:left;vertical-align:top;background:none;max-width:28em;"
+        "overflow-wrap:anywhere"
+    )
     heads = "".join(f'<th style="{cell};font-weight:600">{escaped(name)}</th>' for name in head)
     line = f"background:none;border-top:1px solid {GREY}"
     lines = [

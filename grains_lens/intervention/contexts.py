@@ -151,12 +151,13 @@ def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
 
     Raises ValueError for what is none of these.
     """
+    entered: Any = steered
     if isinstance(steered, Tuning):
         return steered.steering(model)
     if callable(steered) and (isinstance(steered, type) or not hasattr(steered, "__enter__")):
         return context_of(model, steered())
-    if isinstance(steered, AbstractContextManager):
-        return steered
+    if hasattr(steered, "__enter__") and hasattr(steered, "__exit__"):
+        return entered
     raise ValueError(
         f"{seen(steered)} steers nothing by itself: give a Tuning, or a context such as "
         "steering(model, vectors, strength=0.5)."

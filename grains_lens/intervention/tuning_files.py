@@ -11,9 +11,9 @@ from typing import Any, get_args
 from torch import Tensor
 
 from ..errors import VectorFileError, seen
+from ..literals import Unit
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.tensor_files import damaged, parse_json, read_tensors
-from ..vectors.units import Unit
 from ..vectors.vector_files import TUNED, vectors_of, write_vectors
 from .gates import Gate, ProjectionGate
 from .intervention import Intervention
@@ -90,7 +90,10 @@ def _rule_name(rule: SteeringRule) -> str:
 
 
 def _known_gate(gate: Gate | None) -> ProjectionGate | None:
-    if gate is None or (isinstance(gate, ProjectionGate) and type(gate) is ProjectionGate):
+    if gate is None:
+        return None
+    # Not one derived from it, which may decide otherwise.
+    if isinstance(gate, ProjectionGate) and type(gate) is ProjectionGate:
         return gate
     raise ValueError(
         f"gate={seen(gate)} cannot be saved, for a file knows no gate but ProjectionGate: save the vectors, as "
@@ -120,8 +123,8 @@ def _rule(name: Any) -> SteeringRule:
 
 
 def _positions(held: Any) -> Any:
-    named: Any = held  # any text: unknown names are refused below
-    return check_positions(named if isinstance(held, str) else tuple(_whole(one) for one in _list(held)))
+    named: Any = held if isinstance(held, str) else tuple(_whole(one) for one in _list(held))
+    return check_positions(named)
 
 
 def _gate(held: Any, direction: Tensor | None, d_model: int) -> ProjectionGate | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..errors import printable
@@ -64,24 +65,10 @@ def gains(
     below = 0.16 * (len(labels) + 1) + 0.1 + (0.45 if slanted else 0)
     figure = Figure(figsize=(width, 1.9 + below + (0.25 if title else 0)), layout="constrained")
     axes = figure.add_subplot()
-    each = 0.8 / len(labels)
     for index, label in enumerate(labels):
-        mine = [bar for bar in bars if bar.label == label]
-        at = [places[groups.index(bar.group)] + (index - (len(labels) - 1) / 2) * each for bar in mine]
-        whiskers = [[bar.value - bar.low for bar in mine], [bar.high - bar.value for bar in mine]]
-        axes.bar(
-            at,
-            [bar.value for bar in mine],
-            0.9 * each,
-            yerr=whiskers,
-            label=printable(label, keep="\n"),
-            color=OKABE_ITO[index % len(OKABE_ITO)],
-            hatch=_HATCHES[index // len(OKABE_ITO) % len(_HATCHES)],
-            edgecolor="white",
-            linewidth=0,
-            error_kw={"elinewidth": 0.9, "ecolor": "#222"},
-            zorder=2,
-        )
+        at = [place + (index - (len(labels) - 1) / 2) * 0.8 / len(labels) for place in places]
+        mine = {at[groups.index(bar.group)]: bar for bar in bars if bar.label == label}
+        _draw(axes, mine, label, 0.72 / len(labels), index)
     for place, group in zip(places, groups, strict=True):
         axes.hlines(
             base[group],
@@ -110,6 +97,25 @@ def gains(
         loc="outside lower left", fontsize=SMALL, frameon=False, borderaxespad=0.1, labelspacing=0.25
     )
     return figure
+
+
+def _draw(axes: Axes, bars: Mapping[float, Bar], label: str, width: float, index: int) -> None:
+    """The bars of one label at their places, with their whiskers."""
+    below = [bar.value - bar.low for bar in bars.values()]
+    above = [bar.high - bar.value for bar in bars.values()]
+    axes.bar(
+        list(bars),
+        [bar.value for bar in bars.values()],
+        width,
+        yerr=[below, above],
+        label=printable(label, keep="\n"),
+        color=OKABE_ITO[index % len(OKABE_ITO)],
+        hatch=_HATCHES[index // len(OKABE_ITO) % len(_HATCHES)],
+        edgecolor="white",
+        linewidth=0,
+        error_kw={"elinewidth": 0.9, "ecolor": "#222"},
+        zorder=2,
+    )
 
 
 def _touching(names: Sequence[str], room: float) -> bool:

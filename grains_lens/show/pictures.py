@@ -212,7 +212,7 @@ def _draw_overlay_key(
     """How a score looks over a dark part of a picture, and over a light one."""
     width, height = extent
     bar_width = min(0.45 * width, 190)
-    left = margin + bar_width + 3.4 * size
+    left = margin + bar_width + 5 * size
     wide = min(bar_width, width - left - margin - size)
     axes = figure.add_axes((left / width, 2.9 * size / height, wide / width, 0.8 * size / height))
     box = {"extent": (-1, 1, 1, 0), "aspect": "auto", "interpolation": "nearest"}

@@ -32,6 +32,7 @@ MACHINERY = (
     "paths",
     "tables",
     "plots",
+    "words",
     "report",
     "__main__",
 )

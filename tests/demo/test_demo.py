@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import grains_lens as gl
+from grains_lens.demo import study
+from grains_lens.demo.columns import as_markdown, as_text
 from grains_lens.demo.cues import cue_precision
 from grains_lens.demo.methods import FIELDS, METHODS, OURS, PAPER, RIVALS
-from grains_lens.demo.report import Settings
+from grains_lens.demo.progress import WIDTH, Stages
+from grains_lens.demo.report import SHORT, Settings
 from grains_lens.demo.study import run
-from grains_lens.demo.table import AVERAGE, BASE, Outcome, Outcomes, as_markdown, as_text, cells, sentences
+from grains_lens.demo.table import AVERAGE, BASE, Outcome, Outcomes, cells, sentences
 
 QUESTIONS, BEHAVIOUR = 24, "truthfulness"
 
@@ -212,6 +219,105 @@ def test_the_table_reads_the_same_as_text_and_in_markdown():
             assert cell in text
             assert cell in markdown
     assert len({line.count("|") for line in markdown.splitlines()}) == 1
+
+
+def test_a_table_too_wide_stands_in_blocks_that_hold_every_cell():
+    table = cells(outcomes({BASE: (0.5, 0.0), OURS.name: (0.8, -0.2)}, seeds=range(9)).rows)
+    text = as_text(table, WIDTH)
+    assert max(map(len, as_text(table).splitlines())) > WIDTH >= max(map(len, text.splitlines()))
+    words = text.split()
+    for row in table:
+        assert all(words.count(word) for cell in row for word in cell.split())
+    # Each block says again what its rows are of.
+    blocks = text.split("\n\n")
+    assert len(blocks) > 1
+    for block in blocks:
+        assert block.split()[:2] == ["behaviour", "method"]
+        assert block.count(OURS.name) == len([row for row in table if row[1] == OURS.name])
+
+
+# --- what is said while it runs ------------------------------------------------------------------
+
+
+def too_wide(text, where):
+    """Lines of more than `WIDTH` columns, but for those that a path of the user's makes so long."""
+    return [line for line in text.splitlines() if len(line) > WIDTH and str(where) not in line]
+
+
+# The demo says so where a pair's scores are not complete: on the screen, as a warning.
+@pytest.mark.filterwarnings("ignore::grains_lens.CompletenessWarning")
+def test_what_it_prints_fits_a_terminal(findings, said, settings, seen, with_pictures):
+    assert too_wide("x" * (WIDTH + 1), settings.out)
+    assert not too_wide("\n".join(said), settings.out)
+    assert not too_wide(seen[1], with_pictures.out)
+
+
+def test_it_says_how_long_everything_took(findings, said):
+    *_, last = "\n".join(said).splitlines()
+    total, importing, loading, work = (float(word) for word in last.split() if word[0].isdigit())
+    assert total == pytest.approx(importing + loading + work, abs=0.2)
+    assert work > 0 < loading
+
+
+def test_a_line_is_printed_before_every_phase(settings, monkeypatch, tmp_path):
+    lines = []
+
+    def watched(function):
+        def phase(*arguments, **settings):
+            lines.append(None)
+            return function(*arguments, **settings)
+
+        return phase
+
+    for place, name in (
+        (study, "ExaminedModel"),
+        (study, "attributed"),
+        (study.ExaminedModel, "base"),
+        (study.ExaminedModel, "outcome"),
+        (study, "write"),
+    ):
+        monkeypatch.setattr(place, name, watched(getattr(place, name)))
+    run(replace(settings, n_pairs=2, n_dev=2, n_keep=1, n_test=4, out=tmp_path), say=lines.append)
+    phases = [index for index, line in enumerate(lines) if line is None]
+    assert len(phases) == 4 + len(METHODS)
+    assert all(lines[index - 1] is not None for index in phases)
+
+
+def test_the_first_line_comes_before_torch_is_imported():
+    """Stopped at its first line, the command has imported nothing heavy."""
+    code = (
+        "import sys; from grains_lens.cli import commands, main\n"
+        "def say(text):\n    print(text); raise KeyboardInterrupt\n"
+        "commands.say = say; status = main(['demo'])\n"
+        "print(status, [name for name in ('torch', 'transformers', 'numpy', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, last = done.stdout.splitlines()
+    assert first.endswith("importing torch and transformers")
+    assert last == "130 []"
+
+
+def test_a_stage_that_lasts_is_said_again_until_it_is_over():
+    lines = []
+    with Stages(lines.append, quiet=0.05) as stage:
+        stage("loading")
+        while len(lines) < 3:
+            time.sleep(0.01)
+        stage("working")
+        assert stage.seconds("loading") >= 0.1
+        assert stage.seconds("loading") + stage.seconds("working") <= stage.seconds()
+    said = len(lines)
+    time.sleep(0.2)
+    assert len(lines) == said
+    assert lines[0].endswith("s] loading")
+    assert all(line.endswith("s] ... still loading") for line in lines[1:3])
+
+
+def test_the_short_form_changes_sizes_alone():
+    full = Settings()
+    assert set(SHORT) < set(vars(full))
+    assert replace(full, **SHORT) != full
+    assert not set(SHORT) & {"world", "variant", "seeds", "behaviours", "backend", "out"}
 
 
 # --- pictures ------------------------------------------------------------------------------------
