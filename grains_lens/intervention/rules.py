@@ -61,6 +61,9 @@ class DirectionRule:
     ) -> Float[Tensor, "... d_model"]:
         return self.rule(h, v)
 
+    def __repr__(self) -> str:
+        return f"of_direction({getattr(self.rule, '__name__', self.rule)})"
+
     def __reduce__(self) -> str | tuple[Any, ...]:
         # Where `of_direction` decorates a function, that function's name leads here: pickle goes by it, too.
         name = getattr(self.rule, "__qualname__", "")
