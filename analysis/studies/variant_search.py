@@ -203,7 +203,13 @@ def placed(
     if variant.layers == "all":
         return [every], vectors, "residual"
     if variant.layers == "conductance":
-        conductance = gl.layer_conductance(model, lesson.pairs, tolerance=float("inf"), progress=False)
+        conductance = gl.layer_conductance(
+            model,
+            lesson.pairs,
+            method=gl.IntegratedGradients(steps=10),
+            tolerance=float("inf"),
+            progress=False,
+        )
         shares = torch.stack([one.scores.abs().sum(dim=-1) for one in conductance]).mean(dim=0)
         return [every], weighted(vectors, shares), "raw"
     gains = gl.first_order_gain(model, vectors, lesson.pairs, **how)

@@ -31,7 +31,7 @@ from .gap import (
     warn_if_images_go_deeper,
     warn_if_incomplete,
 )
-from .methods import IntegratedGradients
+from .methods import IntegratedGradients, better, limit_of
 from .quadrature import path_derivative, quadrature
 from .scores import readable
 
@@ -97,7 +97,7 @@ def layer_conductance(
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = 0.1,
+    tolerance: float | None = None,
     progress: bool = True,
 ) -> list[LayerConductance]:
     """Conductance of all layers at all positions, out of the passes that integrated gradients makes.
@@ -113,10 +113,12 @@ def layer_conductance(
     LayerConductance takes the left-hand differences of h instead and arrives at the same with many steps.
 
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
-    a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
+    per pair. Where that is too much, name the steps: then no pair takes more. The arguments are those of
+    `attribute`, whose remarks on baselines hold here too.
 
-    Returns one `LayerConductance` a pair, in order. Warns (CompletenessWarning) where a layer's error
-    exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more.
+    The default method takes steps until every layer of the residual stream is complete within a tenth. Returns one
+    `LayerConductance` per pair, in order. Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times
+    |f(x) − f(x')| or times one nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -126,14 +128,15 @@ def layer_conductance(
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
-    check_tolerance(tolerance)
+    limit = limit_of(method, tolerance)
+    check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
     names = [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))]
     results: list[LayerConductance | None] = [None] * len(encoded)
     lengths = [item.longest for item in encoded]
-    with work.batches(model, lengths, "conductance", rows=method.steps) as groups:
+    with work.batches(model, lengths, "conductance", rows=method.evaluations(0)) as groups:
         filler = filler_embedding(model, baseline, argument="baseline")
         for chosen in groups:
             items = [encoded[index] for index in chosen]
@@ -141,7 +144,7 @@ def layer_conductance(
             # What a component carries need not add up, so there is nothing to refine it by.
             run = _Conductance(method, names)
             with naming("pair", chosen):
-                parts = method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+                parts = method.refined(f, run) if site == "resid_post" else run(f, method.evaluations(0))
                 gaps, baseline_gaps = f.ends.double().cpu()
             check_finite(f, chosen, parts, gaps, baseline_gaps)
             for row, index in enumerate(chosen):
@@ -151,7 +154,7 @@ def layer_conductance(
     done = [result for result in results if result is not None]
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
-        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)
+        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], limit, better(method, limit))
     return done
 
 

@@ -15,10 +15,10 @@ from tests.oracles import PAIRS, block_input, full_ids, own_bos, same_state, sta
 SITES = ("resid_post", "attn_out", "mlp_out")
 
 
-def conductance(model, pairs=PAIRS, **settings):
+def conductance(model, pairs=PAIRS, method=gl.IntegratedGradients(steps=10), **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gl.CompletenessWarning)
-        return gl.layer_conductance(model, pairs, progress=False, **settings)
+        return gl.layer_conductance(model, pairs, method=method, progress=False, **settings)
 
 
 def close(actual, expected, rtol=1e-4):
