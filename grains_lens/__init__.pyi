@@ -61,6 +61,8 @@ from .intervention.tuning import tune as tune
 from .intervention.tunings import Tuning as Tuning
 from .prompts.batching import prompt_inputs as prompt_inputs
 from .prompts.encoding import PromptFormat as PromptFormat
+from .prompts.objectives import LogitDifference as LogitDifference
+from .prompts.objectives import StreamObjective as StreamObjective
 from .vectors.contrasts import Contrasts as Contrasts
 from .vectors.contrasts import masked_contrasts as masked_contrasts
 from .vectors.directions import component_directions as component_directions

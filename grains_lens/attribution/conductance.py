@@ -16,11 +16,11 @@ from ..errors import unknown_name
 from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
-from ..literals import Objective, Site
-from ..prompts.answers import check_objective
+from ..literals import Site
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
+from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
 from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import (
@@ -114,14 +114,15 @@ def layer_conductance(
 
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
     per pair. Where that is too much, name the steps: then no pair takes more. The arguments are those of
-    `attribute`, whose remarks on baselines hold here too.
+    `attribute`, whose remarks on baselines and objectives hold here too. A `StreamObjective` depends on the layers
+    up to the one it reads, and on no other: results hold those.
 
     The default method takes steps until every layer of the residual stream is complete within a tenth. Returns one
     `LayerConductance` per pair, in order. Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times
     |f(x) − f(x')| or times one nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
     if not isinstance(method, IntegratedGradients):
@@ -131,9 +132,9 @@ def layer_conductance(
     limit = limit_of(method, tolerance)
     check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
-    names = [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))]
+    names = [f"blocks.{layer}.hook_{site}" for layer in layers_in_reach(objective, None, layer_count(model))]
     results: list[LayerConductance | None] = [None] * len(encoded)
     lengths = [item.longest for item in encoded]
     with work.batches(model, lengths, "conductance", rows=method.evaluations(0)) as groups:
@@ -194,7 +195,7 @@ class _Conductance:
                 total = f.evaluate(leaf).sum()
             # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
             wanted = [h for name in self.names for h in seen[name]] + [leaf]
-            flat = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
+            flat = iter(gradients_of(total, wanted, f.objective))
             gradients.add({name: [next(flat) for _ in seen[name]] for name in self.names}, len(chunk))
             streams.add(seen, len(chunk))
             del total, wanted, seen, leaf  # the graph, before the next chunk's begins

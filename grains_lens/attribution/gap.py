@@ -1,4 +1,5 @@
-"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x) as a function of embeddings, and checks of what comes of it."""
+"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x), or another objective, as a function of embeddings, and checks
+of what comes of it."""
 
 from __future__ import annotations
 
@@ -13,21 +14,21 @@ from torch import Tensor
 from ..errors import warn_user
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
-from ..literals import Objective
-from ..prompts.answers import answer_logprobs
+from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import (
     AnswerBatch,
     collate,
     special_positions,
 )
 from ..prompts.encoding import Encoded
-from ..prompts.finite import check_rows
+from ..prompts.objectives import Objective, gradients_of, is_of_prompt, name_of
 from .fillers import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding, prompt_embeddings
 
 
 @dataclass(frozen=True, eq=False)
 class GapFunction:
-    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
+    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, or what `objective` makes of them (`preference_gaps`), as a
+    function of the embeddings at block 0's input.
 
     `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
     `filler` is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
@@ -85,7 +86,7 @@ class GapFunction:
         leaf = chunk.detach().requires_grad_(True)
         with recording():
             total = self.evaluate(leaf).sum()
-        (gradient,) = torch.autograd.grad(total, leaf)
+        (gradient,) = gradients_of(total, [leaf], self.objective)
         return gradient
 
     def chunks(self, points: Float[Tensor, "point pair pos d_model"]) -> tuple[Tensor, ...]:
@@ -97,10 +98,10 @@ class GapFunction:
     def evaluate(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
         """f at each point in one batch, with a graph if autograd records one."""
         n = points.shape[0]
-        logprobs = answer_logprobs(
+        gaps = preference_gaps(
             self.model, self.batch.repeat(n), objective=self.objective, embeddings=points.flatten(0, 1)
         )
-        return (logprobs[:, 0] - logprobs[:, 1]).unflatten(0, (n, -1))
+        return gaps.unflatten(0, (n, -1))
 
 
 class CompletenessWarning(UserWarning):
@@ -132,15 +133,7 @@ def gap_function(
 def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None:
     """Raise NotFiniteError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
     for values in numbers:
-        check_rows(
-            f.model,
-            "pair",
-            pairs,
-            values,
-            f.batch.prompts,
-            f.batch.answers,
-            what="log-probabilities or gradients",
-        )
+        check_objectives(f.model, "pair", pairs, values, f.batch, f.objective, what=" or gradients")
 
 
 def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
@@ -152,6 +145,21 @@ def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> 
                 "what goes that way, and masking an image token there hides only a part of it."
             )
         )
+
+
+def warn_if_answers_are_alike(
+    objective: Objective, gaps: Sequence[float], baseline_gaps: Sequence[float]
+) -> None:
+    """UserWarning where a function of answers gives both of every pair the very same number."""
+    if isinstance(objective, str) or is_of_prompt(objective) or any(gaps) or any(baseline_gaps):
+        return
+    warn_user(
+        UserWarning(
+            f"objective={name_of(objective)} gives both answers of every pair the same number, so f is 0 throughout: "
+            "where it reads an answer's first position alone, leave the rejected answers out, "
+            "PreferencePair(prompt, chosen)."
+        )
+    )
 
 
 def check_tolerance(tolerance: float) -> None:

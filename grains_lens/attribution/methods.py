@@ -20,7 +20,6 @@ from .fillers import Filler
 from .gap import GapFunction
 from .quadrature import quadrature
 
-
 STEPS, TOLERANCE = 10, 0.1
 """Where integrated gradients begin when no steps are named, and how complete the scores then get: also what
 verbs warn of when a method names no tolerance itself."""

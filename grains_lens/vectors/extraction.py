@@ -14,9 +14,10 @@ from ..data.items import PreferencePair
 from ..errors import unknown_name
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
-from ..literals import Contrast, Modality, Objective, Position
+from ..literals import Contrast, Modality, Position
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective, name_of
 from .contrasts import check_masking, masked_contrasts
 from .directions import Aggregate, pca_direction
 from .identity import describe, provenance_of
@@ -74,11 +75,16 @@ def extract_vectors(
     if not callable(aggregate):
         raise ValueError(f"aggregate={aggregate!r} must be a function of differences, as pca_direction.")
     if attributions is None:
+        check_objective(objective, model)
         check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
         attributions = attribute(
             model, pairs, method=method, baseline=baseline, objective=objective, **running
         )
-        attributed_by = {"method": describe(method), "baseline": describe(baseline), "objective": objective}
+        attributed_by = {
+            "method": describe(method),
+            "baseline": describe(baseline),
+            "objective": name_of(objective),
+        }
     else:
         attributed_by = {"method": "given"}
     masking: dict[str, Any] = {"k": k, "modality": modality, "position": position}

@@ -15,7 +15,11 @@ from tests.oracles import PAIRS, block_input, full_ids, own_bos, same_state, sta
 SITES = ("resid_post", "attn_out", "mlp_out")
 
 
-def conductance(model, pairs=PAIRS, method=gl.IntegratedGradients(steps=10), **settings):
+TEN_STEPS = gl.IntegratedGradients(steps=10)
+"""As many for every pair: quick, and equal where calls are compared."""
+
+
+def conductance(model, pairs=PAIRS, method=TEN_STEPS, **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gl.CompletenessWarning)
         return gl.layer_conductance(model, pairs, method=method, progress=False, **settings)
