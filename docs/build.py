@@ -27,7 +27,7 @@ GROUPS: dict[str, str] = {
     """,
     "Attribution": """
         attribute layer_conductance faithfulness precision_at_k Attributions TokenAttribution IntegratedGradients
-        GradientTimesInput SmoothGrad GradientShap Occlusion RandomScores PerModality LayerConductance
+        LogitDifference StreamObjective GradientTimesInput SmoothGrad GradientShap Occlusion RandomScores PerModality LayerConductance
         FaithfulnessCurves CompletenessWarning
     """,
     "Vectors": """
@@ -41,7 +41,8 @@ GROUPS: dict[str, str] = {
     """,
     "Evaluation": """
         assess tune_contexts multiple_choice preference compare_generations greedy_answers hallucination judged
-        kl_from_base perplexity bootstrap_interval Assessment ContextTuning ContextRow ChoiceScores PreferenceScores GenerationComparison HallucinationScores JudgedScores
+        kl_from_base perplexity bootstrap_interval Assessment ContextTuning ContextRow ChoiceScores PreferenceScores
+        GenerationComparison HallucinationScores JudgedScores
     """,
     "Baselines": """
         baselines baselines.mean_difference baselines.activation_addition baselines.pca_difference
