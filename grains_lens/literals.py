@@ -20,8 +20,9 @@ OnError = Literal["raise", "skip"]
 
 # --- attribution ---------------------------------------------------------------------------------
 
-Objective = Literal["sum", "mean", "last"]
-"""`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
+ObjectiveName = Literal["sum", "mean", "last"]
+"""An answer's log-probability in nats: `sum` over its tokens (GrAInS, section 3.1), `mean` per token, `last` token
+alone."""
 
 MethodName = Literal["integrated_gradients", "gradient_times_input", "occlusion", "random"]
 """Attribution methods, as the command line calls them."""

@@ -17,10 +17,10 @@ from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
 from ..html.lists import Results
-from ..literals import Objective, Site
-from ..prompts.answers import check_objective
+from ..literals import Site
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
 from ..prompts.work import Work
 from .fillers import Filler
 from .gap import (
@@ -31,7 +31,7 @@ from .gap import (
     warn_if_images_go_deeper,
     warn_if_incomplete,
 )
-from .methods import IntegratedGradients
+from .methods import IntegratedGradients, better, limit_of
 from .quadrature import path_derivative, quadrature
 from .scores import readable
 
@@ -97,7 +97,7 @@ def layer_conductance(
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = 0.1,
+    tolerance: float | None = None,
     progress: bool = True,
 ) -> list[LayerConductance]:
     """Conductance of all layers at all positions, out of the passes that integrated gradients makes.
@@ -113,29 +113,35 @@ def layer_conductance(
     LayerConductance takes the left-hand differences of h instead and arrives at the same with many steps.
 
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
-    a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
+    per pair. Where that is too much, name the steps: then no pair takes more. The arguments are those of
+    `attribute`, whose remarks on baselines and objectives hold here too. A `StreamObjective` depends on the layers
+    up to the one it reads, and on no other: results hold those.
+
+    The default method takes steps until every layer of the residual stream is complete within a tenth.
 
     Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
     Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
-    nat, whichever is more.
+    nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
     if not isinstance(method, IntegratedGradients):
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
-    check_tolerance(tolerance)
+    limit = limit_of(method, tolerance)
+    check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
-    run = _Conductance(method, [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))])
+    layers = layers_in_reach(objective, None, layer_count(model))
+    run = _Conductance(method, [f"blocks.{layer}.hook_{site}" for layer in layers])
 
     def parts(f: GapFunction) -> Tensor:
         # What a component carries need not add up, so there is nothing to refine it by.
-        return method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+        return method.refined(f, run) if site == "resid_post" else run(f, method.evaluations(0))
 
     scored = score_pairs(
         model,
@@ -143,7 +149,7 @@ def layer_conductance(
         parts,
         work,
         label="conductance",
-        rows=method.steps,
+        rows=method.evaluations(0),
         baseline=baseline,
         objective=objective,
         include_special=include_special,
@@ -151,7 +157,7 @@ def layer_conductance(
     done = Results(_layer_conductance(model, site, one) for one in scored)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
-        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)
+        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], limit, better(method, limit))
     return done
 
 
@@ -191,7 +197,7 @@ class _Conductance:
                 total = f.evaluate(leaf).sum()
             # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
             wanted = [h for name in self.names for h in seen[name]] + [leaf]
-            flat = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
+            flat = iter(gradients_of(total, wanted, f.objective))
             gradients.add({name: [next(flat) for _ in seen[name]] for name in self.names}, len(chunk))
             streams.add(seen, len(chunk))
             del total, wanted, seen, leaf  # the graph, before the next chunk's begins

@@ -13,11 +13,11 @@ from ..data.items import PreferencePair
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
 from ..html.lists import Results
-from ..literals import Objective, Sign
-from ..prompts.answers import check_objective
+from ..literals import Sign
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
+from ..prompts.objectives import Objective, check_objective
 from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import check_finite, gap_function
@@ -111,13 +111,13 @@ def faithfulness(
 
     Raises ValueError if the attributions do not fit the pairs, `random_orders` is below 1, or f is NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     if random_orders < 1:
         raise ValueError(
             f"random_orders={random_orders} must be at least 1: there is nothing else to compare with."
         )
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)
     curves: Results[FaithfulnessCurves] = Results()

@@ -1,8 +1,8 @@
-"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x) as a function of embeddings, and checks of what comes of it."""
+"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x), or another objective, as a function of embeddings, and checks
+of what comes of it."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,24 +11,26 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..errors import warn_user
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
-from ..literals import Objective
-from ..prompts.answers import answer_logprobs
+from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import (
     AnswerBatch,
     collate,
     special_positions,
 )
 from ..prompts.encoding import Encoded
-from ..prompts.finite import check_rows, naming
+from ..prompts.finite import naming
+from ..prompts.objectives import Objective, gradients_of, is_of_prompt, name_of
 from ..prompts.work import Work
 from .fillers import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding, prompt_embeddings
 
 
 @dataclass(frozen=True, eq=False)
 class GapFunction:
-    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
+    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, or what `objective` makes of them (`preference_gaps`), as a
+    function of the embeddings at block 0's input.
 
     `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
     `filler` is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
@@ -86,7 +88,7 @@ class GapFunction:
         leaf = chunk.detach().requires_grad_(True)
         with recording():
             total = self.evaluate(leaf).sum()
-        (gradient,) = torch.autograd.grad(total, leaf)
+        (gradient,) = gradients_of(total, [leaf], self.objective)
         return gradient
 
     def chunks(self, points: Float[Tensor, "point pair pos d_model"]) -> tuple[Tensor, ...]:
@@ -98,14 +100,19 @@ class GapFunction:
     def evaluate(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
         """f at each point in one batch, with a graph if autograd records one."""
         n = points.shape[0]
-        logprobs = answer_logprobs(
+        gaps = preference_gaps(
             self.model, self.batch.repeat(n), objective=self.objective, embeddings=points.flatten(0, 1)
         )
-        return (logprobs[:, 0] - logprobs[:, 1]).unflatten(0, (n, -1))
+        return gaps.unflatten(0, (n, -1))
 
 
 class CompletenessWarning(UserWarning):
-    """Scores that do not add up to the change they should explain."""
+    """Scores that do not add up to the change they should explain: what was found, and what to do about it in
+    Python (the command line has words of its own)."""
+
+    def __init__(self, finding: str, remedy: str = "") -> None:
+        super().__init__(f"{finding} {remedy}".strip())
+        self.finding, self.remedy = finding, remedy
 
 
 def gap_function(
@@ -171,26 +178,33 @@ def score_pairs(
 def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None:
     """Raise NotFiniteError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
     for values in numbers:
-        check_rows(
-            f.model,
-            "pair",
-            pairs,
-            values,
-            f.batch.prompts,
-            f.batch.answers,
-            what="log-probabilities or gradients",
-        )
+        check_objectives(f.model, "pair", pairs, values, f.batch, f.objective, what=" or gradients")
 
 
 def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
     """CompletenessWarning where part of an image does not pass through block 0's input."""
     if reaches_deeper_layers(model) and any(item.prompt.images for item in encoded):
-        warnings.warn(
-            "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
-            "what goes that way, and masking an image token there hides only a part of it.",
-            CompletenessWarning,
-            stacklevel=3,
+        warn_user(
+            CompletenessWarning(
+                "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
+                "what goes that way, and masking an image token there hides only a part of it."
+            )
         )
+
+
+def warn_if_answers_are_alike(
+    objective: Objective, gaps: Sequence[float], baseline_gaps: Sequence[float]
+) -> None:
+    """UserWarning where a function of answers gives both of every pair the very same number."""
+    if isinstance(objective, str) or is_of_prompt(objective) or any(gaps) or any(baseline_gaps):
+        return
+    warn_user(
+        UserWarning(
+            f"objective={name_of(objective)} gives both answers of every pair the same number, so f is 0 throughout: "
+            "where it reads an answer's first position alone, leave the rejected answers out, "
+            "PreferencePair(prompt, chosen)."
+        )
+    )
 
 
 def check_tolerance(tolerance: float) -> None:
@@ -199,20 +213,23 @@ def check_tolerance(tolerance: float) -> None:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 
 
-def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:
-    """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat."""
+def warn_if_incomplete(
+    errors: Sequence[float], changes: Sequence[float], tolerance: float, better: str
+) -> None:
+    """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat; `better` is
+    the method to give instead, as one types it."""
     excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
     bad = [index for index, ratio in enumerate(excess) if not ratio <= tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])
     named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-    warnings.warn(
-        f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
-        f"{tolerance:.0%}; the worst is pair {worst}: {errors[worst]:+.2f} of {abs(changes[worst]):.2f} nats. "
-        "Take more steps (IntegratedGradients(steps=...)), more where they are needed "
-        f"(IntegratedGradients(tolerance={tolerance:g})), or another baseline (baseline='mask' or 'mean' "
-        "rather than 'zero').",
-        CompletenessWarning,
-        stacklevel=3,
+    warn_user(
+        CompletenessWarning(
+            f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
+            f"{100 * tolerance:g} %; the worst is pair {worst}: {errors[worst]:+.2f} of "
+            f"{abs(changes[worst]):.2f} nats.",
+            f"Take more steps where they are needed, method=gl.{better}, or another baseline (baseline='mask' or "
+            "'mean' rather than 'zero').",
+        )
     )

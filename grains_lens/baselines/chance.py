@@ -38,7 +38,7 @@ def random_direction(
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
     work = Work(prompt_format, batch_tokens)
-    norms = residual_norm(model, work.encode(model, pairs), chosen_layers, work)
+    norms = residual_norm(model, work.encode(model, pairs, one_answer=True), chosen_layers, work)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(layer_count(model), int(model.cfg.d_model), generator=generator)
     unit = torch.nn.functional.normalize(drawn[list(chosen_layers)], dim=-1)

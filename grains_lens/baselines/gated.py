@@ -20,9 +20,10 @@ from ..hosts.model import HookedModel, frozen, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
-from ..literals import Objective, Unit
+from ..literals import Unit
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
@@ -185,7 +186,7 @@ def trained_gate(
     vectors = vectors if layers is None else vectors.at(layers)
     added = strength * unit_vectors(vectors, unit)
     work = Work(prompt_format, batch_tokens, progress)
-    training = Training.of(model, work.encode(model, pairs), schedule, work, keep=keep)
+    training = Training.of(model, work.encode(model, pairs, one_answer=True), schedule, work, keep=keep)
     weights = _untrained(rank, vectors.d_model, seed)
 
     def edits() -> list[tuple[str, Edit]]:
@@ -194,7 +195,7 @@ def trained_gate(
     with frozen(model), recording(), work.bar(steps, "gate", "step") as shown:
         losses = training.run([weight.requires_grad_() for weight in weights], edits, shown)
     settings = {
-        **asdict(schedule),
+        **schedule.settings(),
         "strength": strength,
         "unit": unit,
         "layers": list(vectors.layers),

@@ -10,16 +10,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.items import PreferencePair
-from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit, edited, resid_post
 from ..intervention.rules import SteeringRule, add
-from ..literals import Objective
-from ..prompts.answers import answer_logprobs, check_objective
+from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import BATCH_TOKENS, AnswerBatch, collate
 from ..prompts.encoding import PromptFormat
-from ..prompts.finite import check_rows, naming
+from ..prompts.finite import naming
+from ..prompts.objectives import (
+    Objective,
+    check_differentiable,
+    check_objective,
+    layers_in_reach,
+    name_of,
+)
 from ..prompts.work import Work
 from ..vectors.identity import provenance_of
 from ..vectors.steering_vectors import SteeringVectors
@@ -45,12 +50,15 @@ def gradient_direction(
     step of `optimised_direction`. Its length is no strength: steer with unit "residual" or "absolute".
     All layers come from one backward pass.
 
+    `objective` is that of `attribute`; with a `StreamObjective`, layers up to the one it reads have a part in f, and
+    the default is those.
+
     Raises ValueError for bad pairs, layers out of range and unknown names.
     """
-    check_objective(objective)
-    chosen_layers = check_layers(layers, range(layer_count(model)))
+    check_objective(objective, model)
+    chosen_layers = layers_in_reach(objective, layers, layer_count(model))
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
     with work.batches(model, [item.longest for item in encoded], "gradients", rows=2) as groups:
         for rows in groups:
@@ -59,9 +67,9 @@ def gradient_direction(
             with recording(), naming("pair", rows):
                 gaps = steered_gaps(model, batch, steering_edits(vectors, chosen_layers, add), objective)
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
-            check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
+            check_objectives(model, "pair", rows, gaps.detach(), batch, objective)
             total += gradient
-    settings = {"objective": objective, "prompt_format": asdict(prompt_format)}
+    settings = {"objective": name_of(objective), "prompt_format": asdict(prompt_format)}
     return SteeringVectors(
         directions=total / len(encoded),
         layers=chosen_layers,
@@ -75,8 +83,9 @@ def steered_gaps(
 ) -> Float[Tensor, " pair"]:
     """f of each pair under steering by `edits`, through which gradients flow."""
     with edited(model, edits):
-        logprobs = answer_logprobs(model, batch, objective=objective)
-    return logprobs[:, 0] - logprobs[:, 1]
+        gaps = preference_gaps(model, batch, objective=objective)
+    check_differentiable(gaps, objective)
+    return gaps
 
 
 def steering_edits(

@@ -60,7 +60,7 @@ def lora_sft(
     that was made with other settings; FloatingPointError when a loss is not finite.
     """
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = _encoded(model, pairs, tokenizer, work)
+    encoded = _encoded(model, pairs, tokenizer, work, one_answer=True)
     chosen = [replace(item, answers=item.answers[:1]) for item in encoded]
     settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, work)
 
@@ -244,14 +244,19 @@ def _settings(
 
 
 def _encoded(
-    model: HookedModel, pairs: Sequence[PreferencePair], tokenizer: Any, work: Work
+    model: HookedModel,
+    pairs: Sequence[PreferencePair],
+    tokenizer: Any,
+    work: Work,
+    *,
+    one_answer: bool = False,
 ) -> list[Encoded]:
     check_adaptable(model)
-    check_items(pairs, PreferencePair, "pairs")
+    check_items(pairs, PreferencePair, "pairs", one_answer=one_answer)
     if not is_plain(model):
         if tokenizer is not None:
             raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
-        return work.encode(model, pairs)
+        return work.encode(model, pairs, one_answer=one_answer)
     if tokenizer is None:
         raise ValueError("a plain transformers model has no tokenizer with it: pass tokenizer=....")
     n_ctx = int(model.config.get_text_config().max_position_embeddings)

@@ -12,14 +12,13 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.items import PreferencePair
-from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..intervention.edits import unit_vectors
 from ..intervention.rules import SteeringRule, add_keeping_norm
-from ..literals import Objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs, describe, provenance_of
 from ..vectors.steering_vectors import SteeringVectors
@@ -71,9 +70,9 @@ def optimised_direction(
     Raises ValueError for settings out of range, a start that lacks a layer, and numbers that are not finite.
     """
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
-    chosen_layers = check_layers(layers, range(layer_count(model)))
+    chosen_layers = layers_in_reach(objective, layers, layer_count(model))
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     first = _first(model, start, start_strength, chosen_layers)
     norms = residual_norm(model, encoded, chosen_layers, work)
     training = Training.of(model, encoded, schedule, work, keep=keep)
@@ -86,7 +85,7 @@ def optimised_direction(
             shown.set_description(f"optimise layers {group_layers}", refresh=False)
             directions[group] = _trained(training, first[group], group_layers, norms[group], rule, shown)
     settings = {
-        **asdict(schedule),
+        **schedule.settings(),
         "start": "zero" if start is None else start.provenance.method,
         "start_strength": start_strength,
         "keep": "prompts" if keep is None else f"{len(keep)} texts",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,10 +16,10 @@ from ..hosts.batch import TokenBatch, right_padded
 from ..hosts.forward import extend, prefill
 from ..hosts.model import HookedModel, device_of
 from ..hosts.points import Edit, edited
-from ..literals import Objective
-from ..prompts.answers import check_objective, score_answers
+from ..prompts.answers import score_pairs
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
+from ..prompts.objectives import Objective, check_objective, name_of
 from ..prompts.work import Work
 from .gradient import steered_gaps
 from .texts import encode_texts
@@ -47,6 +47,10 @@ class Schedule:
         if not self.kl_weight >= 0:
             raise ValueError(f"kl_weight={self.kl_weight} must not be negative.")
 
+    def settings(self) -> dict[str, Any]:
+        """What a file keeps of it."""
+        return {**asdict(self), "objective": name_of(self.objective)}
+
 
 @dataclass(frozen=True, eq=False)
 class Training:
@@ -71,8 +75,9 @@ class Training:
     ) -> Training:
         """On these pairs, with the gaps that the model has now and the texts to keep."""
         texts = _texts(model, encoded, keep, work)
-        gaps = score_answers(model, encoded, work, objective=schedule.objective)
-        return cls(model, encoded, gaps[:, 0] - gaps[:, 1], texts, schedule, work)
+        check_objective(schedule.objective, model)
+        gaps = score_pairs(model, encoded, work, objective=schedule.objective)
+        return cls(model, encoded, gaps, texts, schedule, work)
 
     def run(self, parameters: Sequence[Tensor], edits: Edits, shown: tqdm[Any]) -> list[float]:
         """Minimise the loss over `parameters`, in place; each step's loss before it was taken, in nats."""

@@ -9,7 +9,7 @@ from typing import Annotated
 from tyro.conf import Positional, arg
 
 from ..errors import printable
-from ..literals import AggregateName, Backend, Contrast, FillerName, Objective, Position, WorldName
+from ..literals import AggregateName, Backend, Contrast, FillerName, ObjectiveName, Position, WorldName
 from ..writing import check_extension, check_writable
 from .objects import format_of, items_of, load, method_of, pairs_of, steering_of, without_loading_bars
 from .options import (
@@ -196,7 +196,7 @@ def evaluate(
         ),
     ],
     steered: Annotated[Steered, arg(name="")] = Steered(),
-    objective: Objective = "sum",
+    objective: ObjectiveName = "sum",
     limit: int | None = None,
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),
     loading: Annotated[Loading, arg(name="")] = Loading(),

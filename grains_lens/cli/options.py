@@ -8,7 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..literals import Backend, DtypeName, FillerName, MethodName, Objective, Unit
+from ..literals import Backend, DtypeName, FillerName, MethodName, ObjectiveName, Unit
 
 Model = Annotated[
     Positional[str],
@@ -56,11 +56,13 @@ class Scoring:
 
     method: MethodName = "integrated_gradients"
     """What scores tokens."""
-    steps: int = 10
-    """Points on the path, for integrated gradients."""
+    steps: int | None = None
+    """Points on the path of integrated gradients, as many for every pair; if not given 10, and more where needed."""
+    tolerance: float | None = None
+    """Double the steps of pairs whose scores miss the change of f by more than this part of it; 0.1 without --steps."""
     baseline: FillerName = "mask"
     """What stands in for a token at the start of the path, or where it is left out."""
-    objective: Objective = "sum"
+    objective: ObjectiveName = "sum"
     """An answer's log-probability: summed over tokens, their mean, or the last token's."""
 
 

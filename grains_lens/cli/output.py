@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
-from ..literals import Objective
+from ..literals import ObjectiveName
 from ..writing import write_text
 from .objects import format_of
 from .options import Prompting
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..intervention.plan import Steering
 
 
-def judge(model: Any, items: Sequence[Any], objective: Objective, prompting: Prompting) -> list[float]:
+def judge(model: Any, items: Sequence[Any], objective: ObjectiveName, prompting: Prompting) -> list[float]:
     """One number per item: 1 where the right choice, or the chosen answer, is the most probable."""
     from ..data.items import PreferencePair
     from ..evaluation.choices import multiple_choice, preference

@@ -14,23 +14,31 @@ from ..errors import seen
 class PreferencePair:
     """A prompt x with a chosen answer y⁺ and a rejected one y⁻ (field names as in TRL).
 
-    `images` are paths, PIL images or arrays, in the order of the prompt's placeholders.
+    `rejected` may be None where one answer is all that is asked about, as for `attribute`; what compares two answers
+    refuses such a pair. `images` are paths, PIL images or arrays, in the order of the prompt's placeholders.
     Raises ValueError if an answer is empty or the two are the same.
     """
 
     prompt: str
     chosen: str
-    rejected: str
+    rejected: str | None = None
     images: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "chosen", "rejected"):
+        for name in ("prompt", "chosen"):
             _check_text(name, getattr(self, name))
-        if self.chosen.strip() == self.rejected.strip():
+        if self.rejected is not None:
+            _check_text("rejected", self.rejected)
+        if self.rejected is not None and self.chosen.strip() == self.rejected.strip():
             raise ValueError(
                 f"chosen and rejected are the same answer, {seen(self.chosen)}: a pair needs two different ones."
             )
         object.__setattr__(self, "images", _tuple("images", self.images))
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The chosen answer, and the rejected one if there is any."""
+        return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
 
 
 @dataclass(frozen=True)

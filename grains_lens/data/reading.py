@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from ..errors import printable, seen, unknown_name
+from ..errors import printable, seen, unknown_name, warn_user
 from ..literals import ItemKind, OnError
 from .benchmarks import is_name, rows_of
 from .items import MultipleChoice, PreferencePair
@@ -26,14 +25,15 @@ class SkippedRowsWarning(UserWarning):
 def load_pairs(
     source: str | Path | Iterable[Mapping[str, Any]],
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     on_error: OnError | None = None,
 ) -> list[PreferencePair]:
     """Read preference pairs from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data set's name.
 
     Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image; in CSV its JSON, or
     one path) or `image`; paths in a file are relative to the file. `columns` maps these names to the source's
-    own, as in `columns={"prompt": "question"}`. A Hugging Face `datasets.Dataset` is an iterable of rows. In
+    own, as in `columns={"prompt": "question"}`; `columns={"rejected": None}` says that there is no rejected answer,
+    and what is asked is a matter of the chosen one alone. A Hugging Face `datasets.Dataset` is an iterable of rows. In
     TRL's conversational form, `[{"role": ..., "content": ...}]`,
     an answer is the content of its last message, and a prompt that of its only one; a longer conversation
     as prompt has to be rendered as text first, since part of it would be lost.
@@ -55,14 +55,23 @@ def load_pairs(
     _check_columns(columns, PreferencePair)
     folder = _folder(source)
 
+    one_answer = (columns or {"rejected": ""}).get("rejected", "") is None
+    columns = {name: column for name, column in (columns or {}).items() if column is not None}
+
     def pair(row: Mapping[str, Any], where: str) -> PreferencePair:
+        rejected = None if one_answer else last_message(value_of(row, "rejected", columns, where))
+        if rejected is None and not one_answer:
+            raise ValueError(
+                f"{where}: rejected must be text, but is None; fill it in, or leave the row out (of all rows: "
+                'columns={"rejected": None}).'
+            )
         return _make(
             PreferencePair,
             where,
             {
                 "prompt": only_message(value_of(row, "prompt", columns, where)),
                 "chosen": last_message(value_of(row, "chosen", columns, where)),
-                "rejected": last_message(value_of(row, "rejected", columns, where)),
+                "rejected": rejected,
                 "images": images_of(row, columns, where, folder),
             },
         )
@@ -134,11 +143,11 @@ def _items(
         raise ValueError(none or f"{name} has no rows; at least one is needed.")
     if wrong:
         more = f" And {len(wrong) - _NAMED} more." if len(wrong) > _NAMED else ""
-        warnings.warn(
-            f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
-            f"{' '.join(wrong[:_NAMED])}{more}",
-            SkippedRowsWarning,
-            stacklevel=3,
+        warn_user(
+            SkippedRowsWarning(
+                f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
+                f"{' '.join(wrong[:_NAMED])}{more}"
+            )
         )
     return items
 
@@ -177,11 +186,15 @@ def _is_name(source: Any) -> bool:
     return isinstance(source, str) and is_name(source)
 
 
-def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:
+def _check_columns(columns: Mapping[str, str | None] | None, cls: type) -> None:
     known = [*(field.name for field in fields(cls)), "image"]
-    for name in columns or {}:
+    for name, column in (columns or {}).items():
         if name not in known:
             raise unknown_name("columns, key", name, known)
+        if column is None and name != "rejected":
+            raise ValueError(
+                f"columns={{{name!r}: None}}: only the rejected answer may be missing; name its column."
+            )
 
 
 def _folder(source: Any) -> Path | None:

@@ -13,10 +13,10 @@ from ..data.items import MultipleChoice, PreferencePair
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..intervals import bootstrap_interval
-from ..literals import Objective
-from ..prompts.answers import check_objective, score_answers
+from ..prompts.answers import score_answers, score_pairs
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective
 from ..prompts.work import Work
 
 
@@ -117,12 +117,13 @@ def multiple_choice(
     """Answer each question by its most probable choice, log p(choice|prompt) in nats.
 
     The choices of a question share one run of its prompt. `objective` is `"sum"` over a choice's tokens,
-    their `"mean"`, or the `"last"` token's. Steering contexts around the call apply.
+    their `"mean"`, or the `"last"` token's, or a function of a choice's logits (see `attribute`). Steering contexts
+    around the call apply.
 
     Raises ValueError if there are no questions, one does not fit the model's context, a name is unknown, or a
     log-probability is NaN or infinite, naming the question and the layer where that begins.
     """
-    check_objective(objective)
+    check_objective(objective, model, choices=True)
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, questions, kind=MultipleChoice, argument="questions")
     logprobs = score_answers(model, encoded, work, label="evaluate", name="question", objective=objective)
@@ -145,7 +146,7 @@ def preference(
     Raises ValueError if there are no pairs, one does not fit the model's context, a name is unknown, or a
     log-probability is NaN or infinite, naming the pair and the layer where that begins.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     work = Work(prompt_format, batch_tokens, progress)
-    logprobs = score_answers(model, work.encode(model, pairs), work, label="evaluate", objective=objective)
-    return PreferenceScores(logprobs[:, 0] - logprobs[:, 1])
+    encoded = work.encode(model, pairs)
+    return PreferenceScores(score_pairs(model, encoded, work, label="evaluate", objective=objective))

@@ -179,7 +179,7 @@ def _batches(model: HookedModel, items: Sequence[str] | Sequence[PreferencePair]
     if isinstance(items, str):
         raise ValueError(f"items={items!r} is one text: put it into a list.")
     if isinstance(items, PreferencePair) or (len(items) and not isinstance(items[0], str)):
-        encoded: list[Encoded] = work.encode(model, items, argument="items")  # type: ignore[arg-type]
+        encoded: list[Encoded] = work.encode(model, items, argument="items", one_answer=True)  # type: ignore[arg-type]
         groups = list(buckets([item.longest for item in encoded], work.batch_tokens))
         collated = [collate([encoded[row] for row in rows], device) for rows in groups]
         return [

@@ -52,9 +52,9 @@ def steering(
     With `add_keeping_norm`, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
     strengths compare across layers and models; `"absolute"` the direction with length 1;
-    `"raw"` the vector as extracted (the convention of CAA, and the paper's λ). With `project_out` and `rotate_toward` strength is the
-    share removed and the angle in radians, in every unit. Strength 0 leaves h bit for bit as it is. The rule
-    computes in float32; h keeps its dtype and device.
+    `"raw"` the vector as extracted (the convention of CAA, and the paper's λ). With `project_out` and
+    `rotate_toward` strength is the share removed and the angle in radians, in every unit. Strength 0 leaves h bit
+    for bit as it is. The rule computes in float32; h keeps its dtype and device.
 
     `positions` says where: `"all"`, the `"prompt"`'s tokens, the `"new"` ones that follow it, from the
     prompt's `"last"` token on, or numbers of tokens, counted from 0, and from −1 backwards in the prompt.

@@ -13,10 +13,10 @@ from ..hosts.branching import branching, can_branch
 from ..hosts.forward import embed
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..literals import Objective
 from ..prompts.answers import answer_logprobs
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
+from ..prompts.objectives import Objective
 from ..prompts.work import Work
 from ..vectors.steering_vectors import SteeringVectors
 from .contexts import steering_of_rows

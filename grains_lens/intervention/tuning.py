@@ -15,11 +15,11 @@ from ..errors import unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
-from ..literals import LayersName, Objective, Unit
-from ..prompts.answers import check_objective
+from ..literals import LayersName, Unit
 from ..prompts.batching import BATCH_TOKENS, check_items, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows
+from ..prompts.objectives import Objective, StreamObjective, check_objective, name_of
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
@@ -76,7 +76,12 @@ def tune(
     Raises ValueError for an empty grid, strengths or a charge that are not finite, layers out of range,
     "first_order_gain" without pairs, and where the unsteered model's log-probabilities are NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model, choices=True)
+    if isinstance(objective, StreamObjective):
+        raise ValueError(
+            f"objective={name_of(objective)}: tuning compares answers by their logits; give 'sum', 'mean', 'last' or a "
+            "function of them."
+        )
     check_belongs(vectors, model)
     if not strengths:
         raise ValueError("strengths=[] leaves nothing to try.")

@@ -27,10 +27,11 @@ def encode_for(
     *,
     kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
     argument: str = "pairs",
+    one_answer: bool = False,
 ) -> list[Encoded]:
     """Token ids of pairs (or of another `kind` of items), for this model's tokenizer, BOS convention and context
-    length; errors call them by `argument`."""
-    check_items(items, kind, argument)
+    length; errors call them by `argument`. With `one_answer` a pair's rejected answer may be missing."""
+    check_items(items, kind, argument, one_answer=one_answer)
     return encode(
         tokenizer_of(model),
         items,
@@ -49,8 +50,9 @@ _REMEDIES = {
 }
 
 
-def check_items(items: Any, kind: type[Any], argument: str) -> None:
-    """Raise ValueError unless all items are of this kind: a question's choices would pass for a pair's answers."""
+def check_items(items: Any, kind: type[Any], argument: str, *, one_answer: bool = False) -> None:
+    """Raise ValueError unless all items are of this kind: a question's choices would pass for a pair's answers.
+    Without `one_answer` a pair needs both of its own."""
     if isinstance(items, str | PreferencePair | MultipleChoice | OpenQuestion):
         raise ValueError(f"{argument} is one {type(items).__name__}: put it into a list.")
     for index, item in enumerate(items):
@@ -58,6 +60,11 @@ def check_items(items: Any, kind: type[Any], argument: str) -> None:
             raise ValueError(
                 f"{argument}[{index}] is a {type(item).__name__}, where a {kind.__name__} is wanted: give "
                 f"{_REMEDIES[kind]}."
+            )
+        if not one_answer and isinstance(item, PreferencePair) and item.rejected is None:
+            raise ValueError(
+                f"{argument}[{index}] has no rejected answer, and two answers are compared here: give "
+                "PreferencePair(prompt, chosen, rejected)."
             )
 
 

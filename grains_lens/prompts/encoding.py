@@ -85,7 +85,7 @@ def encode(
     encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
     encoded = []
     for index, item in enumerate(items):
-        texts = (item.chosen, item.rejected) if isinstance(item, PreferencePair) else item.choices
+        texts = item.answers if isinstance(item, PreferencePair) else item.choices
         prompt, follow = encoder.prompt(item.prompt, item.images, f"item {index}")
         answers = tuple(tuple(follow(text)) for text in texts)
         one = Encoded(prompt, answers)
@@ -94,7 +94,7 @@ def encode(
         for text, ids in zip(texts, answers, strict=True):
             if not ids:
                 raise ValueError(f"item {index}: the answer {text!r} has no tokens.")
-        if isinstance(item, PreferencePair) and answers[0] == answers[1]:
+        if isinstance(item, PreferencePair) and len(answers) == 2 and answers[0] == answers[1]:
             raise ValueError(
                 f"item {index}: chosen {item.chosen!r} and rejected {item.rejected!r} are the same tokens; "
                 "is one of their words unknown to the tokenizer?"
@@ -258,10 +258,10 @@ def _behind(tokenizer: Any, prompt: str, prompt_ids: list[int], whole: str) -> l
     n = len(prompt_ids)
     if ids[:n] == prompt_ids and (len(ids) > n or not text.strip()):
         return ids[n:]
-    return _continuation_ids(tokenizer, text)
+    return continuation_ids(tokenizer, text)
 
 
-def _continuation_ids(tokenizer: Any, text: str) -> list[int]:
+def continuation_ids(tokenizer: Any, text: str) -> list[int]:
     """The ids of `text` in the middle of a text, whatever comes before.
 
     SentencePiece vocabularies put a space before whatever they are given, so an answer encoded alone

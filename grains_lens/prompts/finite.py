@@ -33,16 +33,20 @@ def check_rows(
     answers: Sequence[TokenBatch] = (),
     *,
     what: str = "log-probabilities",
+    remedy: str = "",
 ) -> None:
     """Raise NotFiniteError where a row's values are NaN or infinite, naming the item, `name` and its number in
-    `rows`, and the first layer whose stream is not finite, for which that item is run again."""
+    `rows`, and the first layer whose stream is not finite, for which that item is run again. `remedy` stands before
+    the usual one."""
     good = torch.isfinite(values).reshape(len(rows), -1).all(dim=-1)
     if good.all():
         return
     row = int((~good).nonzero()[0])
     alone = torch.tensor([row])
     begins = where_it_begins(model, prompts.select(alone), [one.select(alone).tokens for one in answers])
-    raise NotFiniteError(f"{name} {rows[row]} has {what} that are NaN or infinite: {begins}; {_REMEDY}", row)
+    raise NotFiniteError(
+        f"{name} {rows[row]} has {what} that are NaN or infinite: {begins}; {remedy}{_REMEDY}", row
+    )
 
 
 @contextmanager

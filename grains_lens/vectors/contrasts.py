@@ -41,7 +41,7 @@ def check_masking(
     if position not in get_args(Position):
         raise unknown_name("position", position, get_args(Position))
     check_layers(layers, range(layer_count(model)))
-    for index, item in enumerate(encode_for(model, pairs, prompt_format)):
+    for index, item in enumerate(encode_for(model, pairs, prompt_format, one_answer=True)):
         prompt = item.prompt
         scores = torch.zeros(len(prompt))
         kinds = torch.tensor(prompt.is_image), torch.tensor(prompt.is_special)
@@ -111,7 +111,7 @@ def masked_contrasts(
         raise unknown_name("position", position, get_args(Position))
     chosen_layers = check_layers(layers, range(layer_count(model)))
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
     check_attributions(encoded, attributions)
     masked = _masked_sides(attributions, k, modality, include_special)

@@ -14,9 +14,10 @@ from ..data.items import PreferencePair
 from ..errors import seen, unknown_name
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
-from ..literals import Contrast, Modality, Objective, Position
+from ..literals import Contrast, Modality, Position
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective
 from .contrasts import check_masking, masked_contrasts
 from .directions import Aggregate, pca_direction
 from .identity import describe, provenance_of
@@ -77,6 +78,8 @@ def extract_vectors(
         raise ValueError(f"aggregate={aggregate!r} must be a function of differences, as pca_direction.")
     asked = {"method": method, "baseline": baseline, "objective": objective}
     if attributions is None:
+        if objective is not None:
+            check_objective(objective, model)
         check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         attributions = attribute(model, pairs, **given, **running)

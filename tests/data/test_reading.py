@@ -292,3 +292,17 @@ def test_values_made_by_hand_are_checked_alike(unchecked):
     assert question == MultipleChoice("x", ("y", "z"), 1)
     assert type(question.label) is int
     assert hash(question) == hash(MultipleChoice("x", ("y", "z"), 1))
+
+
+def test_pairs_without_a_rejected_answer_are_read_where_that_is_asked_for():
+    """Else a mistyped header would pass for it."""
+    rows = [{"prompt": "a", "chosen": "b", "rejectd": "c"}]
+    assert load_pairs(rows, columns={"rejected": None}) == [PreferencePair("a", "b")]
+    with pytest.raises(ValueError, match=r"has no 'rejected'; it has .*'rejectd'"):
+        load_pairs(rows)
+    with pytest.raises(ValueError, match=r"row 1: rejected must be text, but is None"):
+        load_pairs([{"prompt": "a", "chosen": "b", "rejected": None}])
+    with pytest.raises(
+        ValueError, match=r"columns=\{'chosen': None\}: only the rejected answer may be missing"
+    ):
+        load_pairs(rows, columns={"chosen": None})
