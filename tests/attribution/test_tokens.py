@@ -142,6 +142,10 @@ class LinearGap:
     weight: torch.Tensor
 
     @property
+    def scale(self):
+        return (self.ends[0] - self.ends[1]).abs().double()
+
+    @property
     def movable(self):
         return torch.ones(self.x.shape[:2], dtype=torch.bool)
 
