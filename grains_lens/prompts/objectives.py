@@ -100,7 +100,7 @@ per answer: f(x) is the chosen answer's less the rejected one's, or the chosen a
 function that reads an answer's first position alone gives both the same: leave the rejected one out."""
 
 
-def is_of_prompt(objective: Objective) -> bool:
+def is_of_prompt(objective: Any) -> bool:
     """Whether it is read where the prompt ends, so that answers have no part in it."""
     return isinstance(objective, LogitDifference) or (
         isinstance(objective, StreamObjective) and objective.position == "prompt_end"
@@ -153,7 +153,7 @@ def layers_in_reach(objective: Objective, layers: Sequence[int] | None, n_layers
     return tuple(layer for layer in chosen if layer <= objective.layer)
 
 
-def name_of(objective: Objective) -> str:
+def name_of(objective: Any) -> str:
     """An objective as results and errors call it: by its own name, never by an address."""
     if isinstance(objective, str):
         return objective
