@@ -157,7 +157,8 @@ def layer_conductance(
     done = Results(_layer_conductance(model, site, one) for one in scored)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
-        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], limit, better(method, limit))
+        ends = [one.gap for one in done], [one.baseline_gap for one in done]
+        warn_if_incomplete(objective, errors, *ends, limit, better(method, limit))
     return done
 
 

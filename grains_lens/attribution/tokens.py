@@ -70,7 +70,8 @@ def attribute(
 
     Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
     Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
-    one nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
+    one nat, whichever is more (of a function, whose unit is not known, times |f(x) − f(x')|, |f(x)| or |f(x')|);
+    without a `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, gradients that are NaN or infinite, and an objective that gives
     anything but one number per row, or has no gradient where the method takes one.
     """
@@ -101,8 +102,7 @@ def attribute(
     warn_if_answers_are_alike(objective, gaps, baseline_gaps)
     if method.is_complete:
         errors = [one.completeness_error for one in attributions]
-        changes = [gap - start for gap, start in zip(gaps, baseline_gaps, strict=True)]
-        warn_if_incomplete(errors, changes, limit, better(method, limit))
+        warn_if_incomplete(objective, errors, gaps, baseline_gaps, limit, better(method, limit))
     return attributions
 
 

@@ -16,14 +16,14 @@ from torch.nn.functional import gelu
 
 from ..data.items import PreferencePair
 from ..errors import VectorFileError
-from ..hosts.model import HookedModel, frozen, recording
+from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
 from ..literals import Unit
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
-from ..prompts.objectives import Objective
+from ..prompts.objectives import Objective, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
@@ -185,6 +185,7 @@ def trained_gate(
     check_belongs(vectors, model)
     vectors = vectors if layers is None else vectors.at(layers)
     added = strength * unit_vectors(vectors, unit)
+    layers_in_reach(objective, vectors.layers[:1], layer_count(model))
     work = Work(prompt_format, batch_tokens, progress)
     training = Training.of(model, work.encode(model, pairs, one_answer=True), schedule, work, keep=keep)
     weights = _untrained(rank, vectors.d_model, seed)

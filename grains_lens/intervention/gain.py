@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ..data.items import PreferencePair
 from ..errors import NotFiniteError
-from ..hosts.model import HookedModel, device_of, recording
+from ..hosts.model import HookedModel, device_of, layer_count, recording
 from ..literals import Unit
 from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
-from ..prompts.objectives import Objective, check_objective, gradients_of
+from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
@@ -52,6 +52,7 @@ def first_order_gain(
         )
     check_objective(objective, model)
     check_belongs(vectors, model)
+    layers_in_reach(objective, vectors.layers[:1], layer_count(model))
     work = Work(prompt_format, batch_tokens)
     encoded = work.encode(model, pairs, one_answer=True)
     total = torch.zeros(len(vectors))
