@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class VectorMismatchError(ValueError):
@@ -67,3 +69,31 @@ def unknown_name(argument: str, value: object, known: Iterable[object]) -> Value
     return ValueError(
         f"{argument}={seen(value)} is not known; known are {', '.join(map(repr, names))}.{hint}"
     )
+
+
+def kind_of(value: object) -> str:
+    """What somebody has given, in a few words: "a World", "the text 'abc'", "a tensor of shape [3]", "None"."""
+    if value is None or isinstance(value, bool | int | float):
+        return seen(value)
+    if isinstance(value, str):
+        return f"the text {seen(value, 80)}"
+    if isinstance(value, os.PathLike):
+        return f"the path {seen(str(value), 80)}"
+    kind = type(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if kind.__name__ in ("Tensor", "Parameter", "ndarray"):
+        what = "an array" if kind.__name__ == "ndarray" else "a tensor"
+        return f"{what} of shape {list(getattr(value, 'shape', ()))}"
+    return f"{'an' if kind.__name__[0] in 'AEIOaeio' else 'a'} {kind.__name__}"
+
+
+def near_path(path: Path) -> str:
+    """ " Did you mean ...?" with the entry of the nearest folder there is that is spelled most like it; or nothing."""
+    try:
+        parent = next(one for one in path.absolute().parents if one.is_dir())
+        wanted = path.absolute().relative_to(parent).parts[0]
+        near = difflib.get_close_matches(wanted, [one.name for one in parent.iterdir()], n=1, cutoff=0.6)
+    except (OSError, ValueError, StopIteration):
+        return ""
+    return f" Did you mean {seen(os.path.relpath(parent / near[0]), 200)}?" if near else ""

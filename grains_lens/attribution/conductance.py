@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
 from ..errors import unknown_name
 from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
 from ..html.lists import Results
-from ..literals import Objective, Site
+from ..literals import MethodName, Objective, Site
 from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
@@ -32,6 +32,7 @@ from .gap import (
     warn_if_incomplete,
 )
 from .methods import IntegratedGradients
+from .names import as_method
 from .quadrature import path_derivative, quadrature
 from .scores import readable
 
@@ -88,9 +89,9 @@ class LayerConductance:
 
 def layer_conductance(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    method: IntegratedGradients = IntegratedGradients(),
+    method: IntegratedGradients | MethodName = IntegratedGradients(),
     baseline: Filler = "mask",
     objective: Objective = "sum",
     site: Site = "resid_post",
@@ -123,6 +124,7 @@ def layer_conductance(
     check_objective(objective)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
+    method = as_method(method)
     if not isinstance(method, IntegratedGradients):
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."

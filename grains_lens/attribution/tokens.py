@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
 from ..hosts.model import HookedModel
-from ..literals import Objective
+from ..literals import MethodName, Objective
 from ..prompts.answers import check_objective
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
@@ -17,14 +16,15 @@ from ..prompts.work import Work
 from .fillers import Filler
 from .gap import ScoredPair, check_tolerance, score_pairs, warn_if_images_go_deeper, warn_if_incomplete
 from .methods import AttributionMethod, IntegratedGradients
+from .names import as_method
 from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
 
 def attribute(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    method: AttributionMethod = IntegratedGradients(),
+    method: AttributionMethod | MethodName = IntegratedGradients(),
     baseline: Filler = "mask",
     objective: Objective = "sum",
     include_special: bool = False,
@@ -60,10 +60,7 @@ def attribute(
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
-    if isinstance(method, type) or not isinstance(method, AttributionMethod):
-        raise ValueError(
-            f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
-        )
+    method = as_method(method)
     check_tolerance(tolerance)
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
@@ -40,7 +40,7 @@ else:
 @takes_a_turn
 def correlated_features(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     dictionaries: Mapping[int, FeatureDictionary],
     *,
     n_features: int = 1,
@@ -79,7 +79,7 @@ def correlated_features(
     infinite.
     """
     layers = _checked(model, dictionaries, n_features)
-    work = Work(prompt_format, batch_tokens, progress)
+    pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     given = None if outcomes is None else _given(outcomes, len(encoded))
     own, y = _own_answers(model, encoded, work)
