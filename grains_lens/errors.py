@@ -7,6 +7,9 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class VectorMismatchError(ValueError):
@@ -97,3 +100,24 @@ def near_path(path: Path) -> str:
     except (OSError, ValueError, StopIteration):
         return ""
     return f" Did you mean {seen(os.path.relpath(parent / near[0]), 200)}?" if near else ""
+
+
+def as_path(value: str | os.PathLike[str], argument: str = "path") -> Path:
+    """A path. Raises ValueError, which names `argument`, for what is none."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise ValueError(f"{argument} is {kind_of(value)}: give the path of a file.")
+    return Path(value)
+
+
+def all_of(kind: type[T], given: object, argument: str, remedy: str) -> list[T]:
+    """Things of one kind as a list; one of them is a list of one. Raises ValueError, which names `argument` and says
+    what to give, for anything else."""
+    if isinstance(given, kind):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, str) or hasattr(given, "shape"):
+        raise ValueError(f"{argument} is {kind_of(given)}: give {remedy}.")
+    some = list(given)
+    for index, one in enumerate(some):
+        if not isinstance(one, kind):
+            raise ValueError(f"{argument}[{index}] is {kind_of(one)} and no {kind.__name__}: give {remedy}.")
+    return some

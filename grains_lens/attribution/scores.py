@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import kind_of, printable, unknown_name
+from ..errors import all_of, printable, unknown_name
 from ..html.lists import Results
 from ..html.strips import score_grid_html, token_strip_html
 from ..literals import Modality, Sign
@@ -222,16 +222,7 @@ def as_attributions(
     attributions: TokenAttribution | Iterable[TokenAttribution], argument: str = "attributions"
 ) -> list[TokenAttribution]:
     """One attribution as a list of one. Raises ValueError, which names `argument`, for what is no attribution."""
-    some = [attributions] if isinstance(attributions, TokenAttribution) else attributions
-    if not isinstance(some, Iterable) or isinstance(some, str | Tensor):
-        raise ValueError(f"{argument} is {kind_of(attributions)}: give what attribute returns.")
-    some = list(some)
-    for index, one in enumerate(some):
-        if not isinstance(one, TokenAttribution):
-            raise ValueError(
-                f"{argument}[{index}] is {kind_of(one)} and no TokenAttribution: give what attribute returns."
-            )
-    return some
+    return all_of(TokenAttribution, attributions, argument, "what attribute returns")
 
 
 def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..data.given import Pairs, as_pairs
+from ..errors import kind_of
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
@@ -221,9 +222,14 @@ def _checked(
     model: HookedModel, dictionaries: Mapping[int, FeatureDictionary], n_features: int
 ) -> tuple[int, ...]:
     """The layers, sorted, once every dictionary is known to fit the model."""
+    n_layers = layer_count(model)
+    if not isinstance(dictionaries, Mapping):
+        raise ValueError(
+            f"dictionaries is {kind_of(dictionaries)}: give them by layer, as {{6: dictionary}}."
+        )
     if not dictionaries:
         raise ValueError("dictionaries is empty: give one for each layer that shall have a vector.")
-    layers = check_layers(dictionaries, range(layer_count(model)))
+    layers = check_layers(dictionaries, range(n_layers))
     width = shape_of(model).d_model
     for layer in layers:
         dictionary, name = dictionaries[layer], f"dictionaries[{layer}]"

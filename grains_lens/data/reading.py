@@ -186,7 +186,7 @@ def _rows(source: Any, kind: ItemKind) -> tuple[str, Iterable[tuple[str, Any]]]:
         return printable(Path(source).name, 120), read_table(Path(source))
     rows = rows_in(source, "source")
     if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
-        splits = f" with {', '.join(map(seen, rows))}" if isinstance(rows, Mapping) else ""
+        splits = f" of {', '.join(map(seen, rows))}" if isinstance(rows, Mapping) else ""
         raise ValueError(
             f"source is {kind_of(source)}{splits}: give a path, a data set's name, or rows, such as a list of dicts, "
             "one split of a dataset or a data frame."

@@ -15,8 +15,8 @@ from ..errors import kind_of, printable
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
+from ..intervention.given import as_vectors_or_tuning
 from ..intervention.plan import Steering
-from ..intervention.saved import load
 from ..intervention.tunings import Tuning
 from ..prompts.batching import encode_prompts_for, tokenizer_of
 from ..prompts.encoding import PromptFormat
@@ -87,7 +87,7 @@ def compare_generations(
     that is switched on.
     """
     texts = as_texts(prompts, "prompts")
-    steering = load(steering) if isinstance(steering, str | Path) else steering
+    steering = as_vectors_or_tuning(steering, "steering") if isinstance(steering, str | Path) else steering
     steering = steering.steering(model) if isinstance(steering, Tuning) else steering
     if not isinstance(steering, Steering):
         raise ValueError(

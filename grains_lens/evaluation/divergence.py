@@ -197,8 +197,8 @@ def _batches(model: HookedModel, items: str | Iterable[str] | Pairs, work: Work)
 def _text_ids(model: HookedModel, texts: Sequence[str], work: Work) -> list[tuple[int, ...]]:
     if not texts:
         raise ValueError("there are no texts or pairs to measure on.")
-    n_ctx = int(model.cfg.n_ctx)
     encoded = work.encode_prompts(model, texts)
+    n_ctx = int(model.cfg.n_ctx)
     for index, one in enumerate(encoded):
         if not 0 < len(one) <= n_ctx:
             raise ValueError(

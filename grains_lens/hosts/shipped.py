@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..errors import seen
+
 CHECKPOINTS = Path(__file__).parents[1] / "worlds" / "checkpoints"
 
 
@@ -63,4 +65,4 @@ def _require(argument: str, value: object, known: Sequence[object]) -> None:
         return
     likeness = {one: difflib.SequenceMatcher(None, str(value), str(one)).ratio() for one in known}
     nearest = ", ".join(repr(one) for one in sorted(known, key=likeness.__getitem__, reverse=True))
-    raise ValueError(f"load({argument}={value!r}): no such {argument}; known: {nearest or 'none'}.")
+    raise ValueError(f"load({argument}={seen(value)}): no such {argument}; known: {nearest or 'none'}.")

@@ -27,7 +27,6 @@ from .intervention import Intervention
 from .plan import Plan, Steering
 from .positions import Positions, Scope, check_positions
 from .rules import SteeringRule
-from .saved import load
 from .tunings import Tuning
 
 
@@ -157,7 +156,7 @@ def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
 
     Raises ValueError for what is none of these.
     """
-    steered = load(steered) if isinstance(steered, str | Path) else steered
+    steered = as_vectors_or_tuning(steered, "steered") if isinstance(steered, str | Path) else steered
     entered: Any = steered
     if isinstance(steered, Tuning):
         return steered.steering(model)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import kind_of, seen
+from ..errors import kind_of, near_path, printable, seen
 from ..hosts.layers import Layers, check_layers
 from ..vectors.steering_vectors import SteeringVectors
 from .edits import Strength
@@ -28,6 +28,11 @@ def as_vectors_or_tuning(given: Vectors, argument: str = "vectors") -> SteeringV
     if isinstance(given, SteeringVectors | Tuning):
         return given
     if isinstance(given, str | Path):
+        if not Path(given).is_file():
+            raise FileNotFoundError(
+                f"{argument} is {kind_of(given)}, which does not exist (looked in {printable(Path.cwd(), 200)}): give "
+                f"vectors, a tuning, or the path of a file that holds either.{near_path(Path(given))}"
+            )
         return load(given)
     if hasattr(given, "plus") and hasattr(given, "minus"):
         raise ValueError(
