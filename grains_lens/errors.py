@@ -114,7 +114,7 @@ def all_of(kind: type[T], given: object, argument: str, remedy: str) -> list[T]:
     what to give, for anything else."""
     if isinstance(given, kind):
         return [given]
-    if not isinstance(given, Iterable) or isinstance(given, str) or hasattr(given, "shape"):
+    if not isinstance(given, Iterable) or isinstance(given, str) or hasattr(given, "dtype"):
         raise ValueError(f"{argument} is {kind_of(given)}: give {remedy}.")
     some = list(given)
     for index, one in enumerate(some):

@@ -213,7 +213,8 @@ def _as_tuple(one: Any) -> Any:
 
 def _is_iterable(given: Any) -> bool:
     # A tensor without dimensions has __iter__ and refuses it; a tensor with some holds no items of ours.
-    return isinstance(given, Iterable) and not hasattr(given, "shape") and not isinstance(given, type)
+    # (A Dataset has a shape, too, but no dtype.)
+    return isinstance(given, Iterable) and not hasattr(given, "dtype") and not isinstance(given, type | bytes)
 
 
 def _hint(given: Any) -> str:

@@ -58,7 +58,7 @@ def check_disjoint(
 def _items(items: Any, argument: str) -> list[Item]:
     """Pairs and questions, as they come; one of them is a list of one."""
     items = [items] if isinstance(items, Item) else items
-    if not isinstance(items, Iterable) or isinstance(items, str) or hasattr(items, "shape"):
+    if not isinstance(items, Iterable) or isinstance(items, str) or hasattr(items, "dtype"):
         raise ValueError(f"{argument} is {kind_of(items)}: give a list of pairs or questions.")
     items = list(items)
     for index, item in enumerate(items):

@@ -55,7 +55,7 @@ def best_row(
     functions of a row, make numbers of. Raises ValueError for no rows, and for a score that is NaN, of which `max`
     would make the winner or not, as the order has it.
     """
-    if not isinstance(rows, Iterable) or isinstance(rows, str) or hasattr(rows, "shape"):
+    if not isinstance(rows, Iterable) or isinstance(rows, str) or hasattr(rows, "dtype"):
         raise ValueError(f"rows is {kind_of(rows)}: give a list of rows, as tune(...).rows.")
     best: tuple[tuple[float, float], Row] | None = None
     for row in rows:
