@@ -11,6 +11,9 @@ import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class VectorMismatchError(ValueError):
@@ -115,3 +118,52 @@ def _is_installed(frame: FrameType) -> bool:
     """Whether it is code of Python's own or of an installed package, or code that one of them generates."""
     file = frame.f_code.co_filename
     return file.startswith((*_INSTALLED, "<frozen ", "<@")) or "site-packages" in Path(file).parts
+
+
+def kind_of(value: object) -> str:
+    """What somebody has given, in a few words: "a World", "the text 'abc'", "a tensor of shape [3]", "None"."""
+    if value is None or isinstance(value, bool | int | float):
+        return seen(value)
+    if isinstance(value, str):
+        return f"the text {seen(value, 80)}"
+    if isinstance(value, os.PathLike):
+        return f"the path {seen(str(value), 80)}"
+    kind = type(value)
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    if kind.__name__ in ("Tensor", "Parameter", "ndarray"):
+        what = "an array" if kind.__name__ == "ndarray" else "a tensor"
+        return f"{what} of shape {list(getattr(value, 'shape', ()))}"
+    return f"{'an' if kind.__name__[0] in 'AEIOaeio' else 'a'} {kind.__name__}"
+
+
+def near_path(path: Path) -> str:
+    """ " Did you mean ...?" with the entry of the nearest folder there is that is spelled most like it; or nothing."""
+    try:
+        parent = next(one for one in path.absolute().parents if one.is_dir())
+        wanted = path.absolute().relative_to(parent).parts[0]
+        near = difflib.get_close_matches(wanted, [one.name for one in parent.iterdir()], n=1, cutoff=0.6)
+    except (OSError, ValueError, StopIteration):
+        return ""
+    return f" Did you mean {seen(os.path.relpath(parent / near[0]), 200)}?" if near else ""
+
+
+def as_path(value: str | os.PathLike[str], argument: str = "path") -> Path:
+    """A path. Raises ValueError, which names `argument`, for what is none."""
+    if not isinstance(value, str | os.PathLike) or not str(value):
+        raise ValueError(f"{argument} is {kind_of(value)}: give the path of a file.")
+    return Path(value)
+
+
+def all_of(kind: type[T], given: object, argument: str, remedy: str) -> list[T]:
+    """Things of one kind as a list; one of them is a list of one. Raises ValueError, which names `argument` and says
+    what to give, for anything else."""
+    if isinstance(given, kind):
+        return [given]
+    if not isinstance(given, Iterable) or isinstance(given, str) or hasattr(given, "dtype"):
+        raise ValueError(f"{argument} is {kind_of(given)}: give {remedy}.")
+    some = list(given)
+    for index, one in enumerate(some):
+        if not isinstance(one, kind):
+            raise ValueError(f"{argument}[{index}] is {kind_of(one)} and no {kind.__name__}: give {remedy}.")
+    return some

@@ -24,8 +24,10 @@ ObjectiveName = Literal["sum", "mean", "last"]
 """An answer's log-probability in nats: `sum` over its tokens (GrAInS, section 3.1), `mean` per token, `last` token
 alone."""
 
-MethodName = Literal["integrated_gradients", "gradient_times_input", "occlusion", "random"]
-"""Attribution methods, as the command line calls them."""
+MethodName = Literal[
+    "integrated_gradients", "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random"
+]
+"""Attribution methods by name."""
 
 FillerName = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
 """What stands in for a token."""
@@ -51,8 +53,11 @@ Contrast = Literal["two_sided", "difference"]
 Position = Literal["prompt_end", "response_end"]
 """Where the residual stream is read: at the prompt's last token, or at the chosen answer's."""
 
-AggregateName = Literal["pca", "mean", "weighted_mean"]
-"""Aggregates, as the command line calls them."""
+AggregateName = Literal["pca", "mean", "weighted_mean", "probe"]
+"""Aggregates by name."""
+
+RuleName = Literal["add", "add_keeping_norm", "project_out", "rotate_toward"]
+"""Steering rules by name."""
 
 Unit = Literal["residual", "absolute", "raw"]
 """`"residual"` a vector as long as the stream typically is there, `"absolute"` one of length 1, `"raw"` the one

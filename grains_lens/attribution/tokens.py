@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
 from ..hosts.model import HookedModel
+from ..literals import MethodName
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.objectives import Objective, check_objective
@@ -23,14 +23,15 @@ from .gap import (
     warn_if_incomplete,
 )
 from .methods import AttributionMethod, IntegratedGradients, better, limit_of
+from .names import as_method
 from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
 
 def attribute(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    method: AttributionMethod = IntegratedGradients(),
+    method: AttributionMethod | MethodName = IntegratedGradients(),
     baseline: Filler = "mask",
     objective: Objective = "sum",
     include_special: bool = False,
@@ -76,10 +77,7 @@ def attribute(
     anything but one number per row, or has no gradient where the method takes one.
     """
     check_objective(objective, model)
-    if isinstance(method, type) or not isinstance(method, AttributionMethod):
-        raise ValueError(
-            f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
-        )
+    method = as_method(method)
     limit = limit_of(method, tolerance)
     check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)

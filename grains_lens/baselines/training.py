@@ -157,8 +157,6 @@ def _texts(
 ) -> list[tuple[int, ...]]:
     if keep is None:
         return [item.prompt.ids[:-1] or item.prompt.ids for item in encoded]
-    if isinstance(keep, str):
-        raise ValueError(f"keep={keep!r} is one text: put it into a list.")
     if not keep:
         raise ValueError("keep=[] holds no text: leave it out for the pairs' prompts, or pass kl_weight=0.")
     named = {f"keep[{index}]": text for index, text in enumerate(keep)}

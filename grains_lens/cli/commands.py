@@ -136,11 +136,6 @@ def extract(
 
     check_extension(out, ".safetensors", "out")
     check_writable(out, "out")
-    aggregates = {
-        "pca": gl.pca_direction,
-        "mean": gl.mean_direction,
-        "weighted_mean": gl.weighted_mean_direction,
-    }
     items = pairs_of(model, pairs, limit)
     vectors = gl.extract_vectors(
         load(model, loading),
@@ -151,7 +146,7 @@ def extract(
         k=k,
         mask=mask,
         contrast=contrast,
-        aggregate=aggregates[aggregate],
+        aggregate=aggregate,
         position=position,
         layers=layers,
         prompt_format=format_of(prompting),

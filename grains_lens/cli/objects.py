@@ -18,32 +18,17 @@ if TYPE_CHECKING:
 def _world(name: str) -> World | None:
     """The world that `myths[:seed[:variant]]` names, or None: it is some other model."""
     from .. import worlds
-    from ..errors import unknown_name
+    from ..hosts.shipped import named
 
-    head, *rest = name.split(":")
-    known = {one.name for one in worlds.available()}
-    if Path(name).is_dir() or (head not in known and not rest):
-        return None
-    if head not in known:
-        raise unknown_name("world", head, known)
-    if len(rest) > 2 or (rest and not rest[0].isdigit()):
-        raise ValueError(f"{name!r}: a world is written {head}, {head}:SEED or {head}:SEED:VARIANT.")
-    return worlds.load(
-        head, seed=int(rest[0]) if rest else 0, variant=rest[1] if len(rest) > 1 else "standard"
-    )
+    found = None if Path(name).is_dir() else named(name)
+    return found and worlds.load(found[0], seed=found[1], variant=found[2])
 
 
 def load(name: str, loading: Loading) -> Any:
-    import torch
-
     from ..hosts.loading import load_model
 
     without_loading_bars()
-    world = _world(name)
-    dtype = getattr(torch, loading.dtype)
-    return load_model(
-        world.path if world else name, backend=loading.backend, device=loading.device, dtype=dtype
-    )
+    return load_model(name, backend=loading.backend, device=loading.device, dtype=loading.dtype)
 
 
 def without_loading_bars() -> None:
@@ -94,16 +79,14 @@ def _first(items: Sequence[Any], limit: int | None) -> Sequence[Any]:
 
 
 def method_of(scoring: Scoring) -> Any:
-    import grains_lens as gl
+    from ..attribution.methods import IntegratedGradients
+    from ..attribution.names import as_method
 
-    return {
-        "integrated_gradients": lambda: gl.IntegratedGradients(
+    if scoring.method == "integrated_gradients":
+        return IntegratedGradients(
             scoring.steps, tolerance=scoring.tolerance, max_steps=max(320, scoring.steps or 0)
-        ),
-        "gradient_times_input": gl.GradientTimesInput,
-        "occlusion": gl.Occlusion,
-        "random": gl.RandomScores,
-    }[scoring.method]()
+        )
+    return as_method(scoring.method)
 
 
 def format_of(prompting: Prompting) -> PromptFormat:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import seen, unknown_name
-from ..hosts.layers import check_layers
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..literals import ObjectiveName, Position
 from .batching import tokenizer_of
@@ -136,7 +136,7 @@ def check_objective(objective: Any, model: HookedModel | None = None, *, choices
                 )
 
 
-def layers_in_reach(objective: Objective, layers: Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
+def layers_in_reach(objective: Objective, layers: Layers | None, n_layers: int) -> tuple[int, ...]:
     """The layers at which the stream has a part in f: all of them, or those up to the one a `StreamObjective` reads.
 
     Raises ValueError for `layers` that are not there, or have no part in it.

@@ -10,7 +10,8 @@ truth. They are synthetic, and chosen because they can be steered; what holds in
 models, not a finding.
 """
 
-from .catalogue import Shipped, available, load
+from ..hosts.shipped import Shipped, available
+from .catalogue import load
 from .world import Behaviour, Cues, World
 
 __all__ = ["Behaviour", "Cues", "Shipped", "World", "available", "load"]
