@@ -1,10 +1,16 @@
-"""Errors that name the argument, the value seen and the remedy."""
+"""Errors that name the argument, the value seen and the remedy; warnings that point at the user's own line."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import re
-from collections.abc import Iterable
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import FrameType
 
 
 class VectorMismatchError(ValueError):
@@ -67,3 +73,45 @@ def unknown_name(argument: str, value: object, known: Iterable[object]) -> Value
     return ValueError(
         f"{argument}={seen(value)} is not known; known are {', '.join(map(repr, names))}.{hint}"
     )
+
+
+def warn_user(warning: Warning) -> None:
+    """Give a warning that points at the line of the user's own code which led to it.
+
+    That is the innermost call that neither this package nor an installed one makes, so that decorators and context
+    managers in between do not count. Where all code is installed, it is the innermost call from outside this package.
+    """
+    outside = [frame for frame in _callers() if not _is_ours(frame)]
+    own = [frame for frame in outside if not _is_installed(frame)]
+    frame = next(iter(own or outside), sys._getframe())
+    warnings.warn_explicit(
+        warning,
+        type(warning),
+        frame.f_code.co_filename,
+        frame.f_lineno,
+        module=frame.f_globals.get("__name__", "<unknown>"),
+        registry=frame.f_globals.setdefault("__warningregistry__", {}),
+    )
+
+
+def _callers() -> Iterator[FrameType]:
+    """The calls under way, the innermost first."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
+
+
+def _is_ours(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__")).partition(".")[0] == __name__.partition(".")[0]
+
+
+_INSTALLED = tuple(
+    sysconfig.get_path(name) + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+def _is_installed(frame: FrameType) -> bool:
+    """Whether it is code of Python's own or of an installed package, or code that one of them generates."""
+    file = frame.f_code.co_filename
+    return file.startswith((*_INSTALLED, "<frozen ", "<@")) or "site-packages" in Path(file).parts

@@ -210,7 +210,12 @@ def placed(
         return [every], vectors, "residual"
     if variant.layers == "conductance":
         conductance = gl.layer_conductance(
-            model, drawn.pairs, tolerance=float("inf"), prompt_format=format, progress=False
+            model,
+            drawn.pairs,
+            method=gl.IntegratedGradients(steps=10),
+            tolerance=float("inf"),
+            prompt_format=format,
+            progress=False,
         )
         shares = torch.stack([one.scores.abs().sum(dim=-1) for one in conductance]).mean(dim=0)
         return [every], weighted(vectors, shares), "raw"

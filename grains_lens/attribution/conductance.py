@@ -31,7 +31,7 @@ from .gap import (
     warn_if_images_go_deeper,
     warn_if_incomplete,
 )
-from .methods import IntegratedGradients
+from .methods import IntegratedGradients, better, limit_of
 from .quadrature import path_derivative, quadrature
 from .scores import readable
 
@@ -97,7 +97,7 @@ def layer_conductance(
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = 0.1,
+    tolerance: float | None = None,
     progress: bool = True,
 ) -> list[LayerConductance]:
     """Conductance of all layers at all positions, out of the passes that integrated gradients makes.
@@ -113,11 +113,13 @@ def layer_conductance(
     LayerConductance takes the left-hand differences of h instead and arrives at the same with many steps.
 
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
-    a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
+    per pair. Where that is too much, name the steps: then no pair takes more. The arguments are those of
+    `attribute`, whose remarks on baselines hold here too.
 
-    Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
-    Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
-    nat, whichever is more.
+    The default method takes steps until every layer of the residual stream is complete within a tenth. Returns one
+    `LayerConductance` per pair, in order, as a list that shows itself in a notebook. Warns (CompletenessWarning) where
+    a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more; without a
+    `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -127,7 +129,8 @@ def layer_conductance(
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
-    check_tolerance(tolerance)
+    limit = limit_of(method, tolerance)
+    check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
@@ -135,7 +138,7 @@ def layer_conductance(
 
     def parts(f: GapFunction) -> Tensor:
         # What a component carries need not add up, so there is nothing to refine it by.
-        return method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+        return method.refined(f, run) if site == "resid_post" else run(f, method.evaluations(0))
 
     scored = score_pairs(
         model,
@@ -143,7 +146,7 @@ def layer_conductance(
         parts,
         work,
         label="conductance",
-        rows=method.steps,
+        rows=method.evaluations(0),
         baseline=baseline,
         objective=objective,
         include_special=include_special,
@@ -151,7 +154,7 @@ def layer_conductance(
     done = Results(_layer_conductance(model, site, one) for one in scored)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
-        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)
+        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], limit, better(method, limit))
     return done
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..errors import warn_user
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
 from ..literals import Objective
@@ -105,7 +105,12 @@ class GapFunction:
 
 
 class CompletenessWarning(UserWarning):
-    """Scores that do not add up to the change they should explain."""
+    """Scores that do not add up to the change they should explain: what was found, and what to do about it in
+    Python (the command line has words of its own)."""
+
+    def __init__(self, finding: str, remedy: str = "") -> None:
+        super().__init__(f"{finding} {remedy}".strip())
+        self.finding, self.remedy = finding, remedy
 
 
 def gap_function(
@@ -185,11 +190,11 @@ def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None
 def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
     """CompletenessWarning where part of an image does not pass through block 0's input."""
     if reaches_deeper_layers(model) and any(item.prompt.images for item in encoded):
-        warnings.warn(
-            "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
-            "what goes that way, and masking an image token there hides only a part of it.",
-            CompletenessWarning,
-            stacklevel=3,
+        warn_user(
+            CompletenessWarning(
+                "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
+                "what goes that way, and masking an image token there hides only a part of it."
+            )
         )
 
 
@@ -199,20 +204,23 @@ def check_tolerance(tolerance: float) -> None:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 
 
-def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:
-    """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat."""
+def warn_if_incomplete(
+    errors: Sequence[float], changes: Sequence[float], tolerance: float, better: str
+) -> None:
+    """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat; `better` is
+    the method to give instead, as one types it."""
     excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
     bad = [index for index, ratio in enumerate(excess) if not ratio <= tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])
     named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-    warnings.warn(
-        f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
-        f"{tolerance:.0%}; the worst is pair {worst}: {errors[worst]:+.2f} of {abs(changes[worst]):.2f} nats. "
-        "Take more steps (IntegratedGradients(steps=...)), more where they are needed "
-        f"(IntegratedGradients(tolerance={tolerance:g})), or another baseline (baseline='mask' or 'mean' "
-        "rather than 'zero').",
-        CompletenessWarning,
-        stacklevel=3,
+    warn_user(
+        CompletenessWarning(
+            f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
+            f"{100 * tolerance:g} %; the worst is pair {worst}: {errors[worst]:+.2f} of "
+            f"{abs(changes[worst]):.2f} nats.",
+            f"Take more steps where they are needed, method=gl.{better}, or another baseline (baseline='mask' or "
+            "'mean' rather than 'zero').",
+        )
     )

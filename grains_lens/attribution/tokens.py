@@ -16,7 +16,7 @@ from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work
 from .fillers import Filler
 from .gap import ScoredPair, check_tolerance, score_pairs, warn_if_images_go_deeper, warn_if_incomplete
-from .methods import AttributionMethod, IntegratedGradients
+from .methods import AttributionMethod, IntegratedGradients, better, limit_of
 from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
 
@@ -30,7 +30,7 @@ def attribute(
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = 0.1,
+    tolerance: float | None = None,
     progress: bool = True,
 ) -> Attributions:
     """Score every prompt token of every pair by what it does to f(x) = log p(y⁺|x) − log p(y⁻|x).
@@ -54,9 +54,10 @@ def attribute(
     Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
     Peak memory does: one chunk's graph of so many tokens lives at a time, so where memory is short, halve it.
 
-    Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
-    Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
-    one nat, whichever is more.
+    The default method takes steps until the scores are complete within a tenth. Returns one `TokenAttribution` per
+    pair, in order, as a list that shows itself as strips in a notebook. Warns (CompletenessWarning) where a complete
+    method's error exceeds `tolerance` times |f(x) − f(x')| or times one nat, whichever is more; without a `tolerance`
+    the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective)
@@ -64,7 +65,8 @@ def attribute(
         raise ValueError(
             f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
         )
-    check_tolerance(tolerance)
+    limit = limit_of(method, tolerance)
+    check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
@@ -85,7 +87,8 @@ def attribute(
         warn_if_incomplete(
             [one.completeness_error for one in attributions],
             [one.gap - one.baseline_gap for one in attributions],
-            tolerance,
+            limit,
+            better(method, limit),
         )
     return attributions
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..data.items import PreferencePair
+from ..errors import warn_user
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
@@ -266,4 +266,4 @@ def _warn_of_zeros(chosen: Mapping[int, Sequence[Feature]], y: Tensor, given: bo
     else:
         why = "no feature of these layers' dictionaries correlates positively with the outcomes"
         remedy = "give more pairs or larger dictionaries, or leave these layers out"
-    warnings.warn(f"the directions at layers {empty} are zero: {why}; {remedy}.", stacklevel=3)
+    warn_user(UserWarning(f"the directions at layers {empty} are zero: {why}; {remedy}."))

@@ -49,7 +49,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
     """Ours in one line; what libraries warn their developers of is not for a user's terminal."""
     if category.__module__.startswith("grains_lens"):
-        print(f"grains-lens: {_in_one_line(message)}", file=sys.stderr)
+        print(f"grains-lens: {_in_one_line(_in_options(message))}", file=sys.stderr)
+
+
+def _in_options(message: Warning | str) -> Warning | str:
+    """A warning whose remedy is Python, with options for it."""
+    if not getattr(message, "remedy", ""):
+        return message
+    return (
+        f"{getattr(message, 'finding', '')} Take more steps where they are needed (--tolerance 0.1), more for every "
+        "pair (--steps 640), or another baseline (--baseline mask)."
+    )
 
 
 def _in_one_line(message: object) -> str:

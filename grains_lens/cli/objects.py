@@ -97,7 +97,9 @@ def method_of(scoring: Scoring) -> Any:
     import grains_lens as gl
 
     return {
-        "integrated_gradients": lambda: gl.IntegratedGradients(steps=scoring.steps),
+        "integrated_gradients": lambda: gl.IntegratedGradients(
+            scoring.steps, tolerance=scoring.tolerance, max_steps=max(320, scoring.steps or 0)
+        ),
         "gradient_times_input": gl.GradientTimesInput,
         "occlusion": gl.Occlusion,
         "random": gl.RandomScores,

@@ -56,8 +56,10 @@ class Scoring:
 
     method: MethodName = "integrated_gradients"
     """What scores tokens."""
-    steps: int = 10
-    """Points on the path, for integrated gradients."""
+    steps: int | None = None
+    """Points on the path of integrated gradients, as many for every pair; if not given 10, and more where needed."""
+    tolerance: float | None = None
+    """Double the steps of pairs whose scores miss the change of f by more than this part of it; 0.1 without --steps."""
     baseline: FillerName = "mask"
     """What stands in for a token at the start of the path, or where it is left out."""
     objective: Objective = "sum"

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from ..errors import printable, seen, unknown_name
+from ..errors import printable, seen, unknown_name, warn_user
 from ..literals import ItemKind, OnError
 from .benchmarks import is_name, rows_of
 from .items import MultipleChoice, PreferencePair
@@ -134,11 +133,11 @@ def _items(
         raise ValueError(none or f"{name} has no rows; at least one is needed.")
     if wrong:
         more = f" And {len(wrong) - _NAMED} more." if len(wrong) > _NAMED else ""
-        warnings.warn(
-            f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
-            f"{' '.join(wrong[:_NAMED])}{more}",
-            SkippedRowsWarning,
-            stacklevel=3,
+        warn_user(
+            SkippedRowsWarning(
+                f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
+                f"{' '.join(wrong[:_NAMED])}{more}"
+            )
         )
     return items
 

@@ -17,7 +17,7 @@ from ..vectors.extraction import extract_vectors
 from ..vectors.steering_vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)
-"""Steps enough for complete scores: with the default 10 some pairs of this world miss by over a tenth."""
+"""Steps enough for complete scores, as many for every pair: with 10 some pairs of this world miss by over a tenth."""
 
 
 @dataclass(frozen=True)

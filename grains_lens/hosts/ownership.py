@@ -16,7 +16,6 @@ import functools
 import itertools
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from contextvars import ContextVar
 from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
+
+from ..errors import warn_user
 
 P = ParamSpec("P")
 
@@ -157,11 +158,11 @@ def sweep(model: Any = None) -> None:
             left |= over and use.function is not None
             _strike(use)
     if left:
-        warnings.warn(
-            "an interrupted call of grains_lens had left a model changed (a hook, an adapter, or its modes): it "
-            "was put back now. What the model computed in between may be wrong.",
-            RuntimeWarning,
-            stacklevel=3,
+        warn_user(
+            RuntimeWarning(
+                "an interrupted call of grains_lens had left a model changed (a hook, an adapter, or its modes): it "
+                "was put back now. What the model computed in between may be wrong."
+            )
         )
 
 

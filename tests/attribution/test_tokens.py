@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import linecache
 import warnings
 import weakref
 
@@ -352,6 +353,63 @@ def test_tolerance_gives_more_steps_to_the_pairs_that_need_them_and_to_no_other(
     assert sum(n for n, steps in calls if steps == 16) == sum(bad)
 
 
+def test_steps_that_are_named_are_taken_as_they_are_and_others_as_they_are_needed(llama):
+    assert gl.IntegratedGradients() == gl.IntegratedGradients(steps=10, tolerance=0.1)
+    assert gl.IntegratedGradients(steps=20).tolerance is None
+    assert gl.IntegratedGradients(tolerance=0.3) == gl.IntegratedGradients(steps=10, tolerance=0.3)
+    assert gl.IntegratedGradients(rule="midpoint").tolerance == 0.1
+    fixed = attribute(llama, method=gl.IntegratedGradients(steps=10))
+    default = attribute(llama, method=gl.IntegratedGradients())
+    missed = [abs(one.completeness_error) > 0.1 * max(1, abs(one.gap - one.baseline_gap)) for one in fixed]
+    assert any(missed)
+    for one, other, was_bad in zip(fixed, default, missed, strict=True):
+        assert torch.equal(one.scores, other.scores) != was_bad
+
+
+@pytest.mark.parametrize("behaviour", ["truthfulness", "faithfulness", "stereotypes"])
+def test_default_calls_on_a_world_that_ships_do_not_warn(myths, behaviour):
+    """A warning is an error in these tests. With 10 steps some of these pairs miss by over a tenth."""
+    pairs = myths[1].behaviours[behaviour].pairs[:8]
+    with pytest.warns(gl.CompletenessWarning):
+        gl.attribute(myths[0], pairs, method=gl.IntegratedGradients(steps=10), progress=False)
+    gl.attribute(myths[0], pairs, progress=False)
+    gl.extract_vectors(myths[0], pairs, progress=False)
+    gl.presets.TUNED.extract(myths[0], pairs, progress=False)
+    gl.layer_conductance(myths[0], pairs, progress=False)
+
+
+@pytest.fixture(scope="module")
+def myths(request):
+    world = gl.worlds.load("myths")
+    return world.load_model(backend=request.config.getoption("backend") or "auto"), world
+
+
+def test_the_warning_and_the_method_go_by_one_tolerance(llama):
+    """A method that refines to its own tolerance, coarse or fine, is judged by it."""
+    gl.attribute(llama, PAIRS, method=gl.IntegratedGradients(8, tolerance=0.5), progress=False)
+    with pytest.warns(gl.CompletenessWarning, match=r"more than 0\.1 %.*tolerance=0\.001, max_steps=16\)"):
+        gl.attribute(
+            llama, PAIRS, method=gl.IntegratedGradients(8, tolerance=1e-3, max_steps=8), progress=False
+        )
+    with pytest.warns(gl.CompletenessWarning, match=r"method=gl\.IntegratedGradients\(tolerance=0\.001\)"):
+        gl.attribute(
+            llama, PAIRS, method=gl.IntegratedGradients(8, tolerance=0.2), tolerance=1e-3, progress=False
+        )
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [gl.attribute, gl.layer_conductance, gl.extract_vectors, gl.presets.TUNED.extract],
+    ids=["attribute", "layer_conductance", "extract_vectors", "preset"],
+)
+def test_the_warning_points_at_the_users_own_line(llama, verb):
+    for call in (verb, functools.lru_cache(functools.wraps(verb)(functools.partial(verb)))):
+        with pytest.warns(gl.CompletenessWarning) as caught:
+            call(llama, tuple(PAIRS), method=gl.IntegratedGradients(steps=1), progress=False)
+        assert {one.filename for one in caught} == {__file__}
+        assert linecache.getline(__file__, caught[0].lineno).strip().startswith("call(llama")
+
+
 def test_tolerance_stops_at_max_steps(llama):
     capped = attribute(llama, method=gl.IntegratedGradients(2, tolerance=1e-9, max_steps=8))
     plain = attribute(llama, method=gl.IntegratedGradients(8))
@@ -384,7 +442,9 @@ def test_no_graph_is_left_when_the_next_chunk_begins(llama, batch_tokens, monkey
     monkeypatch.setattr(GapFunction, "evaluate", watched)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
         attribute(llama, PAIRS[:2], batch_tokens=batch_tokens)
-        gl.layer_conductance(llama, PAIRS[:2], batch_tokens=batch_tokens, tolerance=99.0, progress=False)
+        fixed = gl.IntegratedGradients(steps=10)
+        settings = {"batch_tokens": batch_tokens, "tolerance": 99.0, "progress": False}
+        gl.layer_conductance(llama, PAIRS[:2], method=fixed, **settings)
     assert max(made) > 0
     assert max(left) == 0
 

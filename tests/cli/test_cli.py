@@ -271,7 +271,16 @@ def test_our_warnings_are_one_line_without_a_place_in_the_code(run):
     assert status == 0
     (line,) = (line for line in complaint.splitlines() if "grains-lens:" in line)
     assert "Take more steps" in line
+    assert "--tolerance 0.1" in line
+    assert "gl." not in line
     assert ".py" not in line
+
+
+def test_attributing_as_it_is_by_default_brings_no_complaint(run):
+    for words in ((), ("--tolerance", "0.05"), ("--steps", "500", "--tolerance", "0.05")):
+        status, _, complaint = run("attribute", "myths", "truthfulness", "--limit", 3, *words)
+        assert status == 0
+        assert "grains-lens:" not in complaint
 
 
 def test_help_imports_nothing_heavy():
