@@ -23,8 +23,10 @@ OnError = Literal["raise", "skip"]
 Objective = Literal["sum", "mean", "last"]
 """`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
 
-MethodName = Literal["integrated_gradients", "gradient_times_input", "occlusion", "random"]
-"""Attribution methods, as the command line calls them."""
+MethodName = Literal[
+    "integrated_gradients", "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random"
+]
+"""Attribution methods by name."""
 
 FillerName = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
 """What stands in for a token."""
@@ -50,8 +52,11 @@ Contrast = Literal["two_sided", "difference"]
 Position = Literal["prompt_end", "response_end"]
 """Where the residual stream is read: at the prompt's last token, or at the chosen answer's."""
 
-AggregateName = Literal["pca", "mean", "weighted_mean"]
-"""Aggregates, as the command line calls them."""
+AggregateName = Literal["pca", "mean", "weighted_mean", "probe"]
+"""Aggregates by name."""
+
+RuleName = Literal["add", "add_keeping_norm", "project_out", "rotate_toward"]
+"""Steering rules by name."""
 
 Unit = Literal["residual", "absolute", "raw"]
 """`"residual"` a vector as long as the stream typically is there, `"absolute"` one of length 1, `"raw"` the one
@@ -65,6 +70,9 @@ EachOrAll = Literal["each", "all"]
 LayersName = Literal[EachOrAll, "first_order_gain"]
 """Which sets of layers tuning tries: every layer alone and all together, all together, or the one that gains
 fastest."""
+
+PresetName = Literal["paper", "tuned"]
+"""GrAInS as a whole: see `presets`."""
 
 # --- the worlds that ship ------------------------------------------------------------------------
 

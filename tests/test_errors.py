@@ -56,7 +56,7 @@ def called_by(name, file, source, **names):
 def test_a_warning_points_at_the_innermost_line_that_is_the_users_own():
     """Ours, Python's and installed packages' are passed over; where there is no other, the line that calls us."""
     ours = called_by(
-        "grains_lens.x", "x.py", "def f(): warn_user(UserWarning('w'))", warn_user=errors.warn_user
+        "grains_lens.x", "x.py", "def f(): warn_user(UserWarning('look here'))", warn_user=errors.warn_user
     )
     wrapped = called_by("tool", "/v/site-packages/tool.py", "def f(): return g()", g=ours)
     generator = called_by("grains_lens.y", "y.py", "def f(): yield g()", g=wrapped)
