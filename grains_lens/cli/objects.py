@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from ..errors import printable, said, seen
-from ..literals import AggregateName, PresetName
+from ..errors import printable, said, seen, unknown_name
+from ..literals import AggregateName, LayersName, PositionsName, PresetName
 from .options import Acting, Loading, Prompting, Reading, Scoring, Steered
 from .sources import pairs_of, world_of
 
@@ -146,11 +146,14 @@ def acting_of(
 def _positions(words: Sequence[str]) -> Any:
     parts = [part for word in words for part in word.split(",")]
     if len(parts) == 1 and not parts[0].lstrip("-").isdigit():
-        from ..intervention.positions import check_positions
-
-        named: Any = parts[0]
-        return check_positions(named)
+        return _known("positions", parts[0], get_args(PositionsName))
     return _numbers(parts, "positions", "all, prompt, new or last, or whole numbers")
+
+
+def _known(argument: str, name: str, names: Sequence[str]) -> str:
+    if name not in names:
+        raise unknown_name(argument, name, names)
+    return name
 
 
 def _numbers(words: Sequence[str], argument: str, wanted: str) -> tuple[int, ...]:
@@ -182,7 +185,7 @@ def layer_choice(words: Sequence[str] | None) -> Any:
     if not words:
         return None
     if len(words) == 1 and not words[0][:1].isdigit():
-        return words[0]
+        return _known("layers", words[0], get_args(LayersName))
     wanted = "each, all, first_order_gain, or numbers: 1 2 1,2 tries layers 1 and 2 alone, and together"
     return [_numbers(word.split(","), "layers", wanted) for word in words]
 

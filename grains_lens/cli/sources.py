@@ -87,16 +87,20 @@ def _those(columns: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
 
 
 def _holds_questions(source: str, columns: Mapping[str, str]) -> bool:
-    from ..data.benchmarks import is_name
+    from ..data.benchmarks import KNOWN, is_name
     from ..data.reading import columns_of
 
-    return is_name(source) or columns.get("choices", "choices") in columns_of(source)
+    if is_name(source):
+        return source not in KNOWN or KNOWN[source].question is not None
+    return columns.get("choices", "choices") in columns_of(source)
 
 
 def _of_world(model: str, source: str, default: str, reading: Reading) -> Any:
     """What a world holds under `behaviour[:questions]`, or None where `source` is a file or a data set."""
+    from ..data.benchmarks import KNOWN
+
     world = world_of(model)
-    if world is None or Path(source).suffix:
+    if world is None or Path(source).suffix or source in KNOWN:
         return None
     name, _, kind = source.partition(":")
     if name not in world.behaviours:
