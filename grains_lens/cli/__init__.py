@@ -21,6 +21,7 @@ from ..errors import printable
 from .commands import attribute, demo, extract, inspect
 from .options import Printing
 from .parsing import in_one_line
+from .remedies import in_options
 from .steered import evaluate, generate, tune
 from .studies import run_study, study
 
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             _run(arguments)
     except (ValueError, OSError, ImportError) as error:
-        print(f"{PROGRAM}: {_in_one_line(error)}", file=sys.stderr)
+        print(f"{PROGRAM}: {_in_one_line(in_options(str(error)))}", file=sys.stderr)
         return 2
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +43,7 @@ def pairs_of(model: str, source: str, reading: Reading) -> Sequence[PreferencePa
     columns = headers(reading.columns)
     held = _of_world(model, source, "pairs", reading)
     if held is None:
-        with _told_in_options():
-            held = load_pairs(source, columns=_those(columns, PAIR), on_error=reading.on_error)
+        held = load_pairs(source, columns=_those(columns, PAIR), on_error=reading.on_error)
     return _first(held, reading.limit)
 
 
@@ -58,11 +55,10 @@ def items_of(model: str, source: str, reading: Reading, *, split: str) -> Items:
     columns = headers(reading.columns)
     held = _of_world(model, source, split, reading)
     if held is None:
-        with _told_in_options():
-            if _holds_questions(source, columns):
-                held = load_questions(source, columns=_those(columns, QUESTION), on_error=reading.on_error)
-            else:
-                held = load_pairs(source, columns=_those(columns, PAIR), on_error=reading.on_error)
+        if _holds_questions(source, columns):
+            held = load_questions(source, columns=_those(columns, QUESTION), on_error=reading.on_error)
+        else:
+            held = load_pairs(source, columns=_those(columns, PAIR), on_error=reading.on_error)
     return _first(held, reading.limit)
 
 
@@ -116,15 +112,3 @@ def _first(items: Sequence[Any], limit: int | None) -> Sequence[Any]:
     if limit is not None and limit < 1:
         raise ValueError(f"limit={limit} must be at least 1.")
     return items[:limit]
-
-
-@contextmanager
-def _told_in_options() -> Iterator[None]:
-    """An error whose remedy is Python, with an option for it."""
-    try:
-        yield
-    except ValueError as error:
-        told = re.sub(r"columns=\{'(\w+)': \.\.\.\}", r"--columns \1=HEADER", str(error))
-        if told == str(error):
-            raise
-        raise ValueError(told) from error

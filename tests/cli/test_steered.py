@@ -165,7 +165,7 @@ def test_what_says_how_to_steer_is_refused_where_it_has_no_part(run, vectors, tu
         ("tune", "myths", vectors, "truthfulness", *out, "--layers", "eech"): "Did you mean 'each'?",
         ("tune", "myths", vectors, "truthfulness", *out, "--layers", 1, "2,x"): "layers='2 x' must be each",
         ("tune", "myths", vectors, "truthfulness", *out, "--layers", 9): "layers=[9]",
-        ("tune", "myths", vectors, "truthfulness", *out, "--layers", "first_order_gain"): "needs pairs",
+        ("tune", "myths", vectors, "truthfulness", *out, "--layers", "first_order_gain"): "needs --pairs",
         ("tune", "myths", vectors, "truthfulness", "--out", tmp_path / "t.pt"): "must end in .safetensors",
         ("tune", "myths", vectors, "truthfulness", *out, "--keep", "faithfulness", "faithfulness"): "twice",
     }.items():
