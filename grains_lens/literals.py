@@ -72,6 +72,9 @@ LayersName = Literal[EachOrAll, "first_order_gain"]
 """Which sets of layers tuning tries: every layer alone and all together, all together, or the one that gains
 fastest."""
 
+PresetName = Literal["paper", "tuned"]
+"""GrAInS as a whole: see `presets`."""
+
 # --- the worlds that ship ------------------------------------------------------------------------
 
 WorldName = Literal["myths", "hints"]
