@@ -124,8 +124,8 @@ def layer_conductance(
     check_objective(objective)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
-    method = as_method(method)
-    if not isinstance(method, IntegratedGradients):
+    named = as_method(method)
+    if not isinstance(named, IntegratedGradients):
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
@@ -133,11 +133,11 @@ def layer_conductance(
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     warn_if_images_go_deeper(model, encoded)
-    run = _Conductance(method, [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))])
+    run = _Conductance(named, [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))])
 
     def parts(f: GapFunction) -> Tensor:
         # What a component carries need not add up, so there is nothing to refine it by.
-        return method.refined(f, run) if site == "resid_post" else run(f, method.steps)
+        return named.refined(f, run) if site == "resid_post" else run(f, named.steps)
 
     scored = score_pairs(
         model,
@@ -145,7 +145,7 @@ def layer_conductance(
         parts,
         work,
         label="conductance",
-        rows=method.steps,
+        rows=named.steps,
         baseline=baseline,
         objective=objective,
         include_special=include_special,
