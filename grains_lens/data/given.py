@@ -104,17 +104,16 @@ def as_texts(given: str | Iterable[str], argument: str = "texts") -> list[str]:
 def as_texts_or_pairs(given: str | Iterable[str] | Pairs, argument: str) -> list[str] | list[PreferencePair]:
     """Texts as a list where the first item is one, else pairs. Raises ValueError, which names `argument`, for a
     mixture, and for what is neither."""
-    if isinstance(given, str):
-        return [given]
-    if not isinstance(given, Path | Mapping | tuple) and isinstance(rows_in(given, argument), Iterable):
-        given = list(rows_in(given, argument))
-    first = given[0] if isinstance(given, list | tuple) and given else None
-    if not isinstance(first, str) or _is_row(given, PreferencePair):
-        return as_pairs(given, argument)
-    for index, one in enumerate(given):
+    rows: Any = [given] if isinstance(given, str) else rows_in(given, argument)
+    if _is_iterable(rows) and not isinstance(rows, Mapping):
+        rows = list(rows)
+    # Three texts in a tuple are three texts here, and no pair.
+    if not (isinstance(rows, list) and rows and isinstance(rows[0], str)):
+        return as_pairs(rows, argument)
+    for index, one in enumerate(rows):
         if not isinstance(one, str):
             raise ValueError(f"item {index} is {kind_of(one)} among texts: give texts or pairs, not both.")
-    return list(given)  # type: ignore[arg-type]
+    return rows
 
 
 def as_list(given: Any, argument: str, what: str = "items") -> list[Any]:

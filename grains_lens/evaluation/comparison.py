@@ -87,13 +87,13 @@ def compare_generations(
     that is switched on.
     """
     texts = as_texts(prompts, "prompts")
-    steering = as_vectors_or_tuning(steering, "steering") if isinstance(steering, str | Path) else steering
-    steering = steering.steering(model) if isinstance(steering, Tuning) else steering
-    if not isinstance(steering, Steering):
+    held = as_vectors_or_tuning(steering, "steering") if isinstance(steering, str | Path) else steering
+    steer = held.steering(model) if isinstance(held, Tuning) else held
+    if not isinstance(steer, Steering):
         raise ValueError(
-            f"steering is {kind_of(steering)}: give steering(model, vectors, strength=0.5), or a Tuning."
+            f"steering is {kind_of(steer)}: give steering(model, vectors, strength=0.5), or a Tuning."
         )
-    if steering.is_on:
+    if steer.is_on:
         raise ValueError("steering is on already, so there is no unsteered text: pass it switched off.")
     settings = {
         "max_new_tokens": max_new_tokens,
@@ -102,7 +102,7 @@ def compare_generations(
         "prompt_format": prompt_format,
     }
     unsteered = generate_text(model, texts, **settings)
-    with steering:
+    with steer:
         return GenerationComparison(tuple(texts), unsteered, generate_text(model, texts, **settings))
 
 

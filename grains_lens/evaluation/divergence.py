@@ -178,16 +178,16 @@ class _Batch:
 
 def _batches(model: HookedModel, items: str | Iterable[str] | Pairs, work: Work) -> list[_Batch]:
     device = device_of(model)
-    items = as_texts_or_pairs(items, "items")
-    if items and not isinstance(items[0], str):
-        encoded: list[Encoded] = work.encode(model, items, argument="items", one_answer=True)
+    given: Any = as_texts_or_pairs(items, "items")
+    if given and not isinstance(given[0], str):
+        encoded: list[Encoded] = work.encode(model, given, argument="items", one_answer=True)
         groups = list(buckets([item.longest for item in encoded], work.batch_tokens))
         collated = [collate([encoded[row] for row in rows], device) for rows in groups]
         return [
             _Batch(batch.prompts, batch.answers[0], rows)
             for batch, rows in zip(collated, groups, strict=True)
         ]
-    ids = _text_ids(model, items, work)  # type: ignore[arg-type]
+    ids = _text_ids(model, given, work)
     return [
         _Batch(left_padded([ids[row] for row in rows], device), None, rows)
         for rows in buckets([len(row) for row in ids], work.batch_tokens)

@@ -34,7 +34,9 @@ def on_the_hub(name: str) -> str:
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         if _is_alias(name):
             return name
-        raise OSError(f"{_nowhere(name)}: the hub has no such model.{_near(name)}") from error
+        raise OSError(
+            f"{_nowhere(name)}: the hub has no such model, or none that you may read.{_near(name)}"
+        ) from error
     # Its own errors, and those of its HTTP client, of which there have been three.
     except Exception as error:
         return _downloaded(name, f"{type(error).__name__}: {said(error, 100)}")
@@ -51,7 +53,7 @@ def _downloaded(name: str, why: str) -> str:
         except Exception:
             continue
         if (Path(folder) / "config.json").exists():
-            return name if known != name else folder
+            return folder
     cache = printable(constants.HF_HUB_CACHE, 200)
     raise OSError(
         f"{_nowhere(name)}, and the Hugging Face hub cannot be asked here ({why}).{_near(name)} Where there is a "

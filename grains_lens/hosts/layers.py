@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from typing import Any, Literal
+from typing import Any
 
 from ..errors import kind_of, seen
 
-Layers = int | Iterable[int] | Literal["all"]
+Layers = int | Iterable[int] | str
 """One layer, or several, counted from 0; "all" is all there are."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import seen
+from ..errors import seen, unknown_name
 
 CHECKPOINTS = Path(__file__).parents[1] / "worlds" / "checkpoints"
 
@@ -52,7 +52,7 @@ def named(text: str) -> tuple[str, int, str] | None:
     if head not in names:
         # A hub's name has no colon, but a path may: of Windows, C:\\models.
         if rest and rest[0].isdigit():
-            _require("name", head, names)
+            raise unknown_name("world", head, names)
         return None
     if len(rest) > 2 or (rest and not rest[0].isdigit()):
         raise ValueError(f"{text!r}: a world is written {head}, {head}:SEED or {head}:SEED:VARIANT.")

@@ -64,8 +64,9 @@ def as_layers(layers: Layers | None, available: tuple[int, ...]) -> list[int] | 
     chosen = check_layers(layers, available)
     if layers is None:
         return None
+    given: Any = layers
     ordered = isinstance(layers, Iterable) and not isinstance(layers, str | set | frozenset | Mapping)
-    return [int(layer) for layer in layers] if ordered and getattr(layers, "ndim", 1) else list(chosen)
+    return [int(layer) for layer in given] if ordered and getattr(layers, "ndim", 1) else list(chosen)
 
 
 def strengths_at(

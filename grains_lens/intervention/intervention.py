@@ -41,7 +41,8 @@ class Intervention:
 
     def __str__(self) -> str:
         """Rule, positions and gate: "add at positions 'all', no gate"."""
-        positions = self.positions if isinstance(self.positions, str) else list(self.positions)
+        positions = check_positions(self.positions)
+        positions = positions if isinstance(positions, str) else list(positions)
         return f"{name_of(self.rule)} at positions {positions!r}, {self._gate_in_words()}"
 
     def _gate_in_words(self) -> str:

@@ -218,7 +218,8 @@ def _cells(
     elif isinstance(layers, str):
         raise unknown_name("layers", layers, get_args(LayersName))
     elif not isinstance(layers, Iterable) or not getattr(layers, "ndim", 1):
-        sets = [check_layers(layers, vectors.layers)]
+        one: Any = layers
+        sets = [check_layers(one, vectors.layers)]
     else:
         sets = [check_layers(one, vectors.layers) for one in layers]
     base: list[tuple[tuple[int, ...], float]] = [((), 0.0)]

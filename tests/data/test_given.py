@@ -74,7 +74,9 @@ def test_a_file_of_either_will_do_where_either_is_wanted(tmp_path):
 def test_texts_or_pairs_are_told_apart_by_the_first(unchecked):
     assert as_texts_or_pairs("a cat", "items") == ["a cat"]
     assert as_texts_or_pairs((text for text in ("a", "b", "c")), "items") == ["a", "b", "c"]
-    assert as_texts_or_pairs(("the cat likes", "milk", "salt"), "items")[0].chosen == "milk"
+    assert as_texts_or_pairs(("a", "b", "c"), "items") == ["a", "b", "c"]
+    assert as_texts_or_pairs([("the cat likes", "milk", "salt")], "items")[0].chosen == "milk"
+    assert as_texts_or_pairs(ROWS[0], "items") == PAIRS[:1]
     assert as_texts_or_pairs(iter(PAIRS), "items") == PAIRS
     with pytest.raises(ValueError, match="item 1 is a PreferencePair among texts: give texts or pairs"):
         as_texts_or_pairs(["a cat", PAIRS[0]], "items")
