@@ -52,7 +52,7 @@ def tune(
     check_writable(out, "out")
     held = saved(vectors)
     own = held if isinstance(held, gl.SteeringVectors) else held.plan().vectors
-    asked = items_of(model, questions, reading, split="dev")
+    asked: Any = items_of(model, questions, reading, split="dev")
     groups = {_group(source): items_of(model, source, reading, split="dev") for source in keep}
     if len(groups) < len(keep):
         raise ValueError(f"keep={list(keep)} names a group twice: rename a file, or leave one out.")
