@@ -1,4 +1,4 @@
-"""Finds the worlds that ship: checkpoints are folders named `world-variant-seed`."""
+"""Find the shipped worlds: checkpoints are folders named `world-variant-seed`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 @dataclass(frozen=True)
 class Shipped:
-    """One variant of a world, and the seeds that ship of it."""
+    """One variant of a world, and its shipped seeds."""
 
     name: str
     variant: str
@@ -26,7 +26,7 @@ class Shipped:
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a world's data come from."""
+    """The functions that make a world's data."""
 
     behaviours: Callable[[str], Mapping[str, Behaviour]]  # of a variant
     find_cues: Callable[[str, Sequence[Any]], Cues]
@@ -40,7 +40,7 @@ _SOURCES = {
 
 
 def available() -> tuple[Shipped, ...]:
-    """Lists what `load` can load."""
+    """List the worlds that `load` can load."""
     found: dict[tuple[str, str], list[int]] = {}
     for card in CHECKPOINTS.glob("*/card.json"):
         name, variant, seed = card.parent.name.split("-")
@@ -51,7 +51,7 @@ def available() -> tuple[Shipped, ...]:
 
 
 def load(name: str, *, seed: int = 0, variant: str = "standard") -> World:
-    """Loads a world that ships: its data now, its model when `load_model` is called."""
+    """Load a shipped world: its data now, its model when `load_model` is called."""
     shipped = available()
     _require("name", name, list(dict.fromkeys(one.name for one in shipped)))
     variants = {one.variant: one.seeds for one in shipped if one.name == name}
@@ -66,7 +66,7 @@ def load(name: str, *, seed: int = 0, variant: str = "standard") -> World:
 
 
 def _require(argument: str, value: object, known: Sequence[object]) -> None:
-    """Refuses a value that is not known, and names the known ones, the nearest first."""
+    """Refuse an unknown value. The error names the known ones, the nearest first."""
     if value in known and not isinstance(value, bool):
         return
     likeness = {one: difflib.SequenceMatcher(None, str(value), str(one)).ratio() for one in known}
