@@ -1,4 +1,4 @@
-"""What is asked of a model: one number per prompt, which attribution explains and steering is to raise."""
+"""Objectives: one number per prompt, which attribution explains and steering should raise."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ function that reads an answer's first position alone gives both the same: leave 
 
 
 def is_of_prompt(objective: Objective) -> bool:
-    """Whether it is read where the prompt ends, so that answers have no part in it."""
+    """Whether it is read at the end of the prompt, so that answers do not affect it."""
     return isinstance(objective, LogitDifference) or (
         isinstance(objective, StreamObjective) and objective.position == "prompt_end"
     )
@@ -154,7 +154,7 @@ def layers_in_reach(objective: Objective, layers: Sequence[int] | None, n_layers
 
 
 def name_of(objective: Objective) -> str:
-    """An objective as results and errors call it: by its own name, never by an address."""
+    """The name of an objective in results and errors, never an address in memory."""
     if isinstance(objective, str):
         return objective
     if isinstance(objective, StreamObjective):
@@ -184,13 +184,14 @@ def applied(objective: Any, function: Callable[..., Any], *arguments: Tensor) ->
 def gradients_of(
     total: Float[Tensor, ""], wanted: Sequence[Tensor], objective: Objective
 ) -> tuple[Tensor, ...]:
-    """∂total/∂wanted, zeros for what has no part in it; a ValueError where the objective has no gradient at all."""
+    """∂total/∂wanted, with zeros where there is no dependence. Raises ValueError if the objective has no
+    gradient at all."""
     check_differentiable(total, objective)
     return torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
 
 
 def check_differentiable(value: Tensor, objective: Objective) -> None:
-    """Raise ValueError where no gradient flows from an objective's value."""
+    """Raise ValueError if no gradient flows from an objective's value."""
     if not value.requires_grad:
         reads = "stream" if isinstance(objective, StreamObjective) else "logits"
         raise ValueError(

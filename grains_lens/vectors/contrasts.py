@@ -1,4 +1,5 @@
-"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+"""From attributions to steering vectors: mask the strongest tokens, read the change in the stream, reduce
+it."""
 
 from __future__ import annotations
 
@@ -37,7 +38,7 @@ def check_masking(
     include_special: bool,
     prompt_format: PromptFormat,
 ) -> None:
-    """Raise ValueError for whatever `masked_contrasts` would refuse whatever the scores are."""
+    """Raise ValueError for everything that `masked_contrasts` would refuse independently of the scores."""
     if position not in get_args(Position):
         raise unknown_name("position", position, get_args(Position))
     check_layers(layers, range(layer_count(model)))
@@ -53,9 +54,9 @@ def check_masking(
 
 @dataclass(frozen=True, eq=False)
 class Contrasts:
-    """What masking did to the residual stream, pair by pair: `plus` and `minus` [pair, layer, d_model] are
-    Δ⁺ and Δ⁻, `plus_weights` and `minus_weights` [pair] the summed |score| of the masked tokens in nats,
-    `residual_norm` [layer] the median ‖h‖ over the prompts' tokens."""
+    """The effect of masking on the residual stream of each pair. `plus` and `minus` [pair, layer, d_model]
+    are Δ⁺ and Δ⁻; `plus_weights` and `minus_weights` [pair] are the summed |score| of the masked tokens, in
+    nats; `residual_norm` [layer] is the median ‖h‖ over the prompts' tokens."""
 
     plus: Float[Tensor, "pair layer d_model"]
     minus: Float[Tensor, "pair layer d_model"]
@@ -151,8 +152,8 @@ def _read_variants(
     layers: Sequence[int],
     position: Position,
 ) -> tuple[Float[Tensor, "variant pair layer d_model"], list[Tensor]]:
-    """The stream of each prompt as it is and with each side's tokens masked, in one batch; and ‖h‖ over the
-    content tokens of the prompts as they are, [layer, pos] of each."""
+    """The stream of each prompt, unmasked and with each side's tokens masked, in one batch; and ‖h‖ over the
+    content tokens of each unmasked prompt, [layer, pos]."""
     batch = collate(items, device_of(model))
     embeddings = prompt_embeddings(model, batch.prompts)
     width = batch.prompts.tokens.shape[1]
@@ -174,7 +175,8 @@ def _read_variants(
 def _masked_sides(
     attributions: Sequence[TokenAttribution], k: int, modality: Modality, include_special: bool
 ) -> dict[Sign, list[Tensor]]:
-    """Of each sign, the positions that are masked in each pair. Raises ValueError if there are none at all."""
+    """For each sign, the positions that are masked in each pair. Raises ValueError if there are none at
+    all."""
     masked: dict[Sign, list[Tensor]] = {
         sign: [
             _masked(index, one, k, sign, modality, include_special) for index, one in enumerate(attributions)

@@ -71,7 +71,7 @@ def extract_vectors(
         "batch_tokens": batch_tokens,
         "progress": progress,
     }
-    # All that can be wrong without a score being known, before hours go into scores.
+    # Check everything that does not depend on scores before spending hours on scores.
     if contrast not in get_args(Contrast):
         raise unknown_name("contrast", contrast, get_args(Contrast))
     if not callable(aggregate):
@@ -104,7 +104,8 @@ def extract_vectors(
 
 
 def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mapping[str, Any]) -> None:
-    """Raise ValueError where attributions come with a method, baseline or objective that they were not made with."""
+    """Raise ValueError if a method, baseline or objective differs from the one that the attributions were
+    made with."""
     for index, one in enumerate(attributions):
         if one.made is None and (named := [name for name, value in asked.items() if value is not None]):
             raise ValueError(
@@ -119,7 +120,7 @@ def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mappin
 
 
 def _scored_by(attributions: Sequence[TokenAttribution]) -> dict[str, Any]:
-    """How attributions were made, as a file keeps it; a list where they were not all made alike."""
+    """How attributions were made, as stored in a file; a list if they were not all made alike."""
     if any(one.made is None for one in attributions):
         return {"method": "given"}
     found: dict[str, Any] = {}
