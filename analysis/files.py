@@ -1,4 +1,5 @@
-"""How studies write tables, pages and figures, and word their errors: by the library's functions, named once."""
+"""The library functions with which studies write tables, pages and figures and word their errors, imported in
+one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where in the network a preference comes about: conductance of every layer and position."""
+"""Where in the network a preference arises: the conductance of every layer and position."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ Segments = list[Tensor]
 
 @dataclass(frozen=True, eq=False)
 class LayerConductance:
-    """How much of the change of f from the baseline to the prompt flows through each layer and position.
+    """How much of the change in f, from the baseline to the prompt, flows through each layer and position.
 
-    `scores` [layer, pos] in nats are those of the prompt's positions, `response` [layer] those of both
-    answers' positions together: the path moves them too, through attention. `gap` is f(x) = log p(y⁺|x) −
-    log p(y⁻|x), `baseline_gap` f at the baseline.
+    `scores` [layer, pos], in nats, belong to the prompt's positions. `response` [layer] is the sum over the
+    positions of both answers, which the path also moves, through attention. `gap` is f(x) = log p(y⁺|x) − log
+    p(y⁻|x), `baseline_gap` f at the baseline.
     """
 
     site: Site
@@ -62,8 +62,8 @@ class LayerConductance:
     def completeness_error(self) -> Float[Tensor, " layer"]:
         """Σ_pos scores + response − (f(x) − f(x')) in nats, layer by layer.
 
-        0 for the exact residual stream, which all of f passes through; for a component ("attn_out",
-        "mlp_out") it is no error, but what goes other ways.
+        It is 0 for the exact residual stream, because all of f passes through it. For a component
+        ("attn_out", "mlp_out") it is not an error, but the part that takes other routes.
         """
         total = self.scores.double().sum(dim=-1) + self.response.double()
         return total - (self.gap - self.baseline_gap)
@@ -166,7 +166,7 @@ def layer_conductance(
 
 @dataclass(frozen=True)
 class _Conductance:
-    """What layer conductance is for a fresh f and a number of steps: [pair, layer, pos + 1], with the sum
+    """Computes layer conductance from a fresh f and a number of steps: [pair, layer, pos + 1], with the sum
     over the answers' positions last."""
 
     method: IntegratedGradients
@@ -198,16 +198,17 @@ class _Conductance:
             leaf = chunk.detach().requires_grad_(True)
             with recording(), _watching(f.model, self.names) as seen:
                 total = f.evaluate(leaf).sum()
-            # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
+            # Backward as far as the leaf, so that autograd frees the whole graph: a model may keep its last
+            # outputs.
             wanted = [h for name in self.names for h in seen[name]] + [leaf]
             flat = iter(gradients_of(total, wanted, f.objective))
             gradients.add({name: [next(flat) for _ in seen[name]] for name in self.names}, len(chunk))
             streams.add(seen, len(chunk))
-            del total, wanted, seen, leaf  # the graph, before the next chunk's begins
+            del total, wanted, seen, leaf  # free the graph before the next chunk's begins
         return streams.joined(), gradients.joined()
 
     def _at_ends(self, f: GapFunction) -> list[Segments]:
-        """h at x and at the baseline, seen while f itself is evaluated there."""
+        """h at x and at the baseline, read while f itself is evaluated there."""
         with _watching(f.model, self.names) as seen:
             n_pairs = f.ends.shape[1]
         pieces = _Pieces(self.names)
@@ -220,27 +221,29 @@ class _Conductance:
 
 @contextmanager
 def _watching(model: HookedModel, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """What passes each of these hook points: the prompt's positions, then each answer's."""
+    """Record the activations at these hook points: first the prompt's positions, then those of each
+    answer."""
     seen: dict[str, list[Tensor]] = {name: [] for name in names}
     with edited(model, [(name, seen[name].append) for name in names]):
         yield seen
 
 
 class _Pieces:
-    """Activations of chunk after chunk of points, to be joined to [point, pair, pos, d_model] in float32."""
+    """Collects the activations of successive chunks of points, and joins them to [point, pair, pos, d_model]
+    in float32."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._segments: dict[str, list[list[Tensor]]] = {name: [] for name in names}
 
     def add(self, activations: Mapping[str, Sequence[Tensor]], n_points: int) -> None:
-        """One chunk's, segment by segment."""
+        """Add the activations of one chunk, segment by segment."""
         for name, segments in activations.items():
             self._segments[name].append(
                 [segment.detach().float().unflatten(0, (n_points, -1)) for segment in segments]
             )
 
     def joined(self) -> list[Segments]:
-        """Name by name, the segments over all chunks."""
+        """The segments over all chunks, name by name."""
         return [
             [torch.cat(chunks) for chunks in zip(*pieces, strict=True)] for pieces in self._segments.values()
         ]

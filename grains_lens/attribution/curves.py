@@ -1,4 +1,4 @@
-"""Is an attribution true to the model: what happens to f(x) when tokens go, or come, in its order."""
+"""Faithfulness of an attribution: how f(x) changes when tokens are masked or revealed in its order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .scores import TokenAttribution, as_attributions, check_attributions
 
 @dataclass(frozen=True, eq=False)
 class FaithfulnessCurves:
-    """f in nats as tokens are masked or revealed, the highest score first, from none to all of them.
+    """f in nats as tokens are masked or revealed, highest score first, from none to all of them.
 
     `deletion` [step] begins at f(x), `insertion` [step] at f of the prompt with everything masked; each
     ends where the other begins. `random_deletion` and `random_insertion` [order, step] are the same in
@@ -43,7 +43,7 @@ class FaithfulnessCurves:
     def deletion_gain(self) -> float:
         """The area between the random deletion curves' mean and the deletion curve, in nats.
 
-        Positive where masking by score takes the preference away faster than masking at random.
+        Positive if masking by score removes the preference faster than masking at random.
         """
         return float(area(self.random_deletion).mean() - area(self.deletion))
 

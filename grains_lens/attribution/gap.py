@@ -1,5 +1,5 @@
-"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x), or another objective, as a function of embeddings, and checks
-of what comes of it."""
+"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x), or another objective, as a function of embeddings, and
+checks of the results."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class GapFunction:
     """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, or what `objective` makes of them (`preference_gaps`), as a
     function of the embeddings at block 0's input.
 
-    `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
-    `filler` is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
+    `embeddings` are the prompts' own. `movable` [pair, pos] marks the tokens that a baseline replaces by
+    `filler`. Points are evaluated `batch_tokens` padded tokens at a time.
     """
 
     model: HookedModel
@@ -55,7 +55,7 @@ class GapFunction:
         return self.embeddings.replaced(self.filler, self.movable)
 
     def baseline_of(self, filler: Filler, *, argument: str = "baseline") -> Float[Tensor, "pair pos d_model"]:
-        """Another baseline of the same prompts: for methods that want several."""
+        """Another baseline of the same prompts, for methods that need several."""
         return self.embeddings.replaced(filler_embedding(self.model, filler, argument=argument), self.movable)
 
     @cached_property
@@ -70,7 +70,7 @@ class GapFunction:
         return error_scale(self.objective, gaps, baseline_gaps)
 
     def select(self, rows: Int[Tensor, " row"]) -> GapFunction:
-        """The same function of these pairs alone."""
+        """The same function for only these pairs."""
         return replace(
             self,
             batch=self.batch.select(rows),
@@ -86,8 +86,8 @@ class GapFunction:
     def gradients(
         self, points: Float[Tensor, "point pair pos d_model"]
     ) -> Sequence[Float[Tensor, "chunk pair pos d_model"]]:
-        """∂f/∂point in float32, a chunk of points at a time in their order; one chunk's graph lives at a time."""
-        # No generator: it would make a RuntimeError of a StopIteration that a user's rule raises.
+        """∂f/∂point in float32, by chunks of points, in order. Only one chunk's graph exists at a time."""
+        # Not a generator, which would turn a StopIteration from a user's rule into a RuntimeError.
         return [self._gradient(chunk) for chunk in self.chunks(points)]
 
     def _gradient(self, chunk: Float[Tensor, "chunk pair pos d_model"]) -> Tensor:
@@ -104,7 +104,7 @@ class GapFunction:
         return points.split(max(1, self.batch_tokens // tokens))
 
     def evaluate(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
-        """f at each point in one batch, with a graph if autograd records one."""
+        """f at each point, in one batch, with a graph if autograd is recording."""
         n = points.shape[0]
         gaps = preference_gaps(
             self.model, self.batch.repeat(n), objective=self.objective, embeddings=points.flatten(0, 1)
@@ -129,7 +129,7 @@ def gap_function(
     batch_tokens: int,
     include_special: bool,
 ) -> GapFunction:
-    """f for a few encoded pairs, its baseline the prompt with `filler` in its content tokens' places."""
+    """f for a few encoded pairs. The baseline is the prompt with its content tokens replaced by `filler`."""
     batch = collate(items, device_of(model))
     movable = batch.prompts.mask
     if not include_special:
@@ -140,7 +140,7 @@ def gap_function(
 
 @dataclass(frozen=True, eq=False)
 class ScoredPair:
-    """What was computed of one pair: `scores` of any shape, and f(x) and f(baseline) in nats."""
+    """The result for one pair: `scores` of any shape, and f(x) and f(baseline) in nats."""
 
     item: Encoded
     scores: Tensor
@@ -160,7 +160,8 @@ def score_pairs(
     objective: Objective,
     include_special: bool,
 ) -> list[ScoredPair]:
-    """`scores_of` f [pair, ...] in float32, pair by pair, over batches in which a pair has `rows` rows.
+    """Apply `scores_of` to f [pair, ...] in float32, pair by pair, over batches in which a pair has `rows`
+    rows.
 
     Raises NotFiniteError, a ValueError, for scores or ends of f that are NaN or infinite; it names the pair.
     """
@@ -182,13 +183,13 @@ def score_pairs(
 
 
 def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None:
-    """Raise NotFiniteError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
+    """Raise NotFiniteError, naming the pair, if numbers [pair, ...] are NaN or infinite."""
     for values in numbers:
         check_objectives(f.model, "pair", pairs, values, f.batch, f.objective, what=" or gradients")
 
 
 def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
-    """CompletenessWarning where part of an image does not pass through block 0's input."""
+    """Give a CompletenessWarning if part of an image bypasses the input of block 0."""
     if reaches_deeper_layers(model) and any(item.prompt.images for item in encoded):
         warn_user(
             CompletenessWarning(
@@ -214,7 +215,7 @@ def warn_if_answers_are_alike(
 
 
 def check_tolerance(tolerance: float) -> None:
-    """Raise ValueError for one that nothing would ever exceed, or everything."""
+    """Raise ValueError for a tolerance that every error or no error would exceed."""
     if not tolerance >= 0:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 

@@ -1,7 +1,7 @@
 """Attribution methods: frozen values that turn a gap function into one score per token.
 
-A method is called with a `GapFunction` over a few pairs and returns scores [pair, pos] in nats;
-`evaluations(n_pos)` says how many points per pair it will ask for, so that batches can be cut to size.
+A method is called with a `GapFunction` over a few pairs and returns scores [pair, pos] in nats.
+`evaluations(n_pos)` is the number of points per pair that it evaluates, from which batch sizes follow.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from .gap import GapFunction
 from .quadrature import quadrature
 
 STEPS, TOLERANCE = 10, 0.1
-"""Where integrated gradients begin when no steps are named, and how complete the scores then get: also what
-verbs warn of when a method names no tolerance itself."""
+"""The default first number of steps of integrated gradients, and the tolerance to which scores are then
+completed. The latter is also the limit for warnings if a method has no tolerance."""
 
 
 @runtime_checkable
@@ -90,21 +90,21 @@ class IntegratedGradients:
     def refined(
         self, f: GapFunction, run: Callable[[GapFunction, int], Tensor]
     ) -> Float[Tensor, "pair ... part"]:
-        """`run(f, steps)` [pair, ..., part], whose parts should sum to f(x) − f(x'), with more steps for the
-        pairs that need them."""
+        """The result of `run(f, steps)` [pair, ..., part], whose parts should sum to f(x) − f(x'), with more
+        steps for pairs that need them."""
         first = steps = self.evaluations(f.x.shape[1])
         parts = run(f, steps)
         if self.tolerance is None:
             return parts
         rows = torch.arange(len(parts), device=parts.device)
         while len(rows) and 2 * steps <= self.max_steps:
-            # In the numbers that the verb's own check will see, so that both find the same pairs.
+            # In the same precision as the caller's check, so that both find the same pairs.
             ends, sums = f.ends.cpu().double()[:, rows.cpu()], parts[rows].cpu().double().sum(dim=-1)
             change = ends[0] - ends[1]
             missed = (sums.reshape(len(rows), -1) - change[:, None]).abs().amax(dim=-1)
             rows = rows[(missed > self.tolerance * f.scale[rows.cpu()]).to(rows.device)]
             steps *= 2
-            # As many points at once as in the first round, for `run` may keep something of each.
+            # As many points at once as in the first round, because `run` may store something for each.
             for some in rows.split(max(1, len(parts) * first // steps)):
                 if len(some):
                     parts[some] = run(f.select(some.to(f.x.device)), steps)
@@ -242,13 +242,14 @@ class RandomScores:
 
 
 def limit_of(method: AttributionMethod, tolerance: float | None) -> float:
-    """The completeness error that a verb warns of: its own `tolerance`, else the method's, else 0.1."""
+    """The completeness error that triggers a warning: the caller's `tolerance`, else the method's, else
+    0.1."""
     own = method.tolerance if isinstance(method, IntegratedGradients) else None
     return next((one for one in (tolerance, own) if one is not None), TOLERANCE)
 
 
 def better(method: AttributionMethod, tolerance: float) -> str:
-    """A method that misses less than `tolerance` where this one misses more, as one types it."""
+    """Source code for a method that stays within `tolerance` where this one does not."""
     own = method.tolerance if isinstance(method, IntegratedGradients) else None
     if isinstance(method, IntegratedGradients) and own is not None and own <= tolerance:
         return f"IntegratedGradients(tolerance={own:g}, max_steps={2 * method.max_steps})"
@@ -256,7 +257,8 @@ def better(method: AttributionMethod, tolerance: float) -> str:
 
 
 def _generators(f: GapFunction, seed: int) -> list[torch.Generator]:
-    """One random generator a pair, which knows the prompt's ids and the seed: order and batching do not matter."""
+    """One random generator per pair, seeded by the prompt's ids and the seed, so that order and batching do
+    not matter."""
     prompts = f.batch.prompts
     ids = [
         tokens[mask].cpu().numpy().tobytes()
@@ -275,7 +277,7 @@ def _check_sampling(samples: int, noise: float) -> None:
 def _token_noise(
     f: GapFunction, samples: int, generators: Sequence[torch.Generator]
 ) -> Float[Tensor, "sample pair pos d_model"]:
-    """Gaussian noise on the tokens that may move, as large as they are (root mean square)."""
+    """Gaussian noise on the movable tokens, in units of their root mean square."""
     noise = torch.zeros(samples, *f.x.shape)
     for row, (movable, tokens, generator) in enumerate(
         zip(f.movable.cpu(), f.embeddings.tokens.cpu(), generators, strict=True)

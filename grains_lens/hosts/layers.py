@@ -27,8 +27,7 @@ def check_layers(layers: Layers | None, available: Sequence[int]) -> tuple[int, 
             gapless = len(available) == available[-1] - available[0] + 1
             there = f"{available[0]} to {available[-1]}" if gapless else ", ".join(map(str, available))
             raise ValueError(
-                f"layers={list(chosen)!r}: layer {layer} does not exist; available are {there}, counted "
-                "from 0."
+                f"layers={list(chosen)!r}: layer {layer} is not there; available are {there}, counted from 0."
             )
         if chosen.count(layer) > 1:
             raise ValueError(f"layers={layers!r} names layer {layer} twice: name each layer once.")

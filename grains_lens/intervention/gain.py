@@ -1,4 +1,4 @@
-"""How fast steering begins to gain: a layer chosen without questions set aside."""
+"""The first-order gain of steering, with which a layer can be chosen without held-out questions."""
 
 from __future__ import annotations
 

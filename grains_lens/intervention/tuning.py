@@ -1,4 +1,4 @@
-"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
+"""Choose where and how strongly to steer on held-out questions, with a charge for the cost elsewhere."""
 
 from __future__ import annotations
 
@@ -126,7 +126,8 @@ def _accuracies(
     encoded: Sequence[Encoded],
     logprobs: Float[Tensor, "cell question choice"],
 ) -> Float[Tensor, "cell group"]:
-    """Each cell's accuracy on each group; NaN throughout where one of its log-probabilities is not finite."""
+    """Each cell's accuracy on each group. If any of a cell's log-probabilities is not finite, all its
+    accuracies are NaN."""
     names = [
         ("" if group == "questions" else f"keep[{group!r}] ", n)
         for group in groups
@@ -134,7 +135,7 @@ def _accuracies(
     ]
     real = torch.tensor([[n < len(item.answers) for n in range(logprobs.shape[-1])] for item in encoded])
     finite = torch.where(real, logprobs, 0.0).isfinite().all(dim=-1)
-    if not finite[0].all():  # the unsteered model's, beside which all others are judged
+    if not finite[0].all():  # the unsteered model's, with which all others are compared
         bad = int((~finite[0]).nonzero()[0])
         group, number = names[bad]
         alone = collate([encoded[bad]], device_of(model))
@@ -187,7 +188,7 @@ def _by_gain(
     objective: Objective,
     work: Work,
 ) -> int:
-    """The layer at which steering begins to gain fastest."""
+    """The layer with the largest first-order gain."""
     if pairs is None:
         raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
     gains = first_order_gain(
@@ -207,7 +208,7 @@ def _by_gain(
 def _cells(
     vectors: SteeringVectors, strengths: Sequence[float], layers: LayerChoice
 ) -> list[tuple[tuple[int, ...], float]]:
-    """Every set of layers at every strength, and the unsteered model first."""
+    """Every set of layers at every strength, after the unsteered model."""
     sets: list[tuple[int, ...]]
     if layers == "all":
         sets = [vectors.layers]

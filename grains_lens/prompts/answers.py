@@ -1,7 +1,7 @@
-"""Log-probabilities of answers, and whatever else is asked of their logits.
+"""Log-probabilities of answers, and other objectives computed from their logits.
 
-A prompt is run once and each answer continues it from the cache, with gradients. Logits are made at the
-positions that predict an answer's tokens and nowhere else."""
+A prompt is run once, and each answer continues it from the cache, with gradients. Logits are computed only at
+the positions that predict an answer's tokens."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def answer_logprobs(
     objective: Objective = "sum",
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
 ) -> Float[Tensor, "batch answer"]:
-    """log p(answer | prompt) in nats, or what another objective of answers is, for each answer of each prompt.
+    """log p(answer | prompt) in nats, or another objective of answers, for each answer of each prompt.
 
-    `embeddings` take the place of the prompts' own at block 0's input. Log-softmax and sums are float32.
+    `embeddings` replace the prompts' own at the input of block 0. Log-softmax and sums are float32.
     """
     first, prefix = prefill(model, batch.prompts, embeddings=embeddings)
     return torch.stack([_scored(model, prefix, first, answer, objective) for answer in batch.answers], dim=-1)
@@ -46,8 +46,8 @@ def preference_gaps(
     objective: Objective = "sum",
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
 ) -> Float[Tensor, " batch"]:
-    """f of each prompt: the objective of its first answer less that of its second, if it has one; or the objective
-    itself, where that is of the prompt alone."""
+    """f of each prompt: the objective of its first answer minus that of its second, if there is one; or the
+    objective itself, if it depends only on the prompt."""
     if is_of_prompt(objective):
         return _of_prompt(model, batch.prompts, objective, embeddings)
     scores = answer_logprobs(model, batch, objective=objective, embeddings=embeddings)
@@ -72,7 +72,7 @@ def _of_prompt(
 def _scored(
     model: HookedModel, prefix: Prefix, first: Tensor, answer: TokenBatch, objective: Objective
 ) -> Float[Tensor, " batch"]:
-    """The objective of one answer a row, which continues the prefix behind the logits `first`."""
+    """The objective of one answer per row, which continues the prefix whose last logits are `first`."""
     if isinstance(objective, StreamObjective):
         passing: list[Tensor] = []
         with edited(model, [(resid_post(objective.layer), passing.append)]):
@@ -80,8 +80,8 @@ def _scored(
         h = passing[0]
         rows, last = torch.arange(len(answer)), answer.mask.long().sum(dim=-1) - 1
         return applied(objective, objective.function, h[rows.to(h.device), last.to(h.device)].float())
-    # The prompt's last position predicts the first token, each token the next; what follows the last
-    # one is nobody's concern, so it is not run.
+    # The prompt's last position predicts the first token, and each token the next. Nothing needs the
+    # prediction after the last token, so that token is not run.
     logits = first
     if answer.tokens.shape[1] > 1:
         logits = torch.cat([first, extend(model, prefix, answer.tokens[:, :-1])], dim=1)
@@ -93,7 +93,7 @@ def _scored(
 def _by_length(
     objective: Any, logits: Float[Tensor, "batch pos d_vocab"], answer: TokenBatch
 ) -> Float[Tensor, " batch"]:
-    """A function of logits, called for the answers of each length by themselves, so that it sees no padding."""
+    """Call a function of logits separately for the answers of each length, so that it sees no padding."""
     lengths, tokens = answer.mask.long().sum(dim=-1).tolist(), answer.tokens.to(logits.device)
     order: list[int] = []
     values = []
@@ -106,10 +106,10 @@ def _by_length(
 
 
 class _LogProb(torch.autograd.Function):
-    """log p of one target a position, float32: what log_softmax and gather compute.
+    """log p of one target per position, in float32: the same as log_softmax and gather.
 
-    Their backward passes fill and read several tensors as large as the logits, which for a large vocabulary
-    costs as much as a block; ∂/∂logits = g·(1[target] − softmax) takes one.
+    Their backward passes write and read several tensors as large as the logits, which for a large vocabulary
+    costs as much as a block. ∂/∂logits = g·(1[target] − softmax) needs only one.
     """
 
     @staticmethod
@@ -152,8 +152,8 @@ def score_answers(
 ) -> Float[Tensor, "item answer"]:
     """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
 
-    A bar called `label` counts the items, if `work` shows any.
-    Raises NotFiniteError, a ValueError, for one that is NaN or infinite; it calls the item by `name` and number.
+    A progress bar called `label` counts the items, if `work` shows bars. Raises NotFiniteError, a ValueError,
+    if one is NaN or infinite; it identifies the item by `name` and number.
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
@@ -180,7 +180,7 @@ def score_pairs(
     label: str | None = None,
     objective: Objective = "sum",
 ) -> Float[Tensor, " pair"]:
-    """f of every pair (`preference_gaps`), with a bar and errors as `score_answers` has them."""
+    """f of every pair (`preference_gaps`), with a progress bar and errors as in `score_answers`."""
     gaps = torch.zeros(len(encoded))
     with (
         torch.no_grad(),
@@ -204,7 +204,7 @@ def check_objectives(
     *,
     what: str = "",
 ) -> None:
-    """`check_rows` for an objective's values, and `what` else is made of it (" or gradients")."""
+    """`check_rows` for the values of an objective; `what` names further results (" or gradients")."""
     named = isinstance(objective, str)
     check_rows(
         model,

@@ -1,4 +1,4 @@
-"""Prompts and answers in batches, as a model reads them."""
+"""Prompts and answers in batches for a model."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def encode_prompts_for(
 
 
 def vision_of(model: HookedModel) -> Vision | None:
-    """What this model reads pictures with; None for a text model."""
+    """How this model reads images; None for a text model."""
     token = image_token_id(model)
     if token is None:
         return None
@@ -144,10 +144,9 @@ More of them leave a CPU's cache; a large accelerator may want several times as 
 
 @dataclass(frozen=True)
 class AnswerBatch:
-    """Prompts, left-padded, and for each of their answers one right-padded batch of the same rows.
+    """Left-padded prompts, and for each of their answers one right-padded batch of the same rows.
 
-    A row with fewer answers than its neighbours repeats its first one; `real` [batch, answer] says which
-    answers are its own.
+    A row with fewer answers than others repeats its first one; `real` [batch, answer] marks its own answers.
     """
 
     prompts: TokenBatch
@@ -155,7 +154,7 @@ class AnswerBatch:
     real: Bool[Tensor, "batch answer"]
 
     def repeat(self, times: int) -> AnswerBatch:
-        """All rows `times` times over, copy after copy."""
+        """Repeat all rows `times` times, copy after copy."""
         return AnswerBatch(
             self.prompts.repeat(times),
             tuple(answer.repeat(times) for answer in self.answers),
@@ -163,7 +162,7 @@ class AnswerBatch:
         )
 
     def select(self, rows: Int[Tensor, " row"]) -> AnswerBatch:
-        """These rows alone."""
+        """A batch of only these rows."""
         return AnswerBatch(
             self.prompts.select(rows), tuple(answer.select(rows) for answer in self.answers), self.real[rows]
         )
@@ -183,8 +182,8 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
-    """Indices in groups of like length, the longest first, so that a group with `rows` rows per item stays
-    within `batch_tokens` padded tokens (one item at least)."""
+    """Indices in groups of similar length, longest first. A group with `rows` rows per item stays within
+    `batch_tokens` padded tokens, but has at least one item."""
     if batch_tokens < 1:
         raise ValueError(f"batch_tokens={batch_tokens} must be at least 1.")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
@@ -195,7 +194,7 @@ def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterato
 
 
 def special_positions(items: Sequence[Encoded], width: int) -> Bool[Tensor, "pair pos"]:
-    """Where left-padded prompts hold special tokens."""
+    """The mask of special tokens in left-padded prompts."""
     special = torch.zeros(len(items), width, dtype=torch.bool)
     for row, item in zip(special, items, strict=True):
         row[width - len(item.prompt) :] = torch.tensor(item.prompt.is_special)

@@ -1,4 +1,4 @@
-"""What is asked of a model: one number per prompt, which attribution explains and steering is to raise."""
+"""Objectives: one number per prompt, which attribution explains and steering should raise."""
 
 from __future__ import annotations
 
@@ -190,13 +190,14 @@ def applied(objective: Any, function: Callable[..., Any], *arguments: Tensor) ->
 def gradients_of(
     total: Float[Tensor, ""], wanted: Sequence[Tensor], objective: Objective
 ) -> tuple[Tensor, ...]:
-    """∂total/∂wanted, zeros for what has no part in it; a ValueError where the objective has no gradient at all."""
+    """∂total/∂wanted, with zeros where there is no dependence. Raises ValueError if the objective has no
+    gradient at all."""
     check_differentiable(total, objective)
     return torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True)
 
 
 def check_differentiable(value: Tensor, objective: Objective) -> None:
-    """Raise ValueError where no gradient flows from an objective's value."""
+    """Raise ValueError if no gradient flows from an objective's value."""
     if not value.requires_grad:
         reads = "stream" if isinstance(objective, StreamObjective) else "logits"
         raise ValueError(

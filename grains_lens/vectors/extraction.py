@@ -71,7 +71,7 @@ def extract_vectors(
         "batch_tokens": batch_tokens,
         "progress": progress,
     }
-    # All that can be wrong without a score being known, before hours go into scores.
+    # Check everything that does not depend on scores before spending hours on scores.
     if contrast not in get_args(Contrast):
         raise unknown_name("contrast", contrast, get_args(Contrast))
     aggregate, pairs = as_aggregate(aggregate), as_pairs(pairs)
@@ -92,7 +92,8 @@ def extract_vectors(
 
 
 def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mapping[str, Any]) -> None:
-    """Raise ValueError where attributions come with a method, baseline or objective that they were not made with."""
+    """Raise ValueError if a method, baseline or objective differs from the one that the attributions were
+    made with."""
     for index, one in enumerate(attributions):
         if one.made is None and (named := [name for name, value in asked.items() if value is not None]):
             raise ValueError(
