@@ -102,7 +102,6 @@ def test_a_generator_of_pairs_is_read_once(llama):
         ({"positions": -1}, {"positions": [-1]}),
         ({"positions": np.array([0, 1])}, {"positions": [0, 1]}),
     ],
-    ids=str,
 )
 def test_steering_reads_numbers_and_names_as_it_reads_lists_and_functions(llama, settings, same):
     gaps = []

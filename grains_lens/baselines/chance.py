@@ -1,4 +1,4 @@
-"""Directions that know nothing: what any method must beat."""
+"""Random directions, which any method must beat."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def random_direction(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
 ) -> SteeringVectors:
-    """A direction drawn at random at each layer, v_l = ‖h_l‖ g/‖g‖ with g ~ N(0, 1), in residual units.
+    """A random direction at each layer, v_l = ‖h_l‖ g/‖g‖ with g ~ N(0, 1), in residual units.
 
-    As long as the stream typically is, so that units "raw" and "residual" mean the same. The pairs are
-    read for that length and nothing else. A layer's direction depends on `seed` alone, not on `layers`.
+    The direction has the typical length of the stream, so units "raw" and "residual" mean the same. The pairs
+    are used only to measure that length. A layer's direction depends on `seed`, not on `layers`.
 
     Raises ValueError for bad pairs and layers out of range.
     """

@@ -45,14 +45,14 @@ def gradient_direction(
 ) -> SteeringVectors:
     """The mean gradient of the preference: v_l = (1/n) Σ_j Σ_i ∂f_j/∂h_li, in nats per residual unit.
 
-    f is the gap log p(y⁺|x) − log p(y⁻|x), h_li the stream after block l at position i, and the sum goes
-    over all positions that steering acts on: the prompt's and both answers'. So v_l is the derivative of
-    the mean gap with respect to a vector added everywhere at layer l, the steepest way up, and the first
-    step of `optimised_direction`. Its length is no strength: steer with unit "residual" or "absolute".
-    All layers come from one backward pass.
+    f is the gap log p(y⁺|x) − log p(y⁻|x), and h_li the stream after block l at position i. The sum runs over
+    all positions that steering acts on: those of the prompt and of both answers. So v_l is the derivative of
+    the mean gap with respect to a vector added everywhere at layer l: the direction of steepest ascent, and
+    the first step of `optimised_direction`. Its length is not a strength: steer with unit "residual" or
+    "absolute". One backward pass gives all layers.
 
-    `objective` is that of `attribute`; with a `StreamObjective`, layers up to the one it reads have a part in f, and
-    the default is those.
+    `objective` is that of `attribute`. With a `StreamObjective`, only layers up to the one it reads affect f;
+    these are then the default.
 
     Raises ValueError for bad pairs, layers out of range and unknown names.
     """
@@ -82,7 +82,7 @@ def gradient_direction(
 def steered_gaps(
     model: HookedModel, batch: AnswerBatch, edits: Sequence[tuple[str, Edit]], objective: Objective
 ) -> Float[Tensor, " pair"]:
-    """f of each pair under steering by `edits`, through which gradients flow."""
+    """f of each pair when steered by `edits`; gradients flow through it."""
     with edited(model, edits):
         gaps = preference_gaps(model, batch, objective=objective)
     check_differentiable(gaps, objective)
@@ -92,7 +92,7 @@ def steered_gaps(
 def steering_edits(
     vectors: Float[Tensor, "layer d_model"], layers: Sequence[int], rule: SteeringRule
 ) -> list[tuple[str, Edit]]:
-    """What `steering` does with these vectors at strength 1, as a function of the vectors."""
+    """The edits that `steering` makes with these vectors at strength 1, differentiable in the vectors."""
 
     def steer(vector: Tensor) -> Edit:
         return lambda h: rule(h.float(), vector.to(h.device)).to(h.dtype)

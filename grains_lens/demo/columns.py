@@ -1,4 +1,4 @@
-"""Tables of text in columns: for a terminal, no wider than it is, and as Markdown."""
+"""Tables of text in columns, for a terminal of a given width and as Markdown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from itertools import zip_longest
 
 
 def as_text(table: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Columns aligned, a line between behaviours. Where the columns are too wide together, those that do not fit
-    stand below, again with behaviour and method before them."""
+    """Align the columns, with a line between behaviours. If the columns are too wide together, those that do
+    not fit follow below, again with behaviour and method first."""
     return "\n\n".join(map(_block, _blocks(table, width) if width else [table]))
 
 
 def _blocks(table: Sequence[Sequence[str]], width: int) -> Iterator[list[list[str]]]:
-    """The table in blocks of columns, each with the first two; cells that are too wide even so in several lines."""
+    """Split the table into blocks of columns, each with the first two. Cells that are still too wide are
+    wrapped."""
     columns = [list(column) for column in zip(*table, strict=True)]
     widths = [max(map(len, column)) for column in columns]
     room = width - sum(widths[:2]) - 4
@@ -31,7 +32,7 @@ def _in_lines(columns: Sequence[Sequence[str]], chosen: Sequence[int], room: int
     rows = []
     for row in zip(*(columns[at] for at in chosen), strict=True):
         lines = [[row[1]], *(textwrap.wrap(cell, room) or [""] for cell in row[2:])]
-        # The behaviour on every line: a line is drawn where it changes.
+        # Every line has its behaviour, because a rule is drawn where it changes.
         rows += [[row[0], *rest] for rest in zip_longest(*lines, fillvalue="")]
     return rows
 

@@ -325,7 +325,6 @@ def test_a_function_that_tells_no_answers_apart_brings_a_warning(llama):
         (gl.StreamObjective(7, projection), r"layer 7 is not there; available are 0 to 2"),
         (gl.LogitDifference(5, 50_000), r"away=50000 is no token id: the vocabulary has"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_an_objective_is_refused_in_a_sentence(llama, objective, message):
     with pytest.raises(ValueError, match=message):
