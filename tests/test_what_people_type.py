@@ -343,6 +343,32 @@ REFUSED = {
     "a file to load": (lambda m, s: gl.load_model(__file__), r"is a file: give the directory"),
     "nothing to load": (lambda m, s: gl.load_model(None), "source is None: give the path of a directory"),
     "a world's wrong seed": (lambda m, s: gl.load_model("myths:77"), r"seed=77\): no such seed; known: "),
+    "a number as text": (
+        lambda m, s: gl.greedy_answers(m, PROMPT, max_new_tokens="5"),
+        "max_new_tokens=the text '5' must be a whole number",
+    ),
+    "half a step": (lambda m, s: gl.IntegratedGradients(steps=2.5), "steps=2.5 must be a whole number"),
+    "steps as text": (
+        lambda m, s: gl.IntegratedGradients(steps="10"),
+        "steps=the text '10' must be a whole number",
+    ),
+    "half a sample": (lambda m, s: gl.SmoothGrad(samples=2.5), "samples=2.5 must be a whole number"),
+    "no budget": (
+        lambda m, s: gl.preference(m, PAIRS, batch_tokens=None),
+        "batch_tokens=None must be a whole number",
+    ),
+    "no format": (
+        lambda m, s: gl.preference(m, PAIRS, prompt_format=None),
+        r"prompt_format is None: give a PromptFormat, as PromptFormat\(chat=True\)",
+    ),
+    "a format by name": (
+        lambda m, s: gl.prompt_inputs(m, PROMPT, prompt_format="chat"),
+        "prompt_format is the text 'chat': give a PromptFormat",
+    ),
+    "half a token": (
+        lambda m, s: gl.precision_at_k(s.scores, [[1]] * 5, k=1.5),
+        "k=1.5 must be a whole number",
+    ),
     "no text": (
         lambda m, s: gl.baselines.activation_addition(m, "a cat", None),
         "negative is None: give a text",
