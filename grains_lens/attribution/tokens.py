@@ -50,6 +50,9 @@ def attribute(
     A picture's tokens are scored like words, where the model has merged both. Models that add image features
     further up, too (Qwen3-VL), are scored on what enters at block 0 alone, with a warning.
 
+    `pairs` are whatever `extract_vectors` takes, and `method` goes by name, too, at its default settings
+    ("occlusion").
+
     `objective` sums log-probabilities over an answer's tokens, takes their mean, or the last token's alone.
     Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
     Peak memory does: one chunk's graph of so many tokens lives at a time, so where memory is short, halve it.

@@ -56,12 +56,17 @@ def as_choices(given: Choices, argument: str = "questions") -> list[MultipleChoi
 
     Raises ValueError, which names `argument`, for what is neither.
     """
-    return [
-        MultipleChoice(one.prompt, (one.chosen, one.rejected), 0, one.images)
-        if isinstance(one, PreferencePair)
-        else one
-        for one in _items(given, (MultipleChoice, PreferencePair), argument)
-    ]
+    items = _items(given, (MultipleChoice, PreferencePair), argument)
+    return [_question(one, f"{argument}[{index}]") for index, one in enumerate(items)]
+
+
+def _question(one: MultipleChoice | PreferencePair, where: str) -> MultipleChoice:
+    if isinstance(one, MultipleChoice):
+        return one
+    try:
+        return MultipleChoice(one.prompt, (one.chosen, one.rejected), 0, one.images)
+    except ValueError as error:
+        raise ValueError(f"{where} is a pair that makes no question of two choices: {error}") from error
 
 
 def as_items(given: Any, kind: _Kind, argument: str) -> list[Any]:
