@@ -133,3 +133,10 @@ def whole(value: object, argument: str, least: int | None = 1) -> int:
     if least is not None and number < least:
         raise ValueError(f"{argument}={number} must be at least {least}.")
     return number
+
+
+def real(value: object, argument: str) -> float:
+    """A number. Raises ValueError, which names `argument`, for anything else."""
+    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+        raise ValueError(f"{argument}={kind_of(value)} must be a number.")
+    return float(value)  # type: ignore[arg-type]

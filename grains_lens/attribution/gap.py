@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from ..errors import real
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
 from ..literals import Objective
@@ -195,7 +196,7 @@ def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> 
 
 def check_tolerance(tolerance: float) -> None:
     """Raise ValueError for one that nothing would ever exceed, or everything."""
-    if not tolerance >= 0:
+    if not real(tolerance, "tolerance") >= 0:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 
 

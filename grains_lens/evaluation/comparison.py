@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..data.given import as_texts
-from ..errors import kind_of, printable, whole
+from ..errors import kind_of, printable, real, whole
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
@@ -117,7 +117,7 @@ def generate_text(
 ) -> tuple[str, ...]:
     """What each prompt is continued with, one at a time; the caller's random state stays as it was."""
     max_new_tokens = whole(max_new_tokens, "max_new_tokens")
-    if not temperature >= 0:
+    if not real(temperature, "temperature") >= 0:
         raise ValueError(f"temperature={temperature} must be 0 (greedy) or more.")
     if not len(prompts):
         raise ValueError("prompts is empty: give at least one text to continue.")
