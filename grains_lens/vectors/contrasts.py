@@ -22,6 +22,7 @@ from ..literals import AggregateName, Contrast, Modality, Position, Sign
 from ..prompts.batching import BATCH_TOKENS, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
+from ..prompts.objectives import name_of
 from ..prompts.work import Work
 from .directions import Aggregate, as_aggregate, pca_direction, per_layer
 from .identity import describe, provenance_of
@@ -192,7 +193,8 @@ def _scored_by(attributions: Sequence[TokenAttribution]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in ("method", "baseline", "objective"):
         different: list[Any] = []
-        for value in (describe(getattr(one.made, name)) for one in attributions):
+        record = name_of if name == "objective" else describe
+        for value in (record(getattr(one.made, name)) for one in attributions):
             if value not in different:
                 different.append(value)
         found[name] = different[0] if len(different) == 1 else different
