@@ -1,4 +1,5 @@
-"""Studies and benchmarks: each a question, answered by a command; they use grains_lens's public names only."""
+"""Studies and benchmarks. Each is a question, answered by a command. They use only public names of
+grains_lens."""
 
 import lazy_loader
 

@@ -1,19 +1,21 @@
-"""`python -m analysis`, or `grains-lens study`: lists the studies, runs one, or gathers finished runs into a page."""
+"""`python -m analysis`, or `grains-lens study`: list the studies, run one, or gather finished runs into a
+page."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import tyro
 
-from . import needs as needs  # first: it says what is missing
+from . import needs as needs  # first, because it reports missing packages
 from . import study
 from .backends import Backend
-from .files import printable, write_figure, write_text
+from .files import in_one_line, printable, write_figure, write_text
 from .report import write_report
 from .running import run
 from .tables import markdown
@@ -23,18 +25,18 @@ S = TypeVar("S")
 
 @dataclass(frozen=True)
 class Running:
-    """Where a study runs, and where its rows go."""
+    """How a study is run, and where its rows are stored."""
 
     out: Path = Path("out/analysis")
-    """Directory for the run's rows, table and figure; a run that is there already is resumed."""
+    """Directory for the run's rows, table and figure; an existing run is resumed."""
     quick: bool = False
-    """A small size that takes seconds: to see that it runs, not to learn from."""
+    """A small size that takes seconds, to check that the study runs; its numbers mean nothing."""
     jobs: int = 1
     """Workers, one core each."""
     backend: Backend = "loky"
-    """What runs the workers: processes here, threads here, or a Dask or Ray cluster."""
+    """How workers run: as processes here, as threads here, or on a Dask or Ray cluster."""
     address: str | None = None
-    """Dask's or Ray's scheduler; none starts a local cluster."""
+    """Address of Dask's or Ray's scheduler; without one, a local cluster is started."""
 
 
 @dataclass(frozen=True)
@@ -47,15 +49,15 @@ class Command(Generic[S]):
 
 @dataclass(frozen=True)
 class Report:
-    """Gather finished runs into one page: tables, figures, settings; nothing in it is loaded from elsewhere."""
+    """Gather finished runs into one self-contained page with tables, figures and settings."""
 
     runs: tyro.conf.Positional[Path] = Path("out/analysis")
-    """Directory that runs were written to."""
+    """Directory of the runs."""
     out: Path | None = None
-    """The page to write; by default report.html beside the runs."""
+    """The page to write; report.html beside the runs by default."""
     studies: tuple[str, ...] = ()
-    """Modules of studies of your own that runs may be of; they are imported. A run of any other study is listed as
-    not shown."""
+    """Modules of your own studies, which are imported. Runs of any other unknown study are listed as not
+    shown."""
 
 
 PROGRAM = f"python -m {__package__}"
@@ -70,12 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def command(arguments: Sequence[str], program: str = PROGRAM) -> None:
-    """Run a command line. Raises what a user can mend as ValueError, RuntimeError, ImportError or OSError."""
+    """Run a command line. Errors that a user can correct are ValueError, RuntimeError, ImportError or
+    OSError."""
     name, *rest = list(arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(listing(program))
     elif name == "report":
-        print(printable(report(tyro.cli(Report, args=rest, prog=f"{program} report")), keep="\n"))
+        asked = partial(tyro.cli, Report, args=rest, prog=f"{program} report")
+        print(printable(report(in_one_line(asked, program)), keep="\n"))
     else:
         run_study(name, parse(name, rest, program))
 
@@ -90,10 +94,11 @@ def listing(program: str = PROGRAM) -> str:
 
 
 def parse(name: str, arguments: Sequence[str], program: str = PROGRAM) -> Command[Any]:
-    """A study's command line. `--quick` puts other defaults in the settings' place; flags go before both."""
+    """Parse a study's command line. `--quick` changes the defaults of the settings; flags override both."""
     chosen = study.load(name)
     quick = "--quick" in arguments
-    return tyro.cli(
+    asked = partial(
+        tyro.cli,
         Command[chosen.Settings],
         args=list(arguments),
         prog=f"{program} {name}",
@@ -101,6 +106,7 @@ def parse(name: str, arguments: Sequence[str], program: str = PROGRAM) -> Comman
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         default=Command(Running(), chosen.QUICK if quick else chosen.Settings()),
     )
+    return in_one_line(asked, program)
 
 
 def run_study(name: str, command: Command[Any]) -> None:
@@ -114,6 +120,7 @@ def run_study(name: str, command: Command[Any]) -> None:
         jobs=running.jobs,
         backend=running.backend,
         address=running.address,
+        progress=sys.stderr.isatty(),
     )
     frame = made.frame()
     text = markdown(chosen.table(frame))
@@ -123,7 +130,8 @@ def run_study(name: str, command: Command[Any]) -> None:
 
 
 def report(command: Report) -> Path:
-    """Write the page, and say where. Raises ValueError, once it is written, that lists the files it does not show."""
+    """Write the page and print its path. If some files cannot be shown, a ValueError lists them after the
+    page is written."""
     made = write_report(command.runs, command.out or command.runs / "report.html", command.studies)
     if made.refused:
         listed = "\n".join(f"  {reason}" for reason in made.refused.values())

@@ -1,4 +1,5 @@
-"""Which questions are asked: how many of each split, and which of other behaviours must not suffer."""
+"""Which questions are asked: how many of each split, and which questions of other behaviours must not
+suffer."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ Questions = Sequence[gl.MultipleChoice]
 
 
 def item_key(item: gl.PreferencePair | gl.MultipleChoice) -> object:
-    """What tells a pair or question from others, while it is there: its texts, and which images these are."""
+    """A key that identifies a pair or question while it exists: its texts and the identities of its
+    images."""
     texts = (
         (item.chosen, item.rejected) if isinstance(item, gl.PreferencePair) else (item.choices, item.label)
     )
@@ -23,18 +25,19 @@ def item_key(item: gl.PreferencePair | gl.MultipleChoice) -> object:
 
 @dataclass(frozen=True)
 class Asking:
-    """How many questions are asked, and what a loss elsewhere counts."""
+    """How many questions are asked, and the weight of a loss elsewhere."""
 
     n_dev: int = 96
-    """Questions that a configuration is chosen on."""
+    """Number of questions on which a configuration is chosen."""
     n_test: int = 288
-    """Questions that the gain is measured on."""
+    """Number of questions on which the gain is measured."""
     n_keep: int = 16
-    """Questions of each kind (clear, neutral) and other behaviour that must not suffer, in choosing."""
+    """Number of questions that must not suffer in choosing, for each kind (clear, neutral) and other
+    behaviour."""
     n_keep_test: int = 24
     """The same in testing."""
     charge: float = 1.0
-    """What a drop elsewhere costs in choosing, per unit of accuracy."""
+    """The charge for a drop elsewhere in choosing, per unit of accuracy."""
 
     def asked(self, bench: Bench, split: str) -> AskedQuestions:
         """The questions of a split, "dev" or "test"."""
@@ -46,23 +49,23 @@ class Asking:
 
 @dataclass(frozen=True)
 class AskedQuestions:
-    """Questions to answer, and groups of questions of other behaviours on which nothing must be lost."""
+    """Questions to answer, and groups of questions of other behaviours that must not suffer."""
 
     questions: Questions
     keep: Mapping[str, Questions]
     prompt_format: gl.PromptFormat = gl.PromptFormat()
 
     def key(self) -> object:
-        """What tells these questions from others, while they are there."""
+        """A key that identifies these questions while they exist."""
         groups = {"": self.questions, **self.keep}
         return self.prompt_format, tuple(
             (name, tuple(map(item_key, asked))) for name, asked in groups.items()
         )
 
     def ask(self, model: Any, questions: Questions) -> gl.ChoiceScores:
-        """How one group of them is answered, by the model as it is now."""
+        """The answers of the model, in its current state, to one group of questions."""
         return gl.multiple_choice(model, questions, prompt_format=self.prompt_format, progress=False)
 
     def assess(self, model: Any, context: Any = None, base: gl.Assessment | None = None) -> gl.Assessment:
-        """How these questions are answered, by the model as it is and in a context."""
+        """The answers to these questions by the unchanged model and in a context."""
         return gl.assess(model, context, self.questions, keep=self.keep, ask=self.ask, base=base)

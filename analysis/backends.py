@@ -1,4 +1,4 @@
-"""Where cells are measured: in this process, in others beside it, or on a cluster that runs Dask or Ray."""
+"""Where cells are measured: in this process, in other local processes, or on a Dask or Ray cluster."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ Backend = Literal["loky", "threading", "dask", "ray"]
 
 @contextmanager
 def workers(backend: Backend, jobs: int, address: str | None = None) -> Iterator[None]:
-    """joblib's work goes to `jobs` workers of a backend while this lasts.
+    """Inside this context, joblib sends its work to `jobs` workers of a backend.
 
-    For Dask and Ray they are those of the cluster at `address`, or a local cluster of `jobs` processes that ends
-    with the context. Raises ImportError, with what to install, where the backend's package is missing.
+    For Dask and Ray, these are the workers of the cluster at `address`, or of a local cluster of `jobs`
+    processes that ends with the context. Raises ImportError, which says what to install, if the backend's
+    package is missing.
     """
     if backend == "dask":
         with _dask(jobs, address), joblib.parallel_config("dask"):
@@ -39,10 +40,10 @@ def workers(backend: Backend, jobs: int, address: str | None = None) -> Iterator
 
 
 def follow(driver: int) -> None:
-    """End this worker within a second of its driver, the process that started it, however that one ends.
+    """End this worker within a second after its driver, the process that started it, ends for any reason.
 
-    A killed driver cannot tell its workers, and one in the middle of a cell would measure on for nobody. Dask's
-    workers look for themselves.
+    A killed driver cannot notify its workers, and a worker in the middle of a cell would go on for nothing.
+    Dask's workers check this themselves.
     """
 
     def look() -> None:
@@ -54,10 +55,12 @@ def follow(driver: int) -> None:
 
 
 def results(backend: Backend, jobs: int, calls: Sequence[tuple[Callable[..., Any], Any]]) -> Iterator[Any]:
-    """What the calls (function, arguments) return, each as soon as it is there, inside `workers(...)`."""
+    """The results of the calls (function, arguments), each as soon as it is ready. Use it inside
+    `workers(...)`."""
     work = [joblib.delayed(function)(*arguments) for function, arguments in calls]
     if backend == "ray":
-        # Ray's joblib backend gives no generator: it gets so many cells at a time, and a kill loses no more.
+        # Ray's joblib backend has no generator, so it gets this many cells at a time; a kill loses no more
+        # than these.
         with joblib.Parallel(batch_size=1) as parallel:
             for start in range(0, len(work), jobs):
                 yield from parallel(work[start : start + jobs])
@@ -85,7 +88,7 @@ def _ray(jobs: int, address: str | None) -> Iterator[None]:
         from ray.util.joblib import register_ray
     except ImportError as error:
         raise ImportError('backend="ray" needs ray: pip install "grains-lens[ray]".') from error
-    # Workers import what this process can import, and leave their chatter in Ray's own logs.
+    # Workers have this process's import path, and write their messages only to Ray's logs.
     path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     local: dict[str, Any] = {} if address else {"num_cpus": jobs, "include_dashboard": False}
     environment = {} if address else {"runtime_env": {"env_vars": {"PYTHONPATH": path}}}

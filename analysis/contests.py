@@ -1,8 +1,8 @@
-"""How methods are compared alike: the same pairs, dev questions and number of configurations, and the same charge for
-the cost of steering elsewhere.
+"""Compare methods on equal terms: the same pairs, dev questions and number of configurations, and the same
+charge for the cost of steering elsewhere.
 
-Every method offers trials. A trial is a configuration that was tried on the dev split, with the context to run the
-model in. The best trial, or doing nothing, is then judged once on the test split.
+Every method offers trials. A trial is a configuration that was tried on the dev split, with the context in
+which the model runs. The best trial, or doing nothing, is then judged once on the test split.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from .subjects import Bench
 
 @dataclass(frozen=True)
 class Trial:
-    """A configuration, what came of it on the dev split, and the context to run the model in.
+    """A configuration, its result on the dev split, and the context in which the model runs.
 
-    `cost` is the worst drop among what must not suffer; of trials equally good the one of least `effort` wins.
+    `cost` is the worst drop among the questions that must not suffer. Between equally good trials, the lowest
+    `effort` wins.
     """
 
     config: str
@@ -38,18 +39,19 @@ class Trial:
     context: Callable[[], AbstractContextManager[Any]]
 
     def score(self, charge: float) -> float:
-        """What trials are chosen by: −∞ where steering broke the model, which is then never chosen."""
+        """The score for choosing trials. It is −∞ if steering broke the model, so that trial is never
+        chosen."""
         return -math.inf if math.isnan(self.accuracy) else self.accuracy - charge * self.cost
 
 
 def best(trials: Sequence[Trial], charge: float) -> Trial:
-    """The trial with the highest score, the gentlest of equals."""
+    """The trial with the highest score; between equals, the one with the lowest effort."""
     return gl.best_row(trials, score=lambda trial: trial.score(charge))
 
 
 def judged(model: Any, asked: AskedQuestions, base: gl.Assessment, trial: Trial) -> dict[str, Any]:
-    """What a trial comes to on these questions: accuracy, gain over the unsteered side of `base`, drops elsewhere and
-    the worst of them."""
+    """A trial's result on these questions: accuracy, gain over the unsteered side of `base`, and the drops
+    elsewhere with the worst of them."""
     found = asked.assess(model, trial.context, base)
     return {
         "config": trial.config,
@@ -62,7 +64,7 @@ def judged(model: Any, asked: AskedQuestions, base: gl.Assessment, trial: Trial)
 
 
 def nothing(accuracy: float) -> Trial:
-    """The model as it is: always among the trials."""
+    """The unchanged model, which is always among the trials."""
     return Trial("none", accuracy, 0.0, 0.0, nullcontext)
 
 
@@ -73,16 +75,16 @@ def nothing(accuracy: float) -> Trial:
 class Grid:
     """How many configurations every method may try, and over what range of strengths (or rates and steps).
 
-    A method that steers one layer spreads them over layers and strengths, one that steers all layers over
-    strengths, fine-tuning over learning rates and steps.
+    A method that steers one layer spreads them over layers and strengths; one that steers all layers, over
+    strengths; fine-tuning, over learning rates and steps.
     """
 
     budget: int = 20
-    """Configurations a method tries, besides doing nothing."""
+    """Number of configurations per method, besides doing nothing."""
     one_layer: tuple[float, float] = (0.1, 1.5)
-    """Weakest and strongest, relative to the residual stream's length, at one layer."""
+    """Lowest and highest strength at one layer, relative to the residual stream's length."""
     all_layers: tuple[float, float] = (0.02, 0.6)
-    """The same at each of all layers."""
+    '""The same for steering at all layers, per layer.""'
     as_trained: tuple[float, float] = (0.25, 1.5)
     """The same for a trained vector, relative to its own length."""
     rates: tuple[float, float] = (1e-4, 3e-3)
@@ -90,15 +92,15 @@ class Grid:
     steps: tuple[int, int] = (4, 64)
     """Fewest and most steps of fine-tuning."""
     vector_steps: int = 60
-    """Steps that a vector is trained for."""
+    """Number of training steps for a vector."""
 
     def split(self, n: int) -> tuple[int, int]:
-        """The budget as `n` (or fewer) times something."""
+        """The budget split into `n` (or fewer) times another number."""
         first = max(one for one in range(1, min(n, self.budget) + 1) if self.budget % one == 0)
         return first, self.budget // first
 
     def layers(self, available: Sequence[int]) -> list[tuple[int]]:
-        """Single layers to try, evenly spaced where there are many."""
+        """Single layers to try, evenly spaced if there are many."""
         n, _ = self.split(len(available))
         return [(available[at],) for at in np.linspace(0, len(available) - 1, n).round().astype(int).tolist()]
 
@@ -107,7 +109,7 @@ class Grid:
         return _ratios(reach, self.budget // n_sets)
 
     def trainings(self) -> tuple[list[float], list[int]]:
-        """Learning rates, and the numbers of steps after which to look."""
+        """Learning rates, and the numbers of steps after which adapters are evaluated."""
         n_rates, n_steps = self.split(4)
         steps = [round(one) for one in _ratios(self.steps, n_steps)]
         return _ratios(self.rates, n_rates), steps
@@ -150,8 +152,8 @@ def vector_trials(
 def context_trials(
     model: Any, asked: AskedQuestions, contexts: Sequence[tuple[str, float, Callable[[], Any]]]
 ) -> list[Trial]:
-    """Any contexts (configuration, effort, context), one after the other."""
-    # By number: two configurations may be written alike.
+    """Trials of any contexts, given as (configuration, effort, context), one after the other."""
+    # Named by number, because two configurations may have the same text.
     numbered = {str(n): context for n, (_, _, context) in enumerate(contexts)}
     tuning = gl.tune_contexts(model, numbered, asked.questions, keep=asked.keep, ask=asked.ask)
     base, *rows = tuning.rows
@@ -172,7 +174,7 @@ def adapter_trials(
     train: Callable[..., Any],
     seed: int,
 ) -> list[Trial]:
-    """Fine-tuning at every learning rate, looked at after so many steps and then continued."""
+    """Fine-tuning at every learning rate, evaluated after each number of steps and then continued."""
     contexts = []
     rates, steps = grid.trainings()
     for rate in rates:
@@ -202,19 +204,19 @@ def _on(adapter: Any) -> Any:
 
 @dataclass(frozen=True)
 class DrawnPairs:
-    """One draw of pairs on one model, with what attribution says of them, made once for all methods."""
+    """One draw of pairs on one model, with their attributions, which are made once for all methods."""
 
     bench: Bench
     pairs: Sequence[gl.PreferencePair]
 
     @property
     def how(self) -> dict[str, Any]:
-        """What every function of grains_lens is told: how prompts become tokens, and to draw no bar."""
+        """Arguments for every function of grains_lens: how prompts become tokens, and no progress bar."""
         return {"prompt_format": self.bench.prompt_format, "progress": False}
 
     @property
     def attributions(self) -> Sequence[gl.TokenAttribution]:
-        """Integrated gradients with steps enough for complete scores."""
+        """Integrated gradients with enough steps for complete scores."""
         return _attributions(self)
 
     def grains(self, aggregate: Any, *, k: int = 3) -> gl.SteeringVectors:
@@ -230,13 +232,13 @@ class DrawnPairs:
 
 
 class _Kept(threading.local):
-    """What this thread attributed last: each thread has models, and cells, of its own."""
+    """The last attributions of this thread: each thread has its own models and cells."""
 
     model: Callable[[], Any] = staticmethod(lambda: None)
-    """A weak reference: a number of a model that is gone could be that of another one."""
+    """A weak reference, because the id of a deleted model could be reused by another."""
     key: Any = None
     pairs: Sequence[gl.PreferencePair] = ()
-    """Whose images the key names: while they are kept, no other image has their place in memory."""
+    """The pairs whose images the key names. While they are kept, no other image can get the same id."""
     attributions: Sequence[gl.TokenAttribution] = ()
 
 
@@ -244,7 +246,7 @@ _kept = _Kept()
 
 
 def _attributions(drawn: DrawnPairs) -> Sequence[gl.TokenAttribution]:
-    # The methods of a cell come one after the other: what the last of them attributed is kept.
+    # The methods of a cell run one after the other, so the last attributions are kept.
     model, cell = drawn.bench.model, drawn.bench.cell
     key = drawn.bench.prompt_format, cell.behaviour, cell.draw, tuple(map(item_key, drawn.pairs))
     if _kept.model() is not model or _kept.key != key:

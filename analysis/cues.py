@@ -11,14 +11,14 @@ import grains_lens as gl
 from .subjects import Bench
 
 SIDES: dict[Literal["positive", "negative"], str] = {"negative": "undesirable", "positive": "desirable"}
-"""Which cues the tokens of a sign should be: undesirable ones speak against the chosen answer."""
+"""Which cues the tokens of each sign should be: undesirable cues speak against the chosen answer."""
 
 
 def share_found(
     bench: Bench, pairs: Sequence[gl.PreferencePair], attributions: Sequence[gl.TokenAttribution], k: int
 ) -> float:
-    """Of the true cues that the k strongest tokens of each sign could name, the share that they name; 1 is the best
-    there is, NaN where no cues are known."""
+    """The share of the true cues, out of those that the k strongest tokens of each sign could find, that they
+    do find. 1 is the best possible; NaN if no cues are known."""
     if bench.world is None:
         return math.nan
     found, there = 0, 0
@@ -35,5 +35,5 @@ def _cues(world: gl.worlds.World, pair: gl.PreferencePair) -> gl.worlds.Cues:
 
 
 def positions(cues: Any, side: str, n_tokens: int) -> set[int]:
-    """Cues as token positions: a world's words are its tokens, and stand after the special ones."""
+    """Cues as token positions. A world's words are its tokens, after the special ones."""
     return {n_tokens - len(cues.words) + at for at in getattr(cues, side)}

@@ -1,4 +1,4 @@
-"""Sparse dictionaries of a model's residual stream, which CorrSteer needs and no world ships."""
+"""Sparse dictionaries of a model's residual stream. CorrSteer needs them, but no world includes them."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Prompted = gl.PreferencePair | gl.MultipleChoice
 class Dictionary:
     """A top-k sparse autoencoder: z = relu(top_k(W_enc (h − b_dec) + b_enc)), ĥ = W_decᵀ z + b_dec.
 
-    h, ĥ and z are in residual units, the rows of `W_dec` have length 1. Gao et al. 2024, section 2.3. The names are
-    those that `grains_lens.baselines.correlated_features` asks for.
+    h, ĥ and z are in residual units, the rows of `W_dec` have length 1. Source: Gao et al. 2024, section 2.3.
+    The names are those that `grains_lens.baselines.correlated_features` expects.
     """
 
     W_enc: Float[Tensor, "d_model feature"]
@@ -28,16 +28,16 @@ class Dictionary:
     W_dec: Float[Tensor, "feature d_model"]
     b_dec: Float[Tensor, " d_model"]
     active: int
-    """How many features of a row may be other than 0."""
+    """The maximum number of nonzero features per row."""
 
     def encode(self, h: Float[Tensor, "row d_model"]) -> Float[Tensor, "row feature"]:
-        """The activations z of each feature, not negative."""
+        """The non-negative activations z of each feature."""
         before = (h - self.b_dec) @ self.W_enc + self.b_enc
         top = before.topk(self.active, dim=-1, sorted=False)
         return torch.zeros_like(before).scatter(-1, top.indices, top.values.relu())
 
     def decode(self, z: Float[Tensor, "row feature"]) -> Float[Tensor, "row d_model"]:
-        """The stream ĥ that activations stand for."""
+        """The stream ĥ reconstructed from activations."""
         return z @ self.W_dec + self.b_dec
 
     def explained(self, h: Float[Tensor, "row d_model"]) -> float:
@@ -46,7 +46,7 @@ class Dictionary:
         return float(1 - missing / (h - h.mean(dim=0)).square().sum())
 
     def dead(self, h: Float[Tensor, "row d_model"]) -> int:
-        """How many features are 0 on every row."""
+        """The number of features that are 0 on every row."""
         return int((self.encode(h) == 0).all(dim=0).sum())
 
 
@@ -60,14 +60,16 @@ def fit_dictionary(
     rows: int = 256,
     learning_rate: float = 1e-2,
 ) -> Dictionary:
-    """A top-k sparse autoencoder of these activations, trained to the least Σ‖h − ĥ‖² with Adam on `rows` at a step.
+    """A top-k sparse autoencoder of these activations, trained to minimise Σ‖h − ĥ‖² with Adam on `rows` rows
+    per step.
 
-    Inputs are scaled to variance 1 for training, and the weights back for use. Atoms start as randomly drawn
-    activations, less their mean, and encoder as decoder, which leaves few features dead without an auxiliary loss; the
-    learning rate falls to 0 over the last third. The same seed gives the same dictionary.
+    Inputs are scaled to variance 1 for training, and the weights are scaled back for use. Atoms start as
+    randomly drawn activations minus their mean, and the encoder starts equal to the decoder; this leaves few
+    features dead without an auxiliary loss. The learning rate falls to 0 over the last third. The same seed
+    gives the same dictionary.
     """
     if not bool(activations.isfinite().all()):
-        raise ValueError("activations are not all finite: no dictionary can be fitted to them.")
+        raise ValueError("activations are not all finite, so no dictionary can be fitted to them.")
     generator = torch.Generator().manual_seed(seed)
     centre = activations.mean(dim=0)
     scale = (activations - centre).square().mean().sqrt().clamp(min=1e-12)
@@ -102,7 +104,7 @@ def stream_of(
 ) -> Float[Tensor, "layer row d_model"]:
     """The residual stream after every block at every token of the prompts and their images, without BOS, EOS and
     pads."""
-    # Not every special token: a word that the vocabulary does not know is content.
+    # Not all special tokens are excluded: an unknown word is content.
     tokenizer = model.tokenizer
     marks = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
     special = torch.tensor(sorted(marks), dtype=torch.long)
@@ -111,7 +113,7 @@ def stream_of(
         groups.setdefault(_inputs(model, [item], prompt_format)["input_ids"].shape[1], []).append(item)
     parts = []
     for group in groups.values():
-        # Prompts of one length need no padding.
+        # Prompts of the same length need no padding.
         for start in range(0, len(group), 128):
             inputs = _inputs(model, group[start : start + 128], prompt_format)
             ids = inputs.pop("input_ids")
@@ -142,9 +144,10 @@ def dictionaries_of(
 ) -> dict[int, Dictionary]:
     """A dictionary for the stream after every block, from prompts alone, without their answers.
 
-    The defaults explain the most variance of held-out prompts of `myths` (0.96 to 0.98 per layer) of those tried that
-    leave less than a twentieth of the features dead: 192 to 768 features, 6 to 24 of them active, learning rates
-    from 0.002 to 0.02. No steering was looked at. It takes ten CPU seconds.
+    The defaults explain the most variance of held-out prompts of `myths` (0.96 to 0.98 per layer) among the
+    settings tried that leave less than a twentieth of the features dead. Tried were 192 to 768 features, 6 to
+    24 of them active, and learning rates from 0.002 to 0.02. Steering results were not used. Fitting takes
+    ten CPU seconds.
     """
     return {
         layer: fit_dictionary(h, n_features=n_features, active=active, steps=steps, seed=seed)

@@ -10,7 +10,7 @@ import pandas as pd
 from jaxtyping import Float
 
 AVERAGE = "average"
-"""The behaviour that stands for all of them."""
+"""The name for the average of all behaviours."""
 
 
 def hierarchical_interval(
@@ -18,7 +18,7 @@ def hierarchical_interval(
 ) -> tuple[float, float]:
     """The percentile interval of the mean of group means, `values[group][member]`, from `resampled_means`.
 
-    NaN, NaN where nothing varies: one group of one member.
+    (NaN, NaN) if nothing varies: one group with one member.
     """
     means = resampled_means(values, resamples=resamples, seed=seed)
     if len(values) == 1 and len(values[0]) == 1:
@@ -56,11 +56,12 @@ def resampled_means(
 def estimates(
     frame: pd.DataFrame, by: Sequence[str], values: Sequence[str], *, within: Sequence[str] = ("seed", "draw")
 ) -> pd.DataFrame:
-    """For each combination of `by`: the mean of each of `values`, with `_low` and `_high`, the ends of its interval.
+    """For each combination of `by`, the mean of each of `values`, with the ends of its interval, `_low` and
+    `_high`.
 
-    `within` names the columns of the models and of what is drawn anew for each; rows that share both are averaged
-    first. Combinations stand in the order in which they first come. NaN values are left out; where a combination has
-    some and others not, its mean is over fewer cells than its neighbours', and a warning says so.
+    `within` names the columns of the models and of the draws within each model; rows that share both are
+    averaged first. Combinations keep the order of their first appearance. NaN values are left out. If this
+    leaves a combination with fewer cells than others, a warning says so.
     """
     table, partly = [], []
     for combination, group in frame.groupby(list(by), sort=False):
@@ -83,14 +84,15 @@ def estimates(
 
 
 def nest(frame: pd.DataFrame, value: str, within: Sequence[str] = ("seed", "draw")) -> list[list[float]]:
-    """A column as `resampled_means` takes it: a list a model, with the mean over the rows of each draw."""
+    """A column in the form of `resampled_means`: a list per model, with the mean over the rows of each
+    draw."""
     outer, inner = within
     cells = frame.dropna(subset=[value]).groupby([outer, inner])[value].mean()
     return [cells.loc[one].tolist() for one in cells.index.unique(outer)]
 
 
 def with_average(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of all behaviours once more as those of one, `AVERAGE`, if there are several."""
+    """The rows and, if there are several behaviours, a copy of them all under the behaviour `AVERAGE`."""
     if frame["behaviour"].nunique() == 1:
         return frame
     return pd.concat([frame, frame.assign(behaviour=AVERAGE)], ignore_index=True)

@@ -1,4 +1,4 @@
-"""A model in memory, with pairs and questions in memory, in the place of a `Subject`."""
+"""A model, pairs and questions in memory, in place of a `Subject`."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from .paths import named
 from .subjects import PAIR, QUESTION, Bench, Cell, Subject, behaviour, halves, headers
 
 SAMPLED = 4096
-"""Values that a digest takes of each of a model's weights."""
+"""The number of values that a digest samples from each weight of a model."""
 
 
 @dataclass(frozen=True)
 class Given(Subject):
-    """A model and what it is studied on, as the caller has them."""
+    """A model and its data, as passed by the caller."""
 
     model: Any = None
     held: Mapping[str, gl.worlds.Behaviour] = field(default_factory=dict)
     """The behaviours by name."""
     must_not_suffer: tuple[gl.MultipleChoice, ...] = ()
-    """What files name as `keep`."""
+    '""The questions that must not suffer, which file-based studies call `keep`.""'
     format: gl.PromptFormat | None = None
-    """How prompts become tokens; if None, as `chat` and `system` say."""
+    """How prompts become tokens; if None, `chat` and `system` decide."""
 
     def known(self, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
         return self.held
@@ -47,7 +47,7 @@ class Given(Subject):
         return Bench(self.model, self.held, cell, None, self.kept(), self.prompt_format())
 
     def recorded(self, name: Callable[[str], str] = named) -> Subject:
-        """As a run's file holds it: the model, pairs and questions by name and digest."""
+        """The form stored in a run's file: model, pairs and questions by name and digest."""
         held = {field.name: getattr(self, field.name) for field in fields(Subject)}
         weights = f"{_name(self.model)} (weights {_of_weights(self.model)}, format {self.prompt_format()})"
         pairs: Any = tuple(f"{name} ({_of_items(one.pairs)})" for name, one in self.held.items())
@@ -63,14 +63,14 @@ class _Recorded(Subject):
 
 
 def held(pairs: Any, questions: Any, columns: Sequence[str] = ()) -> dict[str, gl.worlds.Behaviour]:
-    """Behaviours by name, from mappings by name, or from the pairs and questions of one.
+    """Behaviours by name, from mappings, or from the pairs and questions of one behaviour.
 
-    Raises ValueError where one of the two is missing, or their names differ.
+    Raises ValueError if one of the two is missing, or if their names differ.
     """
     for name, one, other in (("pairs", pairs, "questions"), ("questions", questions, "pairs")):
         if one is None:
             raise ValueError(
-                f"{name} are missing: a study of a model of your own needs {name} beside {other}."
+                f"{name} are missing: a study of your own model needs {name} as well as {other}."
             )
     only = Path(pairs).stem if isinstance(pairs, str | Path) else ONE
     by_name, asked = (one if isinstance(one, Mapping) else {only: one} for one in (pairs, questions))
@@ -95,11 +95,11 @@ def held(pairs: Any, questions: Any, columns: Sequence[str] = ()) -> dict[str, g
 
 
 ONE = "behaviour"
-"""What a behaviour is called that has been given no name."""
+"""The name of an unnamed behaviour."""
 
 
 def _items(source: Any, kind: type[Any], load: Callable[[Any], list[Any]]) -> list[Any]:
-    """Items as they are; anything else (a path, rows, a data set) is read by the library."""
+    """Return items unchanged; anything else (a path, rows, a data set) is read by the library."""
     if isinstance(source, Iterable) and not isinstance(source, str | Path | Mapping):
         some = list(source)
         if some and all(isinstance(one, kind) for one in some):
@@ -108,7 +108,7 @@ def _items(source: Any, kind: type[Any], load: Callable[[Any], list[Any]]) -> li
 
 
 def questions_of(source: Any) -> tuple[gl.MultipleChoice, ...]:
-    """Questions that must not suffer; none where there is no source."""
+    """Questions that must not suffer; empty without a source."""
     given = source is not None and (isinstance(source, str | Path) or len(source) > 0)
     return tuple(_items(source, gl.MultipleChoice, gl.load_questions)) if given else ()
 

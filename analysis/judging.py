@@ -1,4 +1,4 @@
-"""How vectors are judged: layers and strength chosen on dev questions, the gain measured on test questions."""
+"""Judge vectors: choose layers and strength on dev questions, then measure the gain on test questions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .subjects import Bench
 
 @dataclass(frozen=True)
 class Judging(Asking):
-    """Which questions are asked, which strengths tried."""
+    """Which questions are asked, and which strengths are tried."""
 
     strengths: tuple[float, ...] = (0.0, 0.05, 0.1, 0.25, 0.5, 1.0)
-    """What is tried, relative to the residual stream's length; 0 is always among them."""
+    """The strengths to try, relative to the residual stream's length; 0 is always included."""
 
     def choose(self, bench: Bench, vectors: gl.SteeringVectors, layers: Any = "each") -> gl.Tuning:
         """Choose on the dev split; `layers` as in `grains_lens.tune`."""
@@ -30,15 +30,16 @@ class Judging(Asking):
         layers: Sequence[Sequence[int]],
         strengths: Sequence[float],
     ) -> list[dict[str, Any]]:
-        """A row for every set of layers at every strength, the unsteered model's first, on the test split."""
+        """A row for every set of layers at every strength on the test split, after that of the unsteered
+        model."""
         rows = self._tune(bench, vectors, "test", layers, strengths).rows
         return [self._row(rows[0], row) for row in rows]
 
     def test_each(
         self, bench: Bench, vectors: gl.SteeringVectors, bests: Sequence[Any]
     ) -> list[dict[str, Any]]:
-        """The rows of what was chosen (`Tuning.best` and its like), on the test split, in their order; no gain where
-        strength 0 was."""
+        """The test rows of chosen settings (such as `Tuning.best`), in order. The gain is 0 where strength 0
+        was chosen."""
         sets: dict[float, list[tuple[int, ...]]] = {}
         for best in bests:
             if best.strength and best.layers not in sets.setdefault(best.strength, []):
@@ -51,11 +52,11 @@ class Judging(Asking):
         return [tested[best.layers, best.strength] for best in bests]
 
     def test_best(self, bench: Bench, vectors: gl.SteeringVectors, best: Any) -> dict[str, Any]:
-        """The row of one."""
+        '""The test row of one chosen setting.""'
         return self.test_each(bench, vectors, [best])[0]
 
     def chosen(self, bench: Bench, vectors: gl.SteeringVectors, layers: Any = "each") -> dict[str, Any]:
-        """Choose on dev, report on test."""
+        """Choose on the dev split, report on the test split."""
         return self.test_best(bench, vectors, self.choose(bench, vectors, layers).best)
 
     def _tune(
@@ -76,7 +77,8 @@ class Judging(Asking):
 
     @staticmethod
     def _row(base: Any, row: Any) -> dict[str, Any]:
-        """Accuracies, the gain over base, and `elsewhere`, the worst change among what must not suffer."""
+        """Accuracies, the gain over base, and `elsewhere`, the worst change among the questions that must not
+        suffer."""
         return {
             "layers": ",".join(map(str, row.layers)) or "none",
             "strength": row.strength,

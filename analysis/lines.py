@@ -1,4 +1,4 @@
-"""Lines of a run file: strict JSON, checked before it is used, because anybody may have written the file."""
+"""Lines of a run file: strict JSON, checked before use, because anybody may have written the file."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 FORMAT = 1
 LONGEST_REASON = 200
-"""Characters that a message quotes of what it refuses."""
+"""The most characters that a message quotes from a refused value."""
 _BEGUN = {"revision": str, "versions": dict, "date": str}
 _HEADER = {"study": str, "settings": dict, **_BEGUN}
 
 
 def parse(line: bytes, where: str) -> dict[str, Any]:
-    """The object that a line holds. `where` names file and line.
+    """Parse the object in a line. `where` names file and line.
 
-    Raises ValueError for what is no JSON object, and for what JSON readers differ about: NaN and infinities, numbers
-    beyond 64 bits, a key that stands twice, lone surrogates, nesting without end.
+    Raises ValueError for anything but a JSON object, and for content that JSON readers treat differently: NaN
+    and infinities, numbers beyond 64 bits, repeated keys, lone surrogates, very deep nesting.
     """
     try:
         value = json.loads(
@@ -35,17 +35,18 @@ def parse(line: bytes, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(_damaged(where, error)) from error
     if not isinstance(value, dict):
-        raise ValueError(f"{where}, is no line of a run: it holds no object.")
+        raise ValueError(f"{where}, is not a line of a run: it holds no object.")
     return value
 
 
 def check(values: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
-    """Refuse what is no run: values are (where, line), the header first. Raises ValueError that names the line."""
+    """Check that these are the lines of a run, given as (where, line), header first. Raises ValueError,
+    naming the line."""
     (where, header), *rest = values
     _fields(header, _HEADER, where)
     wanted = header.get("cells", 0)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 0:
-        raise ValueError(_damaged(where, f"cells={_short(wanted)} is no number of cells"))
+        raise ValueError(_damaged(where, f"cells={_short(wanted)} is not a number of cells"))
     seen: dict[str, str] = {}
     for where, line in rest:
         if "resumed" in line:
@@ -60,7 +61,7 @@ def check(values: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
                 raise ValueError(_damaged(where, f"it holds the same cell as {seen[name]}"))
             seen[name] = where
         else:
-            raise ValueError(f"{where}, is no line of a run: it holds neither a cell nor a resumption.")
+            raise ValueError(f"{where}, is not a line of a run: it holds neither a cell nor a resumption.")
 
 
 def _fields(value: Mapping[str, Any], wanted: Mapping[str, type], where: str) -> None:
@@ -83,13 +84,13 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {_short(twice)} stands twice")
+        raise ValueError(f"the key {_short(twice)} occurs twice")
     return value
 
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{_short(text)} is no finite number")
+        raise ValueError(f"{_short(text)} is not a finite number")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What studies need beside the library: looked for before anything else is imported."""
+"""Packages that studies need besides the library, checked before anything else is imported."""
 
 from __future__ import annotations
 

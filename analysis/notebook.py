@@ -1,4 +1,4 @@
-"""A study run from Python, as in a notebook: on a model in memory, or on the worlds that ship."""
+"""Run a study from Python, such as in a notebook: on a model in memory, or on the shipped worlds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 import grains_lens as gl
 
-from . import needs as needs  # first: it says what is missing
+from . import needs as needs  # first, because it reports missing packages
 from . import study as studies
 from .backends import Backend
 from .files import unknown_name
@@ -62,8 +62,8 @@ def run(
     Returns:
         A `Result`: `.rows`, `.table`, `.figure()`.
 
-    Raises ValueError for an unknown study or setting, for pairs without questions, or where jobs is not 1 with a
-    model in memory; LeakageError where pairs and questions share a prompt or an image.
+    Raises ValueError for an unknown study or setting, for pairs without questions, or if `jobs` is not 1 with
+    a model in memory; LeakageError if pairs and questions share a prompt or an image.
     """
     chosen = studies.load(study)
     made = settings if settings is not None else chosen.QUICK if quick else chosen.Settings()
@@ -96,7 +96,7 @@ def _given(subject: Subject, model: Any, pairs: Any, questions: Any, keep: Any, 
         model = gl.load_model(model, device=subject.device, dtype=getattr(torch, subject.dtype or "float32"))
     elif subject.device or subject.dtype:
         raise ValueError(
-            "device and dtype are for a model that is loaded here: move the one in memory yourself."
+            "device and dtype apply only to a model that is loaded here: move the one in memory yourself."
         )
     if not hasattr(model, "cfg"):
         raise ValueError(
@@ -114,9 +114,10 @@ def _given(subject: Subject, model: Any, pairs: Any, questions: Any, keep: Any, 
 
 
 def changed(settings: T, changes: dict[str, Any]) -> T:
-    """Settings with others in their place, also of the dataclasses in them: the nearest of a name.
+    """Settings with some values replaced by name. If nested dataclasses have the same name, the outermost is
+    changed.
 
-    Raises ValueError for a name that no setting has.
+    Raises ValueError for an unknown name.
     """
     known = _named(settings)
     for name in changes:
@@ -132,7 +133,7 @@ def _named(settings: Any) -> list[str]:
 
 
 def _with(settings: Any, changes: dict[str, Any]) -> Any:
-    """Takes the changes that it makes out of `changes`."""
+    """Apply the matching changes, and remove them from `changes`."""
     mine = {field.name: getattr(settings, field.name) for field in fields(settings)}
     own = {name: changes.pop(name) for name in mine if name in changes}
     inner = {name: _with(one, changes) for name, one in mine.items() if name not in own and is_dataclass(one)}

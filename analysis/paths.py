@@ -1,5 +1,5 @@
-"""How files are named in shared output: without the folders above them, which name people and machines, and with
-a mark that tells them from other files of the same name."""
+"""Names of files in shared output: without their parent folders, which name people and machines, and with a
+digest that distinguishes them from other files of the same name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 
 
 def named(path: str | Path) -> str:
-    """The last name of a file or folder, with a digest of what it holds: `llama (sha256 0123456789abcdef)`.
+    """The last name of a file or folder, with a digest of its content: `llama (sha256 0123456789abcdef)`.
 
-    A folder's digest is that of its files, by name and content; hidden files and notes (*.md) do not count, nor do
-    folders in it. What is not there (a model's name on a hub, say) is named as it is, an absolute path by its last
-    name. Reads every byte.
+    A folder's digest covers the names and contents of its files, without hidden files, notes (*.md) and
+    subfolders. If nothing exists at `path`, the result has no digest: an absolute path becomes its last name,
+    and anything else (such as a model's name on a hub) stays unchanged. Every byte is read.
     """
     place = Path(path)
     if not place.exists():
@@ -27,7 +27,7 @@ def named(path: str | Path) -> str:
 
 
 def without_folders(text: str) -> str:
-    """The last name of an absolute path; any other text as it is."""
+    """The last name of an absolute path; any other text unchanged."""
     absolute = PurePosixPath(text).is_absolute() or text.startswith("~")
     if absolute or PureWindowsPath(text).is_absolute():
         return (PurePosixPath(text) if absolute else PureWindowsPath(text)).name

@@ -1,4 +1,5 @@
-"""What the studies' figures share: a paper's column width, colours that colour-blind readers tell apart, intervals."""
+"""Shared by the studies' figures: the width of a paper's column, colours that colour-blind readers can tell
+apart, intervals."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ COLUMN = 3.35
 """Width of a paper's column in inches."""
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000", "#8C8C00")
-"""Okabe and Ito 2008, the yellow darkened to be legible on white."""
+"""Okabe and Ito 2008, with the yellow darkened to be legible on white."""
 
 MARKERS = "osD^vP*X"
 SMALL, BODY = 7.0, 8.0
@@ -26,7 +27,8 @@ SMALL, BODY = 7.0, 8.0
 def panels(
     n: int, *, columns: int = 2, width: float = 2 * COLUMN, height: float = 2.1, **shared: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure of `n` panels in rows; two columns of a paper wide unless told otherwise. Heights in inches a row."""
+    """A figure of `n` panels in rows, by default two columns of a paper wide. Heights are in inches per
+    row."""
     columns = min(columns, n)
     rows = -(-n // columns)
     figure = Figure(figsize=(width, height * rows), layout="constrained")
@@ -40,7 +42,8 @@ def panels(
 
 
 def line(axes: Axes, table: pd.DataFrame, x: str, y: str, *, label: str, index: int = 0) -> None:
-    """A line with its 95% band and markers, in the colour and marker of that index; the average thick and black."""
+    """Draw a line with its 95% band and markers, in the colour and marker of `index`; the average is thick
+    and black."""
     colour, at = COLOURS[index % len(COLOURS)], table[x].to_numpy()
     marker, lw = MARKERS[index % len(MARKERS)], 1.2
     if label == AVERAGE:
@@ -50,12 +53,12 @@ def line(axes: Axes, table: pd.DataFrame, x: str, y: str, *, label: str, index: 
 
 
 def places(names: Sequence[str]) -> np.ndarray:
-    """Where on an axis these names stand: one beside the other, the average set apart by a gap."""
+    """The places of these names on an axis: side by side, with the average set apart by a gap."""
     return np.array([at + 0.35 * (name == AVERAGE) for at, name in enumerate(names)])
 
 
 def name_places(axes: Axes, names: Sequence[str], *, rotation: float = 0) -> None:
-    """The names at their places on the x axis, and a line in the gap before the average."""
+    """Write the names at their places on the x axis, and draw a line in the gap before the average."""
     at = places(names)
     axes.set_xticks(at, names, size=SMALL, rotation=rotation, ha="right" if rotation else "center")
     if AVERAGE in names[1:]:
@@ -65,7 +68,7 @@ def name_places(axes: Axes, names: Sequence[str], *, rotation: float = 0) -> Non
 def points(
     axes: Axes, table: pd.DataFrame, y: str, at: Sequence[float], *, label: str | None = None, index: int = 0
 ) -> None:
-    """Points with 95% whiskers at these places of the x axis."""
+    """Draw points with 95% whiskers at these places of the x axis."""
     colour = COLOURS[index % len(COLOURS)]
     axes.errorbar(
         at,
@@ -89,7 +92,7 @@ def bars(
     label: str | None = None,
     index: int = 0,
 ) -> None:
-    """Bars with 95% whiskers at these places of the x axis."""
+    """Draw bars with 95% whiskers at these places of the x axis."""
     axes.bar(
         at,
         table[y],
@@ -102,7 +105,7 @@ def bars(
 
 
 def whiskers(table: pd.DataFrame, y: str) -> np.ndarray:
-    """How far the interval reaches below and above, for matplotlib's `yerr`; nothing where there is none."""
+    """The extent of the interval below and above, for matplotlib's `yerr`; 0 if there is none."""
     below, above = table[y] - table[f"{y}_low"], table[f"{y}_high"] - table[y]
     return np.nan_to_num(np.array([below, above], dtype=float)).clip(min=0)
 
@@ -116,7 +119,7 @@ def matrix(
     scale: float,
     form: str = "{:+.2f}",
 ) -> None:
-    """A matrix of signed numbers, red to blue from −scale to scale, each written in its field."""
+    """Draw a matrix of signed numbers, red to blue from −scale to scale, with each number in its field."""
     axes.imshow(values, cmap="RdBu", vmin=-scale, vmax=scale, aspect="auto")
     axes.set_xticks(range(len(columns)), columns, size=SMALL, rotation=20, ha="right")
     axes.set_yticks(range(len(rows)), rows, size=SMALL)
@@ -144,12 +147,12 @@ def labels(axes: Axes, *, x: str = "", y: str = "", title: str = "") -> None:
 
 
 def zero(axes: Axes) -> None:
-    """A thin line where nothing is gained."""
+    """Draw a thin line at zero gain."""
     axes.axhline(0, color="#666", lw=0.7, ls=(0, (3, 2)), zorder=0)
 
 
 def legend(figure: Figure, axes: Axes, *, columns: int = 4, title: str | None = None) -> None:
-    """One legend for the whole figure, below it, of what is drawn in one of its panels."""
+    """Draw one legend for the whole figure, below it, from the contents of one panel."""
     handles, names = axes.get_legend_handles_labels()
     figure.legend(
         handles,
@@ -164,8 +167,8 @@ def legend(figure: Figure, axes: Axes, *, columns: int = 4, title: str | None = 
 
 
 def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequence[str]) -> None:
-    """Each point's name beside it, at the nearest place that no other name, point or leader line takes; call it when
-    the axes' limits are final. Points with most others around them are named first."""
+    """Write each point's name beside it, at the nearest place free of other names, points and leader lines.
+    Call it when the axes' limits are final. The points with the most neighbours are named first."""
     axes.figure.draw_without_rendering()
     scale = 72 / axes.figure.dpi
     centres = axes.transData.transform(np.column_stack([x, y])) * scale  # in points, as offsets are
@@ -191,13 +194,13 @@ def label_points(axes: Axes, x: Sequence[float], y: Sequence[float], names: Sequ
             textcoords="offset points",
             size=SMALL,
             arrowprops={"arrowstyle": "-", "lw": 0.5, "color": "#555"} if len(kept) > 1 else None,
-            path_effects=[withStroke(linewidth=2, foreground="white")],  # whiskers end at a name
+            path_effects=[withStroke(linewidth=2, foreground="white")],  # so that whiskers stop at a name
             zorder=4,
         )
 
 
 def _around(width: float, height: float) -> list[tuple[float, float]]:
-    """Where a name of this size may stand beside a point, in points from it: the nearest places first."""
+    """Possible places for a name of this size beside a point, in points relative to it, nearest first."""
     places = []
     for far in (6, 9, 13, 18, 24, 31, 39, 48, 58):
         for angle in np.linspace(0, 2 * np.pi, 24, endpoint=False):

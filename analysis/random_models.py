@@ -1,4 +1,4 @@
-"""Random models of a given size, and random pairs for them, built offline."""
+"""Build random models of a given size, and random pairs for them, offline."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SPECIAL = ("<pad>", "<unk>", "<bos>", "<eos>")
 
 @dataclass(frozen=True)
 class Shape:
-    """A Llama; the defaults make 15.3 million parameters, a sixth of them in the unembedding."""
+    """The size of a Llama. The defaults give 15.3 million parameters, a sixth of them in the unembedding."""
 
     n_layers: int = 6
     d_model: int = 384

@@ -42,9 +42,9 @@ class Attributing:
     method: MethodName = "integrated_gradients"
     """What scores tokens."""
     steps: int = 32
-    """Points on the path, or samples, for the methods that take several."""
+    """Number of points on the path, or of samples, for methods that use several."""
     baseline: Baseline = "mask"
-    """What stands in for a token at the start of the path, or where it is left out."""
+    """The replacement for a token at the start of the path, or when it is left out."""
 
     def of(self, bench: Bench, pairs: Sequence[gl.PreferencePair]) -> list[gl.TokenAttribution]:
         """The pairs' attributions."""
@@ -73,13 +73,13 @@ def method(name: MethodName, steps: int) -> Any:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How vectors are made; for rivals of GrAInS only `vectors` counts."""
+    """How vectors are made. For rivals of GrAInS, only `vectors` matters."""
 
     attributing: Attributing = Attributing()
     k: int = 3
-    """Tokens masked of either sign."""
+    """Number of masked tokens of each sign."""
     aggregate: AggregateName = "mean"
-    """From the pairs' differences to one direction; the paper's is pca."""
+    """How the pairs' differences are reduced to one direction; the paper uses pca."""
     vectors: VectorsName = "grains"
     """GrAInS, or one of grains_lens.baselines."""
 
@@ -89,7 +89,7 @@ class Recipe:
         pairs: Sequence[gl.PreferencePair],
         attributions: Sequence[gl.TokenAttribution] | None = None,
     ) -> gl.SteeringVectors:
-        """Vectors from pairs; `attributions`, where they are there already, spare attributing."""
+        """Make vectors from pairs. With existing `attributions`, the pairs are not attributed again."""
         if self.vectors != "grains":
             return getattr(gl.baselines, self.vectors)(
                 bench.model, pairs, prompt_format=bench.prompt_format, **self._quiet()
@@ -107,8 +107,8 @@ class Recipe:
     def from_pool(
         self, bench: Bench, pool: Sequence[gl.PreferencePair]
     ) -> Callable[[Sequence[int]], gl.SteeringVectors]:
-        """A function that makes vectors from some of the pool's pairs, by number; what GrAInS does to each pair is
-        done once."""
+        """A function that makes vectors from some of the pool's pairs, by index. The work of GrAInS on each
+        pair is done only once."""
         if self.vectors != "grains":
             return lambda some: self.make(bench, [pool[index] for index in some])
         attributions = self.attributing.of(bench, pool)
@@ -124,7 +124,7 @@ class Recipe:
 def reduced(
     contrasts: gl.Contrasts, aggregate: Any, contrast: Literal["two_sided", "difference"] = "two_sided"
 ) -> gl.SteeringVectors:
-    """The vectors that an aggregate makes of what masking did."""
+    """The vectors that an aggregate makes from the effects of masking."""
     directions = contrasts.reduce(aggregate, contrast=contrast)
     return gl.SteeringVectors.of_layers(
         dict(zip(contrasts.layers, directions, strict=True)),

@@ -46,7 +46,7 @@ _CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class Gathered:
-    """A page that was written, and the files that it could not show, each with the reason."""
+    """A written page, and the files that it could not show, each with the reason."""
 
     page: Path
     refused: Mapping[Path, str]
@@ -55,8 +55,9 @@ class Gathered:
 def write_report(directory: Path, out: Path, studies: Sequence[str] = ()) -> Gathered:
     """Gather the runs in a directory, and list those that cannot be read.
 
-    `studies` names the modules of studies of your own, which are imported; a run of any other is refused, since
-    what a file names is never imported. Raises ValueError if the directory holds no run.
+    `studies` names modules of your own studies, which are imported. Runs of any other unknown study are
+    refused, because a module named only in a file is never imported. Raises ValueError if the directory holds
+    no run.
     """
     known = {name: study.load(name) for name in (*study.names(), *studies)}
     paths = sorted(directory.glob("*.jsonl"))
@@ -93,7 +94,7 @@ draws of pairs.</p>
 
 
 def _tried(path: Path, known: Mapping[str, study.Study]) -> tuple[str, str]:
-    """A file's part of the page, or why there is none: one of the two is empty."""
+    """A file's part of the page, and the reason if there is none: one of the two is empty."""
     try:
         return _section(path, runs.read(path), known), ""
     except (ValueError, OSError) as error:
@@ -103,13 +104,13 @@ def _tried(path: Path, known: Mapping[str, study.Study]) -> tuple[str, str]:
 def _section(path: Path, run: runs.Run, known: Mapping[str, study.Study]) -> str:
     if run.study not in known:
         raise ValueError(
-            f"{path} is a run of {run.study[:80]!r}, which is none of the studies here. If it is a module of your own, "
+            f"{path} is a run of {run.study[:80]!r}, which is not one of the studies here. If it is your own module, "
             "name it: --studies MODULE."
         )
     try:
         return _shown(path.stem, run, known[run.study])
     except Exception as error:
-        # The rows come from a file: whatever they do to a study's table, the other runs are shown.
+        # The rows come from a file. Even if they break a study's table, the other runs are shown.
         reason = f"{type(error).__name__}: {error}"[: lines.LONGEST_REASON]
         raise ValueError(f"{path}: {run.study} makes no table of its rows ({reason}).") from error
 
@@ -134,7 +135,7 @@ def _shown(name: str, run: runs.Run, asked: study.Study) -> str:
 
 
 def _without_places(value: Any) -> Any:
-    """Settings for others to read: of a path that is absolute (in files of before) the last name alone."""
+    """Settings for other readers: an absolute path (in older files) is reduced to its last name."""
     if isinstance(value, Mapping):
         return {name: _without_places(one) for name, one in value.items()}
     if isinstance(value, list):
@@ -151,10 +152,10 @@ def _made_with(sessions: Sequence[Mapping[str, Any]]) -> str:
 def _figure(asked: study.Study, frame: pd.DataFrame, name: str) -> str:
     buffer = io.BytesIO()
     asked.figure(frame).savefig(buffer, format="svg")
-    # XML knows no control characters, not even escaped.
+    # XML allows no control characters, not even escaped.
     drawn = _CONTROL.sub("\ufffd", buffer.getvalue().decode())
     data = base64.b64encode(drawn.encode()).decode()
-    # As an image: the identifiers inside one SVG then cannot meet those of another.
+    # Embedded as an image, so that identifiers in one SVG cannot clash with those in another.
     return f'<figure><img alt="{html.escape(name)}" src="data:image/svg+xml;base64,{data}"></figure>'
 
 

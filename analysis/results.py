@@ -1,4 +1,4 @@
-"""What a study that was run from Python gives back."""
+"""The result of a study that is run from Python."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Table:
-    """A study's answer in numbers: Markdown as text, a table in a notebook, `.frame` as numbers."""
+    """A study's answer in numbers: Markdown when printed, a table in a notebook, numbers in `.frame`."""
 
     frame: DataFrame = field(repr=False)
 
@@ -29,7 +29,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Result:
-    """What a study found. `settings` are those it ran with, `frame` holds its rows as a data frame."""
+    """The result of a study. `settings` are those of the run, `frame` holds its rows as a data frame."""
 
     study: str
     question: str

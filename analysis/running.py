@@ -1,4 +1,4 @@
-"""Running a study: cells to workers, rows to the run's file."""
+"""Run a study: send cells to workers, and write rows to the run's file."""
 
 from __future__ import annotations
 
@@ -25,17 +25,20 @@ def run(
     progress: bool = True,
     one_thread_each: bool = True,
 ) -> runs.Run:
-    """Measure the cells of a study that `path` does not hold yet, and return all of them.
+    """Measure the cells of a study that `path` does not hold yet. Returns the whole run.
 
-    The file is written by this process alone, a line a finished cell: kill it at any moment and call again with the
-    same settings. `jobs`, `backend` and `address` change where cells are measured, not what comes out. Workers share
-    the machine's cores, one each; `one_thread_each=False` leaves a single worker all of them.
+    Only this process writes the file, one line per finished cell. You can kill it at any moment and call
+    again with the same settings. `jobs`, `backend` and `address` change where cells are measured, not the
+    results. Each worker has one of the machine's cores; with `one_thread_each=False`, a single worker has all
+    of them.
     """
     if jobs < 1:
         raise ValueError(f"jobs={jobs} must be at least 1.")
     wanted = study.load(name).cells(settings)
     if not wanted:
-        raise ValueError(f"{name}: these settings leave nothing to measure; see draws and the like.")
+        raise ValueError(
+            f"{name}: these settings leave nothing to measure; check draws and similar settings."
+        )
     if len({runs.key(cell) for cell in wanted}) != len(wanted):
         raise ValueError(f"{name}: two cells are the same.")
     with runs.RunFile(path, name, settings, len(wanted)) as file:
@@ -53,14 +56,14 @@ def run(
 
 
 def measure(name: str, cell: Any, settings: Any, on_one_thread: bool = True) -> tuple[Any, list[Row]]:
-    """One cell: what a worker does."""
+    """Measure one cell: the task of a worker."""
     with one_thread() if on_one_thread else nullcontext():
         return cell, list(study.load(name).measure(cell, settings))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """The machine's other cores are other workers'."""
+    """Use one thread, because the other cores belong to other workers."""
     import torch
 
     before = torch.get_num_threads()

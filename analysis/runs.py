@@ -1,7 +1,7 @@
-"""A run is one append-only file of JSON lines: a header, then a line for every finished cell.
+"""A run is one append-only file of JSON lines: a header, then one line per finished cell.
 
-A line is written at once and flushed to the disk before the next cell counts as finished, so a run that is killed
-at any moment loses no finished cell; what was half-written is cut off when it resumes. One process writes.
+Each line is written at once and flushed to disk before the next cell counts as finished, so a killed run
+loses no finished cell. A half-written line is cut off when the run resumes. One process writes.
 """
 
 from __future__ import annotations
@@ -29,35 +29,37 @@ from .lines import FORMAT
 from .paths import named
 
 LARGEST = 2**30
-"""Bytes that are read of a file."""
+'""The largest file, in bytes, that is read.""'
 PACKAGES = ("grains-lens", "torch", "transformers", "transformer-lens", "numpy", "pandas", "joblib")
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run file holds. `sessions`: one entry each time it was begun or resumed, with revision, versions, date."""
+    """The content of a run file. `sessions` has one entry per start or resumption, with revision, versions
+    and date."""
 
     study: str
     settings: Mapping[str, Any]
     sessions: Sequence[Mapping[str, Any]]
     finished: Sequence[Mapping[str, Any]]
     wanted: int
-    """How many cells there are to finish."""
+    """The total number of cells."""
 
     def frame(self) -> pd.DataFrame:
-        """All rows, each with the fields of its cell; in the order of the cells, not of their finishing."""
+        """All rows, each with the fields of its cell, in the order of the cells and not of their
+        completion."""
         done = sorted(self.finished, key=lambda one: [_rank(value) for value in one["cell"].values()])
         return pd.DataFrame([{**one["cell"], **row} for one in done for row in one["rows"]])
 
 
 def _rank(value: Any) -> tuple[Any, ...]:
-    """Numbers before text before nothing: a damaged file may hold all three under one name."""
+    """Sort numbers before text before None: a damaged file may hold all three under one name."""
     return value is None, isinstance(value, str), value
 
 
 def plain(value: Any) -> dict[str, Any]:
-    """A frozen dataclass as JSON gives it back. Paths are named by `files.named`; a dataclass in it that has a method
-    `recorded` is held as that says."""
+    """A frozen dataclass in the form that JSON returns. Paths are named by `files.named`; a nested dataclass
+    with a method `recorded` is stored as that method returns it."""
     return json.loads(json.dumps(_recorded(value), default=str))
 
 
@@ -73,14 +75,14 @@ def _recorded(value: Any, name: Callable[[Any], str] = named) -> Any:
 
 
 def key(cell: Any) -> str:
-    """What tells a cell from others of its study."""
+    """A key that identifies a cell within its study."""
     return json.dumps(plain(cell), sort_keys=True)
 
 
 def read(path: Path) -> Run:
-    """What a file holds by now, a half-written last line left out; the file may be in use.
+    """The present content of a file, without a half-written last line. The file may be in use.
 
-    Raises ValueError if it is no run, or a line but the last is damaged.
+    Raises ValueError if it is not a run, or if a line other than the last is damaged.
     """
     run, _ = _parse(path)
     if run is None:
@@ -89,11 +91,11 @@ def read(path: Path) -> Run:
 
 
 class RunFile:
-    """A run that is being written: a context manager that begins or resumes it."""
+    """A context manager that begins or resumes a run and writes it."""
 
     def __init__(self, path: Path, study: str, settings: Any, wanted: int) -> None:
         self.path, self.study, self.settings, self.wanted = path, study, plain(settings), wanted
-        # As older files hold them: with paths as they were given.
+        # The form in older files: with paths as given.
         self._with_paths = json.loads(json.dumps(_recorded(settings, str), default=str))
         self.done: set[str] = set()
         self._resumed = False
@@ -125,10 +127,10 @@ class RunFile:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        os.close(self._file)  # and with it the claim
+        os.close(self._file)  # which also releases the lock
 
     def append(self, cell: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write a finished cell; when this returns, it is on the disk."""
+        """Write a finished cell. When this returns, it is on disk."""
         if self._resumed:
             self._write({"resumed": session()})
             self._resumed = False
@@ -144,7 +146,7 @@ class RunFile:
                 rest = rest[os.write(self._file, rest) :]
             os.fsync(self._file)
         except OSError as error:
-            # What is half written must not stand before the next line.
+            # A half-written line must not precede the next one.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._file, self._complete)
             raise OSError(
@@ -175,7 +177,7 @@ class RunFile:
 
 
 def session() -> dict[str, Any]:
-    """What a run was made with: revision, versions, date."""
+    """The origin of a run: revision, versions, date."""
     return {
         "revision": revision(),
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
@@ -185,12 +187,12 @@ def session() -> dict[str, Any]:
 
 @functools.cache
 def revision() -> str:
-    """The git revision of this code, with `+changes` where files differ from it."""
+    """The git revision of this code, with `+changes` if files differ from it."""
     here = Path(__file__).parent
     try:
         _git(
             here, "ls-files", "--error-unmatch", Path(__file__).name
-        )  # not a repository that it is installed in
+        )  # but not of a repository in which it is merely installed
         head = _git(here, "rev-parse", "HEAD")
         return head[:12] + ("+changes" if _git(here, "status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.CalledProcessError):
@@ -222,7 +224,7 @@ def _parse(path: Path) -> tuple[Run | None, int]:
     values = [(where, lines.parse(line, where)) for where, line in found]
     header, *rest = (value for _, value in values)
     if header.get("format") != FORMAT:
-        raise ValueError(f"{path} is no run of a study (format {FORMAT}).")
+        raise ValueError(f"{path} is not a run of a study (format {FORMAT}).")
     lines.check(values)
     begun = {name: header[name] for name in ("revision", "versions", "date")}
     sessions = [begun, *(line["resumed"] for line in rest if "resumed" in line)]
@@ -232,12 +234,12 @@ def _parse(path: Path) -> tuple[Run | None, int]:
 
 
 def _content(path: Path) -> bytes:
-    """What a regular file holds: a pipe would keep the reader waiting, a device would never end."""
+    """The content of a regular file. A pipe would keep the reader waiting, and a device might never end."""
     opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         status = os.fstat(opened)
         if not stat.S_ISREG(status.st_mode):
-            raise ValueError(f"{path} is no run of a study: it is no regular file.")
+            raise ValueError(f"{path} is not a run of a study: it is not a regular file.")
         if status.st_size > LARGEST:
             raise ValueError(
                 f"{path} has {status.st_size:,} bytes: no run of a study has more than {LARGEST:,}."
@@ -249,7 +251,7 @@ def _content(path: Path) -> bytes:
 
 
 def _flush(folder: Path) -> None:
-    """That there is a new file in it is on the disk, too."""
+    """Flush the folder, so that the new file's entry is on disk, too."""
     opened = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(opened)
@@ -258,13 +260,13 @@ def _flush(folder: Path) -> None:
 
 
 def _checked(row: Mapping[str, Any], cell: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of plain values; what was not measured is null: JSON knows no NaN. Raises ValueError for an infinity, and
-    for a name that its cell has too."""
+    """A row of plain values. Values that were not measured are null, because JSON has no NaN. Raises
+    ValueError for an infinity, and for a name that the cell also has."""
     plain_row = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
     for name, value in plain_row.items():
         if name in cell:
             raise ValueError(
-                f"{name!r} is a field of the cell {dict(cell)}: its rows must name theirs otherwise."
+                f"{name!r} is a field of the cell {dict(cell)}: give the row's value another name."
             )
         if isinstance(value, float) and math.isinf(value):
             raise ValueError(
@@ -281,7 +283,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "")
     for name in sorted({*old, *new}):
         before, now = old.get(name), new.get(name)
         if name not in old and not now:
-            continue  # a setting that came after this file was begun, and is off
+            continue  # a setting that is newer than this file, and is off
         if isinstance(before, dict) and isinstance(now, dict):
             found += _differences(before, now, f"{path}{name}.")
         elif before != now:

@@ -11,7 +11,7 @@ from .subjects import Cell, Subject
 
 @dataclass(frozen=True)
 class PairSettings:
-    """A study of pairs: `n_pairs` are drawn anew `draws` times."""
+    """A study of pairs: `n_pairs` pairs are drawn, `draws` times."""
 
     subject: Subject = Subject()
     n_pairs: int = 50
@@ -24,13 +24,13 @@ class PairSettings:
 
 @dataclass(frozen=True)
 class VectorSettings(PairSettings):
-    """A study of the vectors that the pairs give, judged on questions."""
+    """A study of vectors made from pairs and judged on questions."""
 
     recipe: Recipe = Recipe()
     judging: Judging = Judging()
 
 
 QUICK_SUBJECT = Subject(seeds=(0,), n_behaviours=1)
-"""The first behaviour of one model: to see that a study runs."""
+"""The first behaviour of one model, to check that a study runs."""
 QUICK_JUDGING = Judging(n_dev=8, n_test=12, n_keep=2, n_keep_test=2, strengths=(0.0, 0.5))
-"""As few questions as show that a study runs."""
+"""A minimum of questions, to check that a study runs."""

@@ -1,7 +1,7 @@
-"""What a study is, and which there are: the modules of `analysis.studies`.
+"""The definition of a study, and the list of studies: the modules of `analysis.studies`.
 
-A study is a module. It asks one question of every cell on its own, so that cells can be measured in any order, on
-any worker, and be resumed:
+A study is a module. It measures every cell independently, so cells can be measured in any order and on any
+worker, and a run can be resumed:
 
     QUESTION    the question, in one sentence
     Settings    a frozen dataclass; its defaults are the full size
@@ -57,16 +57,18 @@ def _nearest(name: str) -> str:
 
 
 def load(name: str) -> Study:
-    """The study of that name, or, with a dot in it, the module of that name: a study of your own.
+    """The study of that name. A name with a dot is that of a module: a study of your own.
 
-    This imports the module: the name comes from a command line or from code, never out of a file. Raises ValueError
-    for an unknown one, and for a module that is no study.
+    This imports the module, so the name must come from a command line or from code, never from a file. Raises
+    ValueError for an unknown name, and for a module that is not a study.
     """
     if "." not in name and name not in names():
         raise ValueError(f"there is no study {name!r}; there are: {', '.join(names())}.{_nearest(name)}")
     if not all(part.isidentifier() for part in name.split(".")):
-        raise ValueError(f"{name!r} is no module's name.")
+        raise ValueError(f"{name!r} is not the name of a module.")
     study: Any = importlib.import_module(name if "." in name else f"{__package__}.studies.{name}")
     if missing := [one for one in NAMES if not hasattr(study, one)]:
-        raise ValueError(f"{name} is no study: it defines no {', '.join(missing)}; see analysis/study.py.")
+        raise ValueError(
+            f"{name} is not a study: it does not define {', '.join(missing)}; see analysis/study.py."
+        )
     return study

@@ -1,4 +1,4 @@
-"""What a study is made on: a world that ships, or any saved model with files of pairs and questions."""
+"""The subject of a study: a shipped world, or any saved model with files of pairs and questions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ import grains_lens as gl
 from .paths import named
 
 KINDS = ("clear", "neutral")
-"""Questions of other behaviours that must not suffer: with good cues only, and with none."""
+"""Questions of other behaviours that must not suffer: those with only good cues, and those with none."""
 
 
 EVERY_WORLD = "all"
-"""Stands for all worlds that ship, in studies that run on several."""
+"""Means all shipped worlds, in studies that run on several."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One model, one behaviour, one draw of pairs: what most studies measure at a time."""
+    """One model, one behaviour and one draw of pairs: the unit that most studies measure."""
 
     seed: int
     behaviour: str
@@ -32,10 +32,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Subject:
-    """A world in several model seeds, or with `model` one local model."""
+    """A world with several model seeds or, with `model`, one local model."""
 
     world: str = "myths"
-    """World that ships."""
+    '""Name of a shipped world.""'
     variant: str = "standard"
     """How the world's models were trained."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -43,18 +43,18 @@ class Subject:
     behaviours: tuple[str, ...] = ()
     """Behaviours to study; none means all."""
     n_behaviours: int | None = None
-    """Where no behaviours are named: how many of them to study, the first ones."""
+    """If no behaviours are named: how many to study, starting with the first."""
     model: str | None = None
     """A saved model's directory or a hub name, instead of a world; needs --pairs and --questions."""
     pairs: tuple[Path, ...] = ()
-    """With --model: preference pairs, one file per behaviour, which the file's name names."""
+    """With --model: preference pairs, one file per behaviour; the file's name is the behaviour's name."""
     questions: tuple[Path, ...] = ()
     """With --model: multiple-choice questions, one file for each of --pairs; every other one is for dev, the rest for
     test."""
     keep: tuple[Path, ...] = ()
     """With --model: questions that must not suffer; split likewise."""
     columns: tuple[str, ...] = ()
-    """With --model: other headers in its files, as prompt=question chosen=best."""
+    """With --model: other headers in its files, such as prompt=question chosen=best."""
     chat: bool = False
     """Put prompts into the tokenizer's chat template."""
     system: str | None = None
@@ -62,10 +62,10 @@ class Subject:
     device: str | None = None
     """Torch device; a GPU if there is one."""
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """Of weights and residual stream; float32 if not given."""
+    """Type of weights and residual stream; float32 by default."""
 
     def names(self) -> list[str]:
-        """The behaviours to study. Raises ValueError for one that is not there."""
+        """The behaviours to study. Raises ValueError for an unknown one."""
         if not self.model_seeds():
             raise ValueError("seeds=() names no model; give one or more.")
         known = list(self.known(self.model_seeds()[0]))
@@ -77,15 +77,16 @@ class Subject:
         return list(self.behaviours) or known[: self.n_behaviours]
 
     def model_seeds(self) -> tuple[int, ...]:
-        """The seeds of the models there are; a local model counts as seed 0."""
+        """The seeds of the models; a local model counts as seed 0."""
         return self.seeds if self.model is None else (0,)
 
     def recorded(self, name: Callable[[str], str] = named) -> Subject:
-        """Itself as a run's file holds it: a local model by its folder's name and content, not by its place."""
+        """The form stored in a run's file: a local model is identified by its folder's name and content, not
+        by its path."""
         return self if self.model is None else replace(self, model=name(self.model))
 
     def known(self, seed: int) -> Mapping[str, gl.worlds.Behaviour]:
-        """All behaviours there are, of the model with this seed."""
+        """All behaviours of the model with this seed."""
         if self.model is None:
             return _of_world(self.world, self.variant, seed)
         files = (*self.pairs, *self.questions)
@@ -100,9 +101,10 @@ class Subject:
         return gl.PromptFormat(chat=self.chat, system=self.system)
 
     def each(self) -> dict[str, Subject]:
-        """Subjects by the name of their world or model: this one, or for `EVERY_WORLD` each that has the behaviours.
+        """Subjects by the name of their world or model: this one or, for `EVERY_WORLD`, one per world that
+        has the behaviours.
 
-        Raises ValueError where no world has them all."""
+        Raises ValueError if no world has them all."""
         if self.model is not None or self.world != EVERY_WORLD:
             return {self.world if self.model is None else Path(self.model).resolve().name: self}
         ships = [one.name for one in gl.worlds.available() if one.variant == self.variant]
@@ -116,19 +118,19 @@ class Subject:
         return chosen
 
     def cells(self, draws: int) -> list[Cell]:
-        """Every model, behaviour and draw of pairs, model by model: a worker then loads few of them."""
+        """Every model, behaviour and draw of pairs, model by model, so that a worker loads few models."""
         names = self.names()
         return [Cell(s, name, draw) for s in self.model_seeds() for name in names for draw in range(draws)]
 
     def bench(self, cell: Cell) -> Bench:
-        """What a cell is measured on; the model is loaded once per process (and thread)."""
+        """The bench on which a cell is measured. The model is loaded once per process (and thread)."""
         world = gl.worlds.load(self.world, seed=cell.seed, variant=self.variant) if not self.model else None
         source = str(world.path) if world else str(self.model)
         model = _model(source, self.device, self.dtype, stamp(source), threading.get_ident())
         return Bench(model, self.known(cell.seed), cell, world, self.kept(), self.prompt_format())
 
     def kept(self) -> Mapping[str, Sequence[gl.MultipleChoice]]:
-        """What the files given as `keep` hold, by split."""
+        """The content of the `keep` files, by split."""
         columns = headers(self.columns, QUESTION)
         asked = [one for path in self.keep for one in gl.load_questions(path, columns=columns)]
         return halves(asked) if self.model else {}
@@ -136,7 +138,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Bench:
-    """A model, its behaviours, and which of them with which draw of pairs is studied."""
+    """A model and its behaviours, with the behaviour and the draw of pairs that are studied."""
 
     model: Any
     behaviours: Mapping[str, gl.worlds.Behaviour]
@@ -147,7 +149,7 @@ class Bench:
 
     @property
     def behaviour(self) -> gl.worlds.Behaviour:
-        """The behaviour that is studied."""
+        """The studied behaviour."""
         return self.behaviours[self.cell.behaviour]
 
     @property
@@ -156,7 +158,7 @@ class Bench:
         return tuple(range(int(self.model.cfg.n_layers)))
 
     def draw(self, n: int) -> Sequence[gl.PreferencePair]:
-        """`n` of the behaviour's pairs, as this cell draws them. Raises ValueError where there are fewer."""
+        """`n` of the behaviour's pairs, as drawn for this cell. Raises ValueError if there are fewer."""
         if n > len(self.behaviour.pairs):
             raise ValueError(
                 f"n_pairs={n}: {self.cell.behaviour!r} has only {len(self.behaviour.pairs)} pairs; give n_pairs "
@@ -165,21 +167,23 @@ class Bench:
         return self.behaviour.draw(n, seed=self.cell.draw)
 
     def keep(self, split: str, n: int) -> dict[str, Sequence[gl.MultipleChoice]]:
-        """What must not suffer, in groups: `n` clear and `n` neutral questions of each other behaviour, and the
-        files given as `keep`. `split` is "dev" or "test"."""
+        """The groups of questions that must not suffer: `n` clear and `n` neutral questions of each other
+        behaviour, and the `keep` files. `split` is "dev" or "test"."""
         others = [one for name, one in self.behaviours.items() if name != self.cell.behaviour]
         groups = {kind: [q for one in others for q in getattr(one, f"{kind}_{split}")[:n]] for kind in KINDS}
         groups["keep"] = list(self.kept.get(split, ()))[: 2 * n]
         return {name: group for name, group in groups.items() if group}
 
     def texts(self, n: int) -> list[str]:
-        """`n` texts that steering should leave alone: questions that must not suffer, with their right answers; the
-        behaviour's own test questions where there are none. Questions about images are no texts."""
+        """`n` texts that steering should not change: questions that must not suffer, with their right
+        answers, or the behaviour's own test questions if there are none. Questions about images are not
+        included."""
         plain = [question for question in self._untouched() if not question.images]
         return [f"{question.prompt} {question.choices[question.label]}" for question in _spread(plain, n)]
 
     def undisturbed(self, n: int) -> Sequence[Any]:
-        """The same for divergences, which can be had over images and in chats too: texts, or pairs in their place."""
+        """The same for divergences, which can also be measured with images and in chats: texts, or pairs in
+        their place."""
         return (not self.prompt_format.chat and self.texts(n)) or [
             gl.PreferencePair(one.prompt, one.choices[one.label], one.choices[one.label - 1], one.images)
             for one in _spread(self._untouched(), n)
@@ -191,7 +195,7 @@ class Bench:
 
 
 def _spread(questions: Sequence[gl.MultipleChoice], n: int) -> Sequence[gl.MultipleChoice]:
-    """`n` of them, evenly from all."""
+    """`n` evenly spaced questions."""
     return questions[:: max(1, len(questions) // n)][:n]
 
 
@@ -199,7 +203,8 @@ Stamp = tuple[tuple[str, int, int], ...]
 
 
 def stamp(*paths: str | Path) -> Stamp:
-    """Name, size and time of files, and of those in folders: what is kept of files that have changed is not used."""
+    """Name, size and time of files, including those in folders. Cached content of changed files is not
+    used."""
     places = [Path(path) for path in paths]
     files = [one for place in places for one in (sorted(place.iterdir()) if place.is_dir() else [place])]
     found = [(one, one.stat()) for one in files if one.exists()]
@@ -208,7 +213,7 @@ def stamp(*paths: str | Path) -> Stamp:
 
 @functools.lru_cache(maxsize=4)
 def _model(source: str, device: str | None, dtype: str | None, stamp: Stamp, thread: int) -> Any:
-    # Steering changes a model while it lasts, so no two threads may share one.
+    # Steering changes a model while it is on, so two threads must not share one.
     import torch
     from transformers.utils import logging
 
@@ -249,7 +254,8 @@ QUESTION = ("prompt", "choices", "label", "images", "image")
 
 
 def headers(columns: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
-    """Those of columns, NAME=HEADER each, that name something wanted. Raises ValueError for one that names nothing."""
+    """The entries of `columns`, each NAME=HEADER, whose name is in `wanted`. Raises ValueError for an unknown
+    name."""
     named = [one.partition("=") for column in columns for one in column.split(",")]
     for name, _, header in named:
         if name not in {*PAIR, *QUESTION} or not header:
@@ -263,9 +269,9 @@ def headers(columns: Sequence[str], wanted: Sequence[str]) -> dict[str, str]:
 def behaviour(
     name: str, pairs: Sequence[gl.PreferencePair], questions: Sequence[gl.MultipleChoice], description: str
 ) -> gl.worlds.Behaviour:
-    """A behaviour of one's own. Every other question is for dev, the rest for test.
+    """A user's own behaviour. Every other question is for dev, the rest for test.
 
-    Raises LeakageError where pairs and questions share a prompt or an image.
+    Raises LeakageError if pairs and questions share a prompt or an image.
     """
     split = halves(questions)
     if len(questions) < 2:
@@ -274,7 +280,7 @@ def behaviour(
         )
     gl.check_disjoint(pairs, questions, names=("pairs", "questions"))
     known: dict[str, Any] = {"name": name, "description": description, "pairs": tuple(pairs), **split}
-    # Clear and neutral questions are what worlds know of themselves; files have `keep` instead.
+    # Only worlds have clear and neutral questions; files have `keep` instead.
     unknown = {field.name: () for field in fields(gl.worlds.Behaviour) if field.name not in known}
     return gl.worlds.Behaviour(**known, **unknown)
 

@@ -1,4 +1,4 @@
-"""Tables for readers: each number with its interval, as Markdown."""
+"""Readable tables: each number with its interval, as Markdown."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from .words import heading, words
 
 
 def shown(table: pd.DataFrame) -> pd.DataFrame:
-    """The table in text, each value with its interval in one column: 0.123 [0.100, 0.150]; words for names."""
+    """The table as text, each value with its interval in one column, such as 0.123 [0.100, 0.150], and words
+    for names."""
     columns = {}
     for name in table.columns:
         if name.endswith(("_low", "_high")) and name.rpartition("_")[0] in table:
@@ -43,12 +44,12 @@ def _with_interval(value: float, low: float, high: float) -> str:
 
 
 def _decimal(value: float) -> str:
-    """Means and intervals of a column are written alike, also where one of them happens to be whole."""
+    """Means and intervals of a column have the same format, even if one happens to be whole."""
     return f"{value:.3f}" if not np.isnan(value) and value == int(value) and abs(value) < 100 else text(value)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table as Markdown, numbers as `shown` writes them."""
+    """A table as Markdown, with numbers as in `shown`."""
     cells = shown(table)
     lines = [list(cells.columns), ["---"] * len(cells.columns), *cells.values.tolist()]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,4 +1,4 @@
-"""What readers see in place of the names that code uses: in tables and figures, never in the rows that are kept."""
+"""The words that replace code names in tables and figures, never in stored rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WORDS = {
 
 
 def words(name: str) -> str:
-    """The words for a name; a name that has none stays as it is."""
+    """The words for a name; a name without words stays unchanged."""
     return WORDS.get(name, name)
 
 
@@ -36,7 +36,7 @@ def heading(name: str) -> str:
 
 
 def layers_steered(kind: str, layers: Sequence[int], every: Sequence[int]) -> str:
-    """A set of layers, said shortly: "1 alone", "all but 2", "0 to 3", "1 and 2"."""
+    """A short text for a set of layers: "1 alone", "all but 2", "0 to 3", "1 and 2"."""
     missing = [layer for layer in every if layer not in layers]
     if not missing:
         return "all"

@@ -22,36 +22,40 @@ HERE = Path(__file__).parent
 # errors and warnings. A name with a dot is on the page of its module, under the same title.
 GROUPS: dict[str, str] = {
     "Models and data": """
-        load_model load_pairs load_questions PreferencePair MultipleChoice OpenQuestion PromptFormat prompt_inputs
-        check_disjoint SkippedRowsWarning LeakageError NotFiniteError
+        load_model load_pairs load_questions PreferencePair MultipleChoice OpenQuestion PromptFormat
+        prompt_inputs check_disjoint SkippedRowsWarning LeakageError NotFiniteError
     """,
     "Attribution": """
-        attribute layer_conductance faithfulness precision_at_k Attributions TokenAttribution IntegratedGradients
-        GradientTimesInput SmoothGrad GradientShap Occlusion RandomScores PerModality LayerConductance
-        FaithfulnessCurves CompletenessWarning
+        attribute layer_conductance faithfulness precision_at_k Attributions TokenAttribution
+        IntegratedGradients LogitDifference StreamObjective GradientTimesInput SmoothGrad GradientShap Occlusion
+        RandomScores PerModality LayerConductance FaithfulnessCurves CompletenessWarning
     """,
     "Vectors": """
-        extract_vectors SteeringVectors presets presets.PAPER presets.TUNED presets.Preset masked_contrasts Contrasts
-        pca_direction mean_direction weighted_mean_direction component_directions probe_direction Provenance
-        to_steering_vector from_steering_vector VectorFileError VectorMismatchError
+        extract_vectors load SteeringVectors presets presets.PAPER presets.TUNED presets.Preset masked_contrasts
+        Contrasts pca_direction mean_direction weighted_mean_direction component_directions probe_direction
+        Provenance to_steering_vector from_steering_vector VectorFileError VectorMismatchError
     """,
     "Steering": """
-        steering tune Tuning Steering add_keeping_norm add project_out rotate_toward of_direction fit_gate
-        ProjectionGate first_order_gain calibrate steering_hooks capture_hooks clear
+        steering tune Tuning TuningRow best_row Steering add_keeping_norm add project_out rotate_toward
+        of_direction fit_gate ProjectionGate first_order_gain calibrate steering_hooks capture_hooks clear
     """,
     "Evaluation": """
-        multiple_choice preference compare_generations greedy_answers hallucination judged kl_from_base perplexity
-        bootstrap_interval ChoiceScores PreferenceScores GenerationComparison HallucinationScores JudgedScores
+        assess tune_contexts multiple_choice preference compare_generations greedy_answers hallucination judged
+        kl_from_base perplexity bootstrap_interval Assessment ContextTuning ContextRow ChoiceScores
+        PreferenceScores GenerationComparison HallucinationScores JudgedScores
     """,
     "Baselines": """
         baselines baselines.mean_difference baselines.activation_addition baselines.pca_difference
         baselines.in_context_vector baselines.probe_direction baselines.correlated_features
-        baselines.gradient_direction baselines.optimised_direction baselines.random_direction baselines.trained_gate
-        baselines.TrainedGate baselines.lora_sft baselines.lora_dpo
+        baselines.gradient_direction baselines.optimised_direction baselines.random_direction
+        baselines.trained_gate baselines.GatedAdd baselines.TrainedGate baselines.lora_sft baselines.lora_dpo
     """,
     "Pictures": """
-        show show.token_strip show.image_attribution show.layer_token_map show.faithfulness_curves show.gains show.Bar
-        show.save
+        show show.token_strip show.image_attribution show.layer_token_map show.faithfulness_curves show.gains
+        show.Bar show.save
+    """,
+    "Studies": """
+        analysis analysis.run analysis.names analysis.Result analysis.Table
     """,
     "Worlds": """
         worlds worlds.load worlds.available worlds.World worlds.Behaviour worlds.Cues worlds.Shipped
@@ -84,7 +88,7 @@ def build(out: Path) -> Path:
     shown = {name: one.rule if isinstance(one, DirectionRule) else one for name, one in public.items()}
     vars(grains_lens).update(shown)
     pages = [name for name, value in public.items() if isinstance(value, ModuleType)]
-    # Functions named like the module they are in, which is none of the public ones.
+    # The inner modules of that name, where there is one: they are no page of their own.
     hidden = [f"!grains_lens.{name}" for name in public if name not in pages]
     pdoc.render.configure(
         docformat="google",

@@ -71,6 +71,8 @@ from .intervention.tunings import TuningRow as TuningRow
 from .intervention.tunings import best_row as best_row
 from .prompts.batching import prompt_inputs as prompt_inputs
 from .prompts.encoding import PromptFormat as PromptFormat
+from .prompts.objectives import LogitDifference as LogitDifference
+from .prompts.objectives import StreamObjective as StreamObjective
 from .vectors.contrasts import Contrasts as Contrasts
 from .vectors.contrasts import masked_contrasts as masked_contrasts
 from .vectors.directions import component_directions as component_directions
@@ -83,3 +85,5 @@ from .vectors.peers import from_steering_vector as from_steering_vector
 from .vectors.peers import to_steering_vector as to_steering_vector
 from .vectors.provenance import Provenance as Provenance
 from .vectors.steering_vectors import SteeringVectors as SteeringVectors
+
+__version__: str

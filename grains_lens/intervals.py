@@ -1,4 +1,4 @@
-"""Bootstrap intervals, for numbers that come from a few hundred questions and a few models."""
+"""Bootstrap intervals for results from a few hundred questions and a few models."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ def bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The percentile interval of the mean of `values`, resampled over questions and, if there are several, models.
+    """The percentile interval of the mean of `values`, resampled over questions and, if there are several,
+    over models.
 
-    With one row (or a 1-D array) only questions are resampled. With several, each resample draws models
-    with replacement and one set of questions for all of them: the questions are the same for every model.
-    Pass differences between two methods on the same questions for a paired interval.
+    With one row (or a 1-D array), only questions are resampled. With several rows, each resample draws models
+    with replacement, and one set of questions for all of them, because all models have the same questions.
+    For a paired interval, pass the differences between two methods on the same questions.
 
     Raises ValueError if there are no values, one is NaN or infinite, or `level` is not between 0 and 1.
     """
@@ -31,7 +32,8 @@ def bootstrap_interval(
         raise ValueError(f"values is {kind_of(values)}: give an array of numbers.") from None
     if not values.size or not np.isfinite(values).all():
         raise ValueError(
-            f"values, of shape {values.shape}, are empty or hold NaN or infinity: leave out what was not measured."
+            f"values, of shape {values.shape}, are empty or hold NaN or infinity: leave out values that "
+            "were not measured."
         )
     models, questions = values.shape
     generator = np.random.default_rng(seed)

@@ -1,5 +1,5 @@
-"""Every closed set of names that the library takes, as one Literal each. Nothing heavy is imported here, so that the
-command line can show the names before anything is loaded."""
+"""Every closed set of names that the library accepts, as one Literal each. Nothing heavy is imported here, so
+the command line can show the names before anything is loaded."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ Backend = Literal["auto", "bridge", "hooked_transformer"]
 DtypeName = Literal["float32", "bfloat16", "float16"]
 
 ItemKind = Literal["pairs", "questions"]
-"""What a data set is read as."""
+"""How a data set is read."""
 
 OnError = Literal["raise", "skip"]
-"""What becomes of a row that cannot be used."""
+"""How to handle a row that cannot be used."""
 
 # --- attribution ---------------------------------------------------------------------------------
 
-Objective = Literal["sum", "mean", "last"]
-"""`sum` over the answer's tokens (GrAInS, section 3.1), `mean` per token, `last` token alone; all in nats."""
+ObjectiveName = Literal["sum", "mean", "last"]
+"""An answer's log-probability in nats: the `sum` over its tokens (GrAInS, section 3.1), the `mean` per token,
+or that of the `last` token."""
 
 MethodName = Literal[
     "integrated_gradients", "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random"
@@ -29,25 +30,25 @@ MethodName = Literal[
 """Attribution methods by name."""
 
 FillerName = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
-"""What stands in for a token."""
+"""The replacement for a token."""
 
 ImageFillerName = Literal["mean", "zero"]
-"""What stands in for an image's token: the mean of the prompt's own image tokens, or zeros."""
+"""The replacement for an image's token: the mean of the prompt's own image tokens, or zeros."""
 
 QuadratureRule = Literal["gauss_legendre", "trapezoid", "midpoint"]
 
 Sign = Literal["positive", "negative"]
 
 Modality = Literal["joint", "vision", "text"]
-"""Which tokens are chosen from: all, an image's, or the others."""
+"""The tokens to choose from: all, those of images, or the others."""
 
 Site = Literal["resid_post", "attn_out", "mlp_out"]
-"""The residual stream after a block, or what its attention or its MLP adds to it."""
+"""The residual stream after a block, or the contribution of its attention or MLP."""
 
 # --- vectors and steering ------------------------------------------------------------------------
 
 Contrast = Literal["two_sided", "difference"]
-"""Each side of the differences aggregated by itself, or the differences of both sides."""
+"""Whether to aggregate each side of the differences separately, or the differences of both sides together."""
 
 Position = Literal["prompt_end", "response_end"]
 """Where the residual stream is read: at the prompt's last token, or at the chosen answer's."""
@@ -59,8 +60,8 @@ RuleName = Literal["add", "add_keeping_norm", "project_out", "rotate_toward"]
 """Steering rules by name."""
 
 Unit = Literal["residual", "absolute", "raw"]
-"""`"residual"` a vector as long as the stream typically is there, `"absolute"` one of length 1, `"raw"` the one
-that was extracted."""
+"""`"residual"`: a vector of the stream's typical length at that layer; `"absolute"`: a vector of length 1;
+`"raw"`: the vector as extracted."""
 
 PositionsName = Literal["all", "prompt", "new", "last"]
 """Where steering acts: see `Positions` in intervention/positions.py."""
@@ -68,8 +69,11 @@ PositionsName = Literal["all", "prompt", "new", "last"]
 EachOrAll = Literal["each", "all"]
 
 LayersName = Literal[EachOrAll, "first_order_gain"]
-"""Which sets of layers tuning tries: every layer alone and all together, all together, or the one that gains
-fastest."""
+"""Which sets of layers tuning tries: every layer alone and all together, only all together, or the one that
+gains fastest."""
+
+PresetName = Literal["paper", "tuned"]
+"""GrAInS as a whole: see `presets`."""
 
 # --- the worlds that ship ------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""GrAInS as a whole, under a name: the paper's settings, and those that our studies found to gain most."""
+"""Complete settings of GrAInS under a name: the paper's, and those with the highest gain in our studies."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def __dir__() -> list[str]:
 
 @dataclass(frozen=True)
 class Preset:
-    """How directions are reduced, how many tokens are masked, and where and how steering acts: with it,
-    `preset.extract(model, pairs)` and `preset.tune(model, vectors, questions, keep=...)` are `extract_vectors` and
-    `tune` with these settings; all others can be given."""
+    """How directions are reduced, how many tokens are masked, and where and how steering acts.
+    `preset.extract(model, pairs)` and `preset.tune(model, vectors, questions, keep=...)` are
+    `extract_vectors` and `tune` with these settings; all other settings can be passed."""
 
     k: int
     aggregate: Aggregate | AggregateName
@@ -56,7 +56,7 @@ class Preset:
         questions: Choices,
         **settings: Any,
     ) -> Tuning:
-        """`tune` with this preset's layers and intervention; what it returns steers by both."""
+        """`tune` with this preset's layers and intervention, which the returned tuning also steers with."""
         return tune(
             model, vectors, questions, **{"layers": self.layers, **vars(self.intervention), **settings}
         )
@@ -66,6 +66,7 @@ PAPER = Preset(k=3, aggregate=pca_direction, layers="all", positions="all")
 """Nguyen et al. 2026 (GrAInS), section 3: the first principal component, every layer, every position."""
 
 TUNED = Preset(k=3, aggregate=mean_direction, layers="each", positions="last")
-"""What gained most for its cost on the dev questions of the world `myths` (`python -m analysis variant_search`): the
-mean of the differences, at one layer that dev questions choose, from the prompt's last token on. On `hints` the mean
-at one layer is the better choice, too, the place less clearly so (`python -m analysis method_comparison`)."""
+"""The settings with the highest gain for their cost on the dev questions of the world `myths` (`python -m
+analysis variant_search`): the mean of the differences, at one layer chosen on dev questions, from the
+prompt's last token on. On `hints`, the mean at one layer is also the better choice; the advantage of the
+positions is less clear (`python -m analysis method_comparison`)."""

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all: beside the target under another name, flushed to the disk, then renamed."""
+"""Write files whole or not at all: under another name beside the target, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from .errors import printable
 
 
 def write_bytes(path: str | Path, content: bytes, *, argument: str = "path") -> Path:
-    """Put `content` into the file `path`; whoever is killed or runs out of disk leaves the old file as it was.
+    """Write `content` to the file `path`. If the process is killed or the disk is full, the old file stays
+    intact.
 
-    Makes the directory. A symbolic link is followed: what it points to is replaced, not the link. A new file has
-    the mode that the user's umask gives, one that was there keeps its own. Returns `path`. Raises OSError, which
-    names the path and the remedy, where the file cannot be written or is no regular file (a device, a pipe).
+    The directory is made if needed. A symbolic link is followed: its target is replaced, not the link. A new
+    file gets the mode of the user's umask; an existing file keeps its own. Returns `path`. Raises OSError,
+    which names the path and the remedy, if the file cannot be written or is not a regular file (a device, a
+    pipe).
     """
     path = Path(path)
     check_writable(path, argument)
@@ -35,7 +37,8 @@ def write_text(path: str | Path, text: str, *, argument: str = "path") -> Path:
 
 
 def check_extension(path: Path, extension: str, argument: str = "path") -> None:
-    """ValueError unless the file's name ends in `extension`, by which others, and other programs, know what it is."""
+    """Raise ValueError unless the file's name ends in `extension`, by which people and programs recognise the
+    format."""
     if path.suffix.lower() != extension:
         raise ValueError(
             f"{argument}={printable(path)!r} must end in {extension}: write to {printable(path.name)}{extension}."
@@ -43,11 +46,11 @@ def check_extension(path: Path, extension: str, argument: str = "path") -> None:
 
 
 def check_writable(path: Path, argument: str) -> None:
-    """OSError where a file cannot be written: better before an hour's work than after it."""
+    """Raise OSError if a file cannot be written: better before an hour's work than after it."""
     try:
         target = _target(path)
         there = next(place for place in (target, *target.parents) if place.exists())
-    except (OSError, ValueError) as error:  # a name that is too long, or with NUL
+    except (OSError, ValueError) as error:  # the name is too long, or contains NUL
         raise _refusal(path, getattr(error, "strerror", None) or str(error), argument) from error
     directory = there if there != target else target.parent
     if target.is_symlink():
@@ -55,24 +58,25 @@ def check_writable(path: Path, argument: str) -> None:
     if target.is_dir():
         raise _refusal(path, "it is a directory", argument)
     if there == target and not target.is_file():
-        raise _refusal(path, "it is no regular file but a device or a pipe", argument)
+        raise _refusal(path, "it is not a regular file but a device or a pipe", argument)
     if not directory.is_dir():
-        raise _refusal(path, f"{printable(directory)} is no directory", argument)
+        raise _refusal(path, f"{printable(directory)} is not a directory", argument)
     for place, needed in ((there, os.W_OK), (directory, os.W_OK | os.X_OK)):
         if not os.access(place, needed):
             raise _refusal(path, f"you may not write to {printable(place)}", argument)
 
 
 def _target(path: Path) -> Path:
-    """Where a path leads, links followed, whether or not anything is there."""
+    """The target of a path after following links, whether or not it exists."""
     return Path(os.path.realpath(path))
 
 
 def _replace(target: Path, content: bytes) -> None:
-    # A name of its own length: the target's own may be as long as the file system allows.
+    # The temporary name has a fixed length, because the target's name may be as long as the file system
+    # allows.
     temporary = target.parent / f".grains_lens-{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "xb") as file:  # with the mode that the umask leaves
+        with open(temporary, "xb") as file:  # with the mode given by the umask
             if target.exists():
                 os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
             file.write(content)
@@ -80,13 +84,14 @@ def _replace(target: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, target)
     finally:
-        # It is gone after the rename. On any exception, Ctrl-C too, it is taken away.
+        # After the rename it no longer exists. On any exception, including Ctrl-C, it is removed here.
         temporary.unlink(missing_ok=True)
     _flush_directory(target.parent)
 
 
 def _flush_directory(directory: Path) -> None:
-    """The new name on the disk as well. The file is whole without it, and not every system can."""
+    """Flush the new name to disk as well. The file is whole even without this, and not every system supports
+    it."""
     try:
         descriptor = os.open(directory, os.O_RDONLY)
     except OSError:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import unicodedata
 from xml.dom import minidom
 
 import pytest
 
+from grains_lens import errors
 from grains_lens.errors import printable
 
 REORDERS = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
@@ -42,3 +44,27 @@ def test_long_text_is_cut_to_the_limit(text):
     assert len(shown) == 40
     assert shown.endswith("…")
     assert printable("x" * 40, 40) == "x" * 40
+
+
+def called_by(name, file, source, **names):
+    """A function called `f` from the source of a module."""
+    made = {"__name__": name, **names}
+    exec(compile(source, file, "exec"), made)
+    return made["f"]
+
+
+def test_a_warning_points_at_the_innermost_line_that_is_the_users_own():
+    """Ours, Python's and installed packages' are passed over; where there is no other, the line that calls us."""
+    ours = called_by(
+        "grains_lens.x", "x.py", "def f(): warn_user(UserWarning('look here'))", warn_user=errors.warn_user
+    )
+    wrapped = called_by("tool", "/v/site-packages/tool.py", "def f(): return g()", g=ours)
+    generator = called_by("grains_lens.y", "y.py", "def f(): yield g()", g=wrapped)
+    context = contextlib.contextmanager(generator)
+    user = called_by("user", "/home/user/study.py", "\n\ndef f(): return g().__enter__()", g=context)
+    with pytest.warns(UserWarning, match="look here") as caught:
+        user()
+    assert (caught[0].filename, caught[0].lineno) == ("/home/user/study.py", 3)
+    with pytest.warns(UserWarning, match="look here") as caught:
+        ours()
+    assert caught[0].filename == __file__

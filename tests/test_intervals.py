@@ -103,7 +103,7 @@ def test_right_and_wrong_may_be_booleans():
 
 def test_bad_input_is_refused():
     for level in (0.0, 1.0, 95.0):
-        with pytest.raises(ValueError, match=f"level={level} must be between 0 and 1, as 0.95"):
+        with pytest.raises(ValueError, match=f"level={level} must be between 0 and 1, such as 0.95"):
             bootstrap_interval(np.ones(3), level=level)
     for values in (np.zeros(0), np.zeros((2, 0)), np.array([1.0, np.nan])):
         with pytest.raises(

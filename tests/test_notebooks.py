@@ -68,7 +68,7 @@ def test_there_are_notebooks():
 @ON_4
 @each_notebook
 def test_it_runs_and_its_kept_outputs_are_those_of_its_source(path, tmp_path):
-    fresh = notebooks.execute(path, tmp_path)
+    fresh = notebooks.execute(path, tmp_path, small=True)
     assert problems(fresh) == []
     assert kinds(fresh) == kinds(read(path))
 
@@ -128,6 +128,20 @@ def test_its_links_lead_somewhere(path):
 def test_an_output_that_names_the_machine_is_found(text):
     cell = nbformat.v4.new_code_cell("1", outputs=[nbformat.v4.new_output("stream", text=text)])
     assert problems(nbformat.v4.new_notebook(cells=[cell])) == [text]
+
+
+@ON_4
+def test_on_small_worlds_there_is_less_of_the_same(tmp_path):
+    source = """
+import grains_lens as gl
+
+one = gl.worlds.load("myths").behaviours["truthfulness"]
+print(len(one.draw(50, seed=0)), len(one.test), len(one.clear_dev))
+"""
+    path = tmp_path / "sizes.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)]), path)
+    for small, expected in ((True, "9 16 16"), (False, "50 288 96")):
+        assert list(texts(notebooks.execute(path, tmp_path, small=small))) == [f"{expected}\n"]
 
 
 def test_a_cell_that_fails_fails_the_test(tmp_path):

@@ -16,21 +16,38 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
-def test_there_is_an_example():
-    assert BLOCKS
+SHOWN = re.search(r"```python\n(.*?)```.*?```text\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_the_first_example_runs_as_pasted_and_prints_what_stands_below_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    block, printed = SHOWN.groups()
+    assert README.index("```") == SHOWN.start()
+    exec(block, {})  # a warning would be an error
+    assert capsys.readouterr().out == printed
+    with Image.open("tokens.png") as drawn, Image.open(ROOT / "docs" / "tokens.png") as kept:
+        assert drawn.size == kept.size
 
 
 @pytest.mark.filterwarnings("ignore::grains_lens.CompletenessWarning")
-@pytest.mark.parametrize("block", BLOCKS, ids=range(len(BLOCKS)))
+@pytest.mark.parametrize("block", BLOCKS[1:], ids=range(1, len(BLOCKS)))
 def test_its_examples_run_on_a_model_and_a_file_of_ones_own(block, llama, llava, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(picture(0)).save("cats.png")
     rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": pair.rejected} for pair in PAIRS]
-    Path("truthful.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write("truthful.jsonl", rows)
+    write(
+        "dev.jsonl",
+        [{"prompt": row["prompt"], "choices": list(row.values())[1:], "label": 0} for row in rows],
+    )
     scope = {"model": llava.hooked if "images=" in block else llama}
     exec(block, scope)
-    if "vectors.save(" in block:
-        assert isinstance(gl.SteeringVectors.load("truthful.safetensors"), gl.SteeringVectors)
+    for saved in re.findall(r'\.save\("(\S+\.safetensors)"\)', block):
+        assert isinstance(gl.SteeringVectors.load(saved), gl.SteeringVectors)
+
+
+def write(path, rows):
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/results.md"])

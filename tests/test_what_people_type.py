@@ -108,7 +108,6 @@ def test_a_generator_of_pairs_is_read_once(llama):
         ({"positions": -1}, {"positions": [-1]}),
         ({"positions": np.array([0, 1])}, {"positions": [0, 1]}),
     ],
-    ids=str,
 )
 def test_steering_reads_numbers_and_names_as_it_reads_lists_and_functions(llama, settings, same):
     gaps = []
@@ -233,7 +232,7 @@ REFUSED = {
     ),
     "a question with a wrong label": (
         lambda m, s: gl.multiple_choice(m, ("a", ("b", "c"), 2)),
-        r"questions\[0\]: label=2 is no index",
+        r"questions\[0\]: label=2 is not an index",
     ),
     "a world as pairs": (
         lambda m, s: gl.attribute(m, s.world),

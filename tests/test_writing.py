@@ -128,11 +128,11 @@ def test_what_is_no_regular_file_is_refused_and_stays(write, ending, monkeypatch
     (tmp_path / f"folder{ending}").mkdir()
     (tmp_path / "file").write_bytes(b"old")
     for path, why in {
-        pipe: "no regular file",
-        listening: "no regular file",
+        pipe: "not a regular file",
+        listening: "not a regular file",
         circle: "leads in a circle",
         tmp_path / f"folder{ending}": "is a directory",
-        tmp_path / "file" / f"out{ending}": "no directory",
+        tmp_path / "file" / f"out{ending}": "not a directory",
         tmp_path / ("x" * 300 + ending): "too long",
         tmp_path / f"nul\0{ending}": "null",
     }.items():

@@ -1,2 +1,2 @@
-"""The studies, one per file. A study imports public names of grains_lens and the code that studies share, but never
-another study."""
+"""The studies, one per file. A study imports public names of grains_lens and code shared by studies, but
+never another study."""

@@ -1,7 +1,7 @@
 """From the pairs' differences to one direction: which aggregate steers best?
 
-Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates each side by itself, as
-the paper does; `difference` aggregates Δ⁺ − Δ⁻ of each pair.
+Every aggregate gets the same pairs, attributions and masked passes. `two_sided` aggregates each side
+separately, as in the paper; `difference` aggregates the Δ⁺ − Δ⁻ of all pairs.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ TRIED: Mapping[str, Any] = {
     "probe": gl.probe_direction,
 }
 LINEAR = ("mean",)
-"""The same in either contrast, so tried once."""
+"""These are the same with both contrasts, so they are tried only once."""
 
 
 @dataclass(frozen=True)
 class Settings(PairSettings):
-    """`n_pairs` are drawn anew `draws` times."""
+    """`n_pairs` pairs are drawn, `draws` times."""
 
     attributing: Attributing = Attributing()
     k: int = 3
@@ -78,7 +78,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Gains; those over the mean's are paired within model, draw and behaviour."""
+    """Gains, and gains over the mean aggregate, which are paired within model, draw and behaviour."""
     where = ["seed", "behaviour", "draw"]
     mean = frame[frame["aggregate"] == "mean"].set_index(where)["gain"]
     paired = frame.assign(over_mean=frame["gain"] - frame.set_index(where).index.map(mean).to_numpy())

@@ -1,7 +1,7 @@
-"""Is an attribution true to the model: do the tokens it ranks first move the preference most?
+"""Is an attribution faithful to the model: do the tokens that it ranks first move the preference most?
 
-The study measures deletion and insertion curves against random orders, and the effect of masking the k highest tokens
-against masking k random ones. Where a world knows its cues, it also counts how many of them are found.
+The study compares deletion and insertion curves with random orders, and masking the k highest tokens with
+masking k random ones. If a world knows its cues, the study also counts how many of them are found.
 """
 
 from __future__ import annotations
@@ -28,15 +28,16 @@ from ..words import words
 QUESTION = "Do the tokens that an attribution ranks first move the preference more than random ones do?"
 
 GRID = np.linspace(0, 1, 11)
-"""Shares of the tokens at which curves are kept."""
+"""Shares of the tokens at which curves are stored."""
 
 
 @dataclass(frozen=True)
 class Settings(PairSettings):
-    """Curves are drawn for `n_pairs` in each of `draws`, beside `random_orders` of the same tokens."""
+    """Curves are computed for `n_pairs` pairs in each of `draws` draws, and for `random_orders` random orders
+    of the same tokens."""
 
     attributing: Attributing = Attributing()
-    """The method given here is tried first; then those of `methods`."""
+    """The method given here is tried first, then those of `methods`."""
     methods: tuple[MethodName, ...] = (
         "gradient_times_input",
         "smooth_grad",
@@ -111,7 +112,7 @@ def _at(curves: gl.FaithfulnessCurves, k: int) -> int:
 
 
 def _curves(method: str, curves: Sequence[gl.FaithfulnessCurves]) -> list[Row]:
-    """The mean curves over pairs, each read at the same shares of its tokens."""
+    """The mean curves over pairs, each evaluated at the same shares of its tokens."""
     named = {
         "deletion": [one.deletion for one in curves],
         "insertion": [one.insertion for one in curves],

@@ -1,7 +1,8 @@
-"""What steering costs elsewhere: perplexity, KL divergence, unrelated questions, repetition.
+"""The cost of steering elsewhere: perplexity, KL divergence, unrelated questions, repetition.
 
-Dev questions choose the layer and strength, once with a charge for the cost elsewhere and once on the target alone.
-Benchmarks such as MMLU are not here: they need lm-eval and downloads, which these machines lack.
+Layer and strength are chosen on dev questions, once with a charge for the cost elsewhere and once on the
+target alone. Benchmarks such as MMLU are not included: they need lm-eval and downloads, which these machines
+lack.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ UNSTEERED, CHARGED, TARGET = "unsteered", "charged", "target alone"
 
 @dataclass(frozen=True)
 class Settings(VectorSettings):
-    """`n_texts` for perplexity and divergence, `n_questions` of each kind and other behaviour, `n_prompts` to continue
-    by `n_tokens`."""
+    """Perplexity and divergence use `n_texts` texts, accuracy `n_questions` questions of each kind and other
+    behaviour, and repetition `n_prompts` prompts, continued by `n_tokens` tokens."""
 
     n_texts: int = 96
     n_questions: int = 96
@@ -103,8 +104,8 @@ def _accuracy(bench: Bench, questions: Sequence[gl.MultipleChoice]) -> float:
 
 
 def _repetition(bench: Bench, settings: Settings) -> float:
-    """The share of word pairs in greedy continuations that have stood in them before, written on past any end of text;
-    NaN where every prompt has an image."""
+    """The share of word pairs in greedy continuations that occurred earlier in the same continuation.
+    Generation continues past any end of text. NaN if every prompt has an image."""
     shares = []
     for question in [one for one in bench.behaviour.test if not one.images][: settings.n_prompts]:
         words = _continued(bench, question.prompt, settings.n_tokens).split()

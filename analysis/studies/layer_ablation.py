@@ -1,7 +1,7 @@
-"""Where steering acts: one layer alone, all but one, the first few, the last few, windows.
+"""Which layers to steer: one layer alone, all but one, the first few, the last few, windows.
 
-All sets use the same vectors and try the same strengths. Each set's strength is chosen on dev questions, because
-many layers need a lower strength per layer than one layer does.
+All sets use the same vectors and try the same strengths. The strength of each set is chosen on dev questions,
+because many layers need a lower strength per layer than a single layer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ QUESTION = "Which layers matter: what is gained by steering at one, at all but o
 
 @dataclass(frozen=True)
 class Settings(VectorSettings):
-    """Windows are `window` layers wide."""
+    """Windows have `window` layers."""
 
     window: int = 2
 
@@ -58,7 +58,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 
 
 def layer_sets(layers: Sequence[int], window: int) -> list[tuple[str, tuple[int, ...]]]:
-    """The sets to steer at, each of the first kind that it is of."""
+    """The sets of layers to steer, each under the first kind that it belongs to."""
     n, every = len(layers), tuple(layers)
     sets = [("one", (layer,)) for layer in every]
     sets += [("all but one", tuple(other for other in every if other != layer)) for layer in every if n > 2]

@@ -1,8 +1,8 @@
-"""Can a cheap score choose as few layers as match all of them?
+"""Can a cheap score choose a few layers that match all of them?
 
-Each score ranks the layers from the pairs alone, without a dev question; its first m layers are steered. For
-comparison: the layers that dev questions rank first, chance (the mean over layers), and all layers. The strength of
-every set is chosen on dev questions.
+Each score ranks the layers from the pairs alone, without dev questions, and its first m layers are steered.
+For comparison: the layers that dev questions rank first, chance (the mean over layers), and all layers. The
+strength of every set is chosen on dev questions.
 """
 
 from __future__ import annotations
@@ -105,12 +105,12 @@ def layer_scores(
     pairs: Sequence[gl.PreferencePair],
     attributions: Sequence[gl.TokenAttribution],
 ) -> dict[str, list[float]]:
-    """One number per layer by each score, the higher the better: all from the pairs alone.
+    """One number per layer for each score, from the pairs alone; higher is better.
 
-    - first-order gain: d/dλ of the mean preference at λ = 0, nats per unit strength
-    - conductance: mean over pairs of |Σ_pos c| over the prompt's positions, nats
-    - separability: (mean Δ⁺·v̂ − mean Δ⁻·v̂) over their pooled standard deviation
-    - PCA variance: the share of the differences Δ⁺ − Δ⁻ that their first (uncentred) component carries
+    - first-order gain: d/dλ of the mean preference at λ = 0, nats per unit strength - conductance: mean over
+    pairs of |Σ_pos c| over the prompt's positions, nats - separability: (mean Δ⁺·v̂ − mean Δ⁻·v̂) over their
+    pooled standard deviation - PCA variance: the share of the differences Δ⁺ − Δ⁻ that lies along their first
+    (uncentred) component
     """
     how: Any = {"prompt_format": bench.prompt_format, "progress": False}
     contrasts = gl.masked_contrasts(bench.model, pairs, attributions, k=recipe.k, **how)

@@ -1,9 +1,10 @@
-"""GrAInS beside its rivals, all run alike.
+"""GrAInS and its rivals under the same conditions.
 
-Every method sees the same pairs, tries the same number of configurations on the same dev questions, may always do
-nothing, and pays the same charge for costs elsewhere: the worst drop over clear and neutral questions of the other
-behaviours. Its choice is then judged on the test questions. Pairs, dev and test share nothing, and this is checked.
-Intervals are bootstraps over models and, within each model, draws of pairs.
+Every method sees the same pairs, tries the same number of configurations on the same dev questions, and may
+always choose to do nothing. It pays the same charge for costs elsewhere: the worst drop over clear and
+neutral questions of the other behaviours. Its choice is then judged on the test questions. Pairs, dev and
+test share nothing, and this is checked. Intervals are bootstraps over models and, within each model, draws of
+pairs.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ PAPER = "GrAInS (paper)"
 
 @dataclass(frozen=True)
 class Settings(PairSettings):
-    """`n_pairs` are drawn anew `draws` times. `--world all`, the default, is every world that ships."""
+    """`n_pairs` pairs are drawn, `draws` times. `--world all`, the default, means every shipped world."""
 
     subject: Subject = Subject(world=EVERY_WORLD)
     exam: Asking = Asking(n_dev=72, n_keep=12, n_keep_test=48)
@@ -77,7 +78,7 @@ def cells(settings: Settings) -> Sequence[Contest]:
             raise ValueError(f"methods={name!r} is not one of {', '.join(METHODS)}.")
     return [
         Contest(cell.seed, cell.behaviour, cell.draw, world, name)
-        # Draw by draw, so that a run that is not finished yet has whole draws in it.
+        # Draw by draw, so that an unfinished run contains complete draws.
         for draw in range(settings.draws)
         for world, subject in settings.subject.each().items()
         for cell in subject.cells(settings.draws)
@@ -101,11 +102,12 @@ def measure(cell: Contest, settings: Settings) -> list[Row]:
 
 
 def unsteered(model: Any, asked: AskedQuestions) -> gl.Assessment:
-    """The model's answers as it is, asked for once for all methods and draws."""
+    """The answers of the unchanged model, computed once for all methods and draws."""
     known = _unsteered.setdefault(model, {})
     key = asked.key()
     if key not in known:
-        # The questions are kept with what came of them: a key names their images, which must not be others' later.
+        # The questions are kept with the result: the key contains the ids of their images, which must not be
+        # reused by others.
         known[key] = asked, asked.assess(model)
     return known[key][1]
 
@@ -118,7 +120,8 @@ _unsteered: WeakKeyDictionary[Any, dict[object, tuple[AskedQuestions, gl.Assessm
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the table: a family, which its colour in the figure stands for, and how it makes trials."""
+    """A row of the table: its family, which sets its colour in the figure, and the function that makes its
+    trials."""
 
     family: str
     trials: Callable[[DrawnPairs, AskedQuestions, Grid], list[Trial]]
@@ -131,7 +134,7 @@ def one_layer(
     grid: Grid,
     positions: Any = "all",
 ) -> list[Trial]:
-    """Each of the layers alone at each of a few strengths."""
+    """Each single layer at each of a few strengths."""
     sets = grid.layers(drawn.bench.layers)
     strengths = grid.strengths(grid.one_layer, len(sets))
     return vector_trials(drawn.bench, make(drawn), dev, sets, strengths, positions=positions)
@@ -147,7 +150,7 @@ def all_layers(
 
 
 def tuned(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
-    """What `variant_search` found to gain most on dev questions."""
+    """The variant with the highest gain on dev questions in `variant_search`."""
     preset = gl.presets.TUNED
 
     def make(drawn: DrawnPairs) -> gl.SteeringVectors:
@@ -162,7 +165,7 @@ def tuned(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
 
 
 def in_context(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
-    """ICV: all layers, each as long as the direction says, so that strengths are relative to the whole of it."""
+    """ICV at all layers. Each part keeps its length, so strengths are relative to the whole vector."""
     vectors = gl.baselines.in_context_vector(drawn.bench.model, drawn.pairs, **drawn.how)
     whole = float(vectors.residual_norm.norm())
     strengths = [whole * strength for strength in grid.strengths(grid.all_layers, 1)]
@@ -170,7 +173,8 @@ def in_context(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial
 
 
 def optimised(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]:
-    """A vector trained at each layer on the preference, with a KL charge; steered by as it is, or less, or more."""
+    """A vector trained at each layer on the preference, with a KL charge, at its own strength, lower or
+    higher."""
     sets = grid.layers(drawn.bench.layers)
     vectors = gl.baselines.optimised_direction(
         drawn.bench.model,
@@ -189,7 +193,8 @@ def optimised(drawn: DrawnPairs, dev: AskedQuestions, grid: Grid) -> list[Trial]
 def trained_gate(
     make: Callable[[DrawnPairs], gl.SteeringVectors], drawn: DrawnPairs, dev: AskedQuestions, grid: Grid
 ) -> list[Trial]:
-    """A gate over these vectors trained at each layer, at the strength in the middle; steered at by less and more."""
+    """A gate over these vectors, trained at each layer at the middle strength, and steered at lower and
+    higher ones as well."""
     sets = grid.layers(drawn.bench.layers)
     strengths = grid.strengths(grid.one_layer, len(sets))
     vectors, trials = make(drawn), []
@@ -206,7 +211,7 @@ def trained_gate(
             **drawn.how,
         )
         tried = vector_trials(drawn.bench, vectors, dev, [layers], strengths, rule=gate)
-        trials += tried[1:] if trials else tried  # doing nothing once
+        trials += tried[1:] if trials else tried  # include doing nothing only once
     return trials
 
 
@@ -223,7 +228,7 @@ def from_pairs(name: str) -> Callable[[DrawnPairs], gl.SteeringVectors]:
 
 
 def correlated_features(drawn: DrawnPairs) -> gl.SteeringVectors:
-    """CorrSteer-A, with dictionaries of the model's own stream."""
+    """CorrSteer-A, with dictionaries of this model's stream."""
     return gl.baselines.correlated_features(
         drawn.bench.model,
         drawn.pairs,
@@ -233,7 +238,7 @@ def correlated_features(drawn: DrawnPairs) -> gl.SteeringVectors:
 
 
 def dictionaries(bench: Bench) -> Mapping[int, Dictionary]:
-    """Made once per model from the prompts of all pairs there are, whose answers they do not see."""
+    """Dictionaries made once per model from the prompts of all pairs, without their answers."""
     pairs = [pair for behaviour in bench.behaviours.values() for pair in behaviour.pairs]
     key = bench.prompt_format, tuple(item_key(pair) for pair in pairs)
     known = _dictionaries.setdefault(bench.model, {})
@@ -248,7 +253,7 @@ _dictionaries: WeakKeyDictionary[Any, dict[object, tuple[Any, Mapping[int, Dicti
 
 
 def random_tokens(drawn: DrawnPairs) -> gl.SteeringVectors:
-    """GrAInS with tokens picked at random: what attribution must beat."""
+    """GrAInS with random tokens, which attribution must beat."""
     method = gl.RandomScores(drawn.bench.cell.draw)
     return gl.extract_vectors(
         drawn.bench.model,
@@ -260,26 +265,27 @@ def random_tokens(drawn: DrawnPairs) -> gl.SteeringVectors:
 
 
 def random_direction(drawn: DrawnPairs) -> gl.SteeringVectors:
-    """What knows nothing."""
+    '""A random direction, the weakest control.""'
     return gl.baselines.random_direction(
         drawn.bench.model, drawn.pairs, seed=drawn.bench.cell.draw, prompt_format=drawn.bench.prompt_format
     )
 
 
 def activation_addition(drawn: DrawnPairs) -> gl.SteeringVectors:
-    """ActAdd with true cue words: it is told what others have to find."""
+    """ActAdd with true cue words: it is given what other methods have to find."""
     return gl.baselines.activation_addition(
         drawn.bench.model, *cue_words(drawn), prompt_format=drawn.bench.prompt_format
     )
 
 
 def cue_words(drawn: DrawnPairs) -> tuple[str, str]:
-    """The commonest true cue words of either side in the pairs; none where nobody knows any, or all are in pictures."""
+    """The most common true cue words of each side in the pairs; empty if no cues are known, or all are in
+    images."""
     sides: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
     for pair in drawn.pairs if drawn.bench.world else ():
         cues = drawn.bench.world.cues(pair.prompt, pair.images)
         for side, places in zip(sides, (cues.desirable, cues.undesirable), strict=True):
-            # What stands for a piece of an image is no word.
+            # Words that stand for pieces of an image do not count.
             side.update(cues.words[at] for at in places if cues.words[at].isalpha())
     good, bad = (" ".join(word for word, _ in side.most_common(4)) for side in sides)
     return good, bad
@@ -304,7 +310,7 @@ METHODS: dict[str, Method] = {
     ),
     "random tokens": Method("control", functools.partial(one_layer, random_tokens)),
     "random direction": Method("control", functools.partial(one_layer, random_direction)),
-    # What TUNED owes to where it steers, rivals are given as well; and what a gate owes to its training.
+    # Controls: rivals at the positions where TUNED steers, and a trained gate over random vectors.
     "CAA, last": Method(
         "vector", functools.partial(one_layer, from_pairs("mean_difference"), positions="last")
     ),
@@ -322,8 +328,8 @@ METHODS: dict[str, Method] = {
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per world and method, averaged over behaviours; then its gain on each of them. `over_paper` and `gain` are
-    paired."""
+    """A row per world and method, averaged over behaviours, followed by its gain on each of them.
+    `over_paper` and `gain` are paired."""
     frame = against(frame, PAPER)
     order = {name: at for at, name in enumerate(METHODS)}
     frame = frame.sort_values(
@@ -341,7 +347,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def against(frame: pd.DataFrame, method: str) -> pd.DataFrame:
-    """The rows, each with how much more accurate it is than `method` on the same model, behaviour and draw."""
+    """The rows, each with its accuracy minus that of `method` on the same model, behaviour and draw."""
     keys = ["world", "seed", "behaviour", "draw"]
     other = frame[frame["method"] == method].set_index(keys)["accuracy"]
     paired = frame.join(other.rename("other"), on=keys)

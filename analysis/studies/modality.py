@@ -1,7 +1,9 @@
-"""Which tokens should be masked where prompts hold images: image tokens, text tokens, or whichever score highest?
+"""Which tokens should be masked if prompts contain images: image tokens, text tokens, or the highest scores
+of both?
 
-The pairs are attributed once. The k strongest tokens of either sign are then taken among all tokens, among image
-tokens and among the others, and once at random. On a text model the three are one, and measured once.
+The pairs are attributed once. The k strongest tokens of each sign are then selected among all tokens, among
+image tokens and among the others, and once at random. On a text model, the first three are the same and are
+measured once.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ MODALITIES = ("joint", "vision", "text")
 
 @dataclass(frozen=True)
 class Settings(PairSettings):
-    """`n_pairs` are drawn anew `draws` times."""
+    """`n_pairs` pairs are drawn, `draws` times."""
 
     subject: Subject = Subject(world="hints")
     attributing: Attributing = Attributing()
@@ -61,7 +63,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     scored = settings.attributing.of(bench, pairs)
     chance = Attributing("random").of(bench, pairs)
     rows: list[Row] = []
-    # Without images there is no image token to mask, and all tokens are text.
+    # Without images, there are no image tokens to mask, and all tokens are text.
     modalities = MODALITIES if any(pair.images for pair in pairs) else MODALITIES[:1]
     for name, attributions in (dict.fromkeys(modalities, scored) | {"random": chance}).items():
         modality: Any = "joint" if name == "random" else name
@@ -84,7 +86,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 
 
 def _image_share(attributions: Sequence[gl.TokenAttribution], k: int) -> float:
-    """Of the tokens that are masked, the share that are image tokens."""
+    """The share of image tokens among the masked tokens."""
     masked = [one.is_image[one.top(k, sign)] for one in attributions for sign in ("positive", "negative")]
     return float(np.concatenate([one.numpy() for one in masked]).mean())
 

@@ -1,9 +1,9 @@
-"""How many steps integrated gradients needs, by which rule, from which baseline.
+"""How many steps integrated gradients needs, for each quadrature rule and baseline.
 
-The reference is the scores of many Gauss-Legendre steps from the same baseline. Against it the study measures the
-completeness error, the rank correlation, and how many of the k strongest tokens are the same. Where a world knows its
-cues, it also measures whether they are found. One subject is a model with random weights: what holds there does not
-depend on training.
+The reference is the scores of many Gauss-Legendre steps from the same baseline. The study measures the
+completeness error, and compares with the reference by rank correlation and by how many of the k strongest
+tokens are the same. If a world knows its cues, it also measures whether they are found. One subject is a
+model with random weights: results on it do not depend on training.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ RULES = ("gauss_legendre", "midpoint", "trapezoid")
 
 @dataclass(frozen=True)
 class Settings(PairSettings):
-    """All rules are tried from the first baseline, the first rule from all."""
+    """All rules are tried with the first baseline, the first rule with all baselines."""
 
     baselines: tuple[Baseline, ...] = ("mask", "mean", "zero")
     rules: tuple[str, ...] = RULES
     steps: tuple[int, ...] = (2, 5, 10, 20, 50)
     reference: int = 200
-    """Steps of the scores that others are held against."""
+    """Number of steps of the reference scores."""
     k: int = 3
     n_pairs: int = 10
     draws: int = 1
@@ -100,7 +100,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
 
 @functools.lru_cache(maxsize=1)
 def _random_llama(thread: int) -> Any:
-    # No two threads may share a model.
+    # Two threads must not share a model.
     return random_llama(SHAPE)
 
 
@@ -131,7 +131,7 @@ def _rank(one: gl.TokenAttribution, other: gl.TokenAttribution) -> float:
 
 
 def _same(one: gl.TokenAttribution, other: gl.TokenAttribution, k: int) -> float:
-    """The share of the k strongest tokens of each sign that both name."""
+    """The share of the k strongest tokens of each sign that both have in common."""
     tops = [[{*scores.top(k, sign).tolist()} for sign in ("positive", "negative")] for scores in (one, other)]
     return sum(len(a & b) for a, b in zip(*tops, strict=True)) / max(1, sum(len(b) for b in tops[1]))
 
@@ -145,7 +145,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _subjects(frame: pd.DataFrame) -> pd.DataFrame:
-    """Behaviours together: their models are the same."""
+    """Group behaviours together, because their models are the same."""
     return frame.assign(subject=np.where(frame["behaviour"] == RANDOM, RANDOM, "trained models"))
 
 

@@ -1,8 +1,8 @@
 """How many pairs are enough: the gain of vectors from 1 to 200 pairs, in many resamples.
 
-All pairs of a behaviour are attributed once. Each resample draws its pairs from them without replacement, and chooses
-layer and strength anew on dev questions. "Enough" is the smallest number whose mean gain reaches 90% of the gain with
-the most pairs.
+All pairs of a behaviour are attributed once. Each resample draws its pairs from them without replacement, and
+chooses its own layer and strength on dev questions. "Enough" is the smallest number whose mean gain reaches
+90% of the gain with the most pairs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from ..subjects import Cell, Subject
 QUESTION = "How many pairs does a vector need, and what is the smallest number that suffices?"
 
 ENOUGH = 0.9
-"""The share of the gain with the most pairs that suffices."""
+"""The sufficient share of the gain with the most pairs."""
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One model and behaviour, whose pairs the resamples come from."""
+    """One model and behaviour, the source of the resampled pairs."""
 
     seed: int
     behaviour: str
@@ -39,7 +39,8 @@ class Pool:
 
 @dataclass(frozen=True)
 class Settings:
-    """`resamples` of each of `sizes`; sizes above the number of pairs that there are become that number."""
+    """`resamples` resamples of each of `sizes`. Sizes above the number of available pairs are reduced to
+    it."""
 
     subject: Subject = Subject()
     recipe: Recipe = Recipe(Attributing(steps=20))
@@ -79,7 +80,7 @@ def measure(cell: Pool, settings: Settings) -> list[Row]:
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row per behaviour: the gain at each number of pairs, and the smallest number that suffices."""
+    """A row per behaviour: the gain for each number of pairs, and the smallest sufficient number."""
     rows = []
     for behaviour, here in with_average(frame).groupby("behaviour", sort=False):
         row: dict[str, object] = {"behaviour": behaviour, **_sufficient(here)}
@@ -91,7 +92,7 @@ def table(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _sufficient(frame: pd.DataFrame) -> dict[str, float]:
-    """The smallest sufficient number of pairs with its interval: NaN where the most pairs gain nothing."""
+    """The smallest sufficient number of pairs, with its interval; NaN if the most pairs gain nothing."""
     sizes = np.array(sorted(frame["n_pairs"].unique()))
     nested = [nest(frame[frame["n_pairs"] == size], "gain") for size in sizes]
     means = np.array([[np.mean([np.mean(group) for group in groups])] for groups in nested])
@@ -102,7 +103,8 @@ def _sufficient(frame: pd.DataFrame) -> dict[str, float]:
 
 
 def _first_enough(means: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """For each column of means [size, resample] the first size with `ENOUGH` of the last one's gain."""
+    """For each column of means [size, resample], the first size that reaches `ENOUGH` of the last one's
+    gain."""
     found = sizes[np.argmax(means >= ENOUGH * means[-1], axis=0)].astype(float)
     return np.where(means[-1] > 0, found, np.nan)
 

@@ -1,4 +1,4 @@
-"""What strength buys and costs: accuracy on the target beside perplexity and KL divergence on other texts.
+"""The gain and cost of strength: accuracy on the target, and perplexity and KL divergence on other texts.
 
 The study steers at the single layer that dev questions choose, and at all layers. No strength is chosen: the whole
 curve is shown, on test questions.
@@ -26,11 +26,12 @@ QUESTION = "How does strength trade the target's gain against fluency and agains
 
 @dataclass(frozen=True)
 class Settings(VectorSettings):
-    """`strengths` are swept on test questions; those of `judging` are tried where the layer is chosen."""
+    """`strengths` are swept on test questions. Those of `judging` are tried when the layer is chosen."""
 
     sweep: tuple[float, ...] = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
     n_texts: int = 48
-    """Texts for perplexity and KL divergence, of questions that must not suffer, with their right answers."""
+    """Number of texts for perplexity and KL divergence: questions that must not suffer, with their right
+    answers."""
 
 
 QUICK = Settings(
@@ -52,7 +53,7 @@ def measure(cell: Cell, settings: Settings) -> list[Row]:
     vectors = settings.recipe.make(bench, bench.draw(settings.n_pairs))
     texts = bench.texts(settings.n_texts)
     tuning = judging.choose(bench, vectors, layers=list(bench.layers))
-    # The best that steers at all: where none was worth its cost, the curve shows why.
+    # The best row with steering: even if none was worth its cost, the curve shows why.
     one = highest((row for row in tuning.rows if row.strength), lambda row: row.score).layers
     rows: list[Row] = []
     for where, layers in (("one layer", one), ("all layers", bench.layers)):

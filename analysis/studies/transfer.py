@@ -1,7 +1,7 @@
 """Does a vector for one behaviour help or harm another, and do sums of vectors keep both gains?
 
-Layer and strength are chosen on the dev questions of the behaviour that the vector was made for; for a sum, on those
-of both behaviours. Sums are of unit directions.
+Layer and strength are chosen on the dev questions of the vector's own behaviour; for a sum, on those of both
+behaviours. Sums add unit directions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ QUESTION = "Does each behaviour's vector carry over to every other, and do sums 
 
 @dataclass(frozen=True)
 class Draw:
-    """One model, and one draw of pairs of every behaviour."""
+    """One model, and one draw of pairs for every behaviour."""
 
     seed: int
     draw: int
@@ -38,7 +38,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Settings(VectorSettings):
-    """Vectors from `n_pairs` of each behaviour, drawn anew `draws` times."""
+    """Vectors are made from `n_pairs` pairs of each behaviour, drawn `draws` times."""
 
 
 QUICK = Settings(
@@ -51,7 +51,7 @@ QUICK = Settings(
 
 def cells(settings: Settings) -> Sequence[Draw]:
     if len(settings.subject.names()) < 2:
-        raise ValueError("behaviours: one alone has nowhere to carry over to; give two or more.")
+        raise ValueError("behaviours: a single one cannot transfer to another; give two or more.")
     return [Draw(seed, draw) for seed in settings.subject.model_seeds() for draw in range(settings.draws)]
 
 
@@ -88,7 +88,7 @@ def _sum(
     two: str,
     own: dict[str, float],
 ) -> list[Row]:
-    """What the sum of two vectors gains on both behaviours, beside what each gains alone on its own."""
+    """The gain of the sum of two vectors on both behaviours, and that of each vector on its own behaviour."""
     both = vectors[one].unit() + vectors[two].unit()
     layers = list(benches[one].layers)
     tunings = [judging.choose(benches[name], both, layers=layers).rows for name in (one, two)]
@@ -106,7 +106,7 @@ def _sum(
 
 
 def table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Gains in test accuracy, mean cosines over layers, and what sums gain."""
+    """Gains in test accuracy, mean cosines over layers, and gains of sums."""
     return estimates(frame, ["kind", "source", "target"], ["value"]).sort_values(
         "kind", kind="stable", ignore_index=True
     )

@@ -1,8 +1,8 @@
 """Which GrAInS gains most for its cost: a search that never sees the test split.
 
-The dev questions are cut into two halves that share no entity. Each variant chooses its layers and strength on one
-half, with the same number of configurations, and is judged on the other. `grains_lens.presets.TUNED` was
-chosen by it; `method_comparison` then judges that on test.
+The dev questions are split into two halves that share no entity. Each variant chooses its layers and strength
+on one half, with the same number of configurations, and is judged on the other. This study chose
+`grains_lens.presets.TUNED`, which `method_comparison` then judges on the test split.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ AGGREGATES = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One GrAInS: how differences are reduced, how many tokens masked, where in the text and the network it steers.
+    """One variant of GrAInS: how differences are reduced, how many tokens are masked, and at which positions
+    and layers it steers.
 
-    `layers`: "each" tries single layers, "all" steers all alike, "gain" the one of largest first-order gain,
-    "conductance" and "gain-weighted" all in proportion, "neighbours" two that follow one another.
+    `layers`: "each" tries single layers, "all" steers all layers equally, "gain" the one with the largest
+    first-order gain, "conductance" and "gain-weighted" all layers in proportion, "neighbours" two adjacent
+    layers.
     """
 
     aggregate: str = "mean"
@@ -87,13 +89,14 @@ VARIANTS: dict[str, Variant] = {
 
 @dataclass(frozen=True)
 class Settings(PairSettings):
-    """`n_pairs` are drawn anew `draws` times, by other seeds than those of `method_comparison`."""
+    """`n_pairs` pairs are drawn, `draws` times, with other seeds than in `method_comparison`."""
 
     grid: Grid = Grid()
     variants: tuple[str, ...] = ()
     """Variants to try; none means all."""
     n_keep: int = 32
-    """Questions of each kind and other behaviour that must not suffer, half of them to choose on."""
+    """Number of questions that must not suffer, for each kind and other behaviour; half of them are for
+    choosing."""
     charge: float = 1.0
     draws: int = 1
 
@@ -136,7 +139,8 @@ def measure(cell: Attempt, settings: Settings) -> list[Row]:
 
 
 def halves(bench: Bench, n_keep: int) -> tuple[AskedQuestions, AskedQuestions]:
-    """The dev questions in two halves without a common entity (or prompt, where a world names none)."""
+    """Split the dev questions into two halves without a common entity (or prompt, if a world names no
+    entities)."""
     keep = bench.keep("dev", n_keep)
     both = []
     for half in (0, 1):
@@ -155,7 +159,7 @@ def _half(bench: Bench, questions: Questions, half: int) -> Questions:
     def about(question: gl.MultipleChoice) -> str:
         return (bench.world and bench.world.entity(question)) or question.prompt
 
-    # In the order in which they first come, alternately: both halves then have entities of every kind.
+    # Entities alternate in the order of their first appearance, so both halves have entities of every kind.
     order = {name: at for at, name in enumerate(dict.fromkeys(about(question) for question in questions))}
     return [question for question in questions if order[about(question)] % 2 == half]
 
@@ -198,7 +202,7 @@ def trials_of(variant: Variant, drawn: DrawnPairs, asked: AskedQuestions, grid: 
 def placed(
     variant: Variant, drawn: DrawnPairs, vectors: gl.SteeringVectors, grid: Grid, how: dict[str, Any]
 ) -> tuple[Sequence[Sequence[int]], gl.SteeringVectors, Any]:
-    """Sets of layers to try, with vectors and unit that give every layer its share."""
+    """Sets of layers to try, with the vectors and unit that give every layer its share."""
     model, format, every = drawn.bench.model, drawn.bench.prompt_format, vectors.layers
     if variant.layers == "each":
         return grid.layers(every), vectors, "residual"
@@ -210,7 +214,12 @@ def placed(
         return [every], vectors, "residual"
     if variant.layers == "conductance":
         conductance = gl.layer_conductance(
-            model, drawn.pairs, tolerance=float("inf"), prompt_format=format, progress=False
+            model,
+            drawn.pairs,
+            method=gl.IntegratedGradients(steps=10),
+            tolerance=float("inf"),
+            prompt_format=format,
+            progress=False,
         )
         shares = torch.stack([one.scores.abs().sum(dim=-1) for one in conductance]).mean(dim=0)
         return [every], weighted(vectors, shares), "raw"
@@ -221,9 +230,10 @@ def placed(
 
 
 def weighted(vectors: gl.SteeringVectors, shares: torch.Tensor) -> gl.SteeringVectors:
-    """Vectors whose raw length is the residual stream's, times the layer's share of what all layers have on average."""
+    """Vectors whose raw length is that of the residual stream times the layer's share, relative to the mean
+    over all layers."""
     if not bool(shares.isfinite().all()):
-        raise ValueError(f"layers' shares are {shares.tolist()}: some are not finite.")
+        raise ValueError(f"the shares of the layers are {shares.tolist()}: some are not finite.")
     if not bool(shares.any()):
         shares = torch.ones_like(shares)
     lengths = shares / shares.mean() * vectors.residual_norm

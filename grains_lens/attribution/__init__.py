@@ -1,1 +1,1 @@
-"""Which prompt tokens drive a preference, and through which layers."""
+"""Find the prompt tokens that drive a preference, and the layers it passes through."""

@@ -1,4 +1,4 @@
-"""Where in the network a preference comes about: conductance of every layer and position."""
+"""Where in the network a preference arises: the conductance of every layer and position."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
 from ..html.lists import Results
-from ..literals import MethodName, Objective, Site
-from ..prompts.answers import check_objective
+from ..literals import MethodName, Site
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
 from ..prompts.work import Work
 from .fillers import Filler
 from .gap import (
@@ -31,7 +31,7 @@ from .gap import (
     warn_if_images_go_deeper,
     warn_if_incomplete,
 )
-from .methods import IntegratedGradients
+from .methods import IntegratedGradients, better, limit_of
 from .names import as_method
 from .quadrature import path_derivative, quadrature
 from .scores import readable
@@ -42,11 +42,11 @@ Segments = list[Tensor]
 
 @dataclass(frozen=True, eq=False)
 class LayerConductance:
-    """How much of the change of f from the baseline to the prompt flows through each layer and position.
+    """How much of the change in f, from the baseline to the prompt, flows through each layer and position.
 
-    `scores` [layer, pos] in nats are those of the prompt's positions, `response` [layer] those of both
-    answers' positions together: the path moves them too, through attention. `gap` is f(x) = log p(y⁺|x) −
-    log p(y⁻|x), `baseline_gap` f at the baseline.
+    `scores` [layer, pos], in nats, belong to the prompt's positions. `response` [layer] is the sum over the
+    positions of both answers, which the path also moves, through attention. `gap` is f(x) = log p(y⁺|x) − log
+    p(y⁻|x), `baseline_gap` f at the baseline.
     """
 
     site: Site
@@ -62,8 +62,8 @@ class LayerConductance:
     def completeness_error(self) -> Float[Tensor, " layer"]:
         """Σ_pos scores + response − (f(x) − f(x')) in nats, layer by layer.
 
-        0 for the exact residual stream, which all of f passes through; for a component ("attn_out",
-        "mlp_out") it is no error, but what goes other ways.
+        It is 0 for the exact residual stream, because all of f passes through it. For a component
+        ("attn_out", "mlp_out") it is not an error, but the part that takes other routes.
         """
         total = self.scores.double().sum(dim=-1) + self.response.double()
         return total - (self.gap - self.baseline_gap)
@@ -98,7 +98,7 @@ def layer_conductance(
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = 0.1,
+    tolerance: float | None = None,
     progress: bool = True,
 ) -> list[LayerConductance]:
     """Conductance of all layers at all positions, out of the passes that integrated gradients makes.
@@ -114,30 +114,36 @@ def layer_conductance(
     LayerConductance takes the left-hand differences of h instead and arrives at the same with many steps.
 
     All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
-    a pair. The arguments are those of `attribute`, whose remarks on baselines hold here too.
+    per pair. Where that is too much, name the steps: then no pair takes more. The arguments are those of
+    `attribute`, whose remarks on baselines and objectives hold here too. A `StreamObjective` depends on the layers
+    up to the one it reads, and on no other: results hold those.
+
+    The default method takes steps until every layer of the residual stream is complete within a tenth.
 
     Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
     Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
-    nat, whichever is more.
+    nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
-    named = as_method(method)
-    if not isinstance(named, IntegratedGradients):
+    path = as_method(method)
+    if not isinstance(path, IntegratedGradients):
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
-    check_tolerance(tolerance)
+    limit = limit_of(path, tolerance)
+    check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
-    run = _Conductance(named, [f"blocks.{layer}.hook_{site}" for layer in range(layer_count(model))])
+    layers = layers_in_reach(objective, None, layer_count(model))
+    run = _Conductance(path, [f"blocks.{layer}.hook_{site}" for layer in layers])
 
     def parts(f: GapFunction) -> Tensor:
         # What a component carries need not add up, so there is nothing to refine it by.
-        return named.refined(f, run) if site == "resid_post" else run(f, named.steps)
+        return path.refined(f, run) if site == "resid_post" else run(f, path.evaluations(0))
 
     scored = score_pairs(
         model,
@@ -145,7 +151,7 @@ def layer_conductance(
         parts,
         work,
         label="conductance",
-        rows=named.steps,
+        rows=path.evaluations(0),
         baseline=baseline,
         objective=objective,
         include_special=include_special,
@@ -153,13 +159,14 @@ def layer_conductance(
     done = Results(_layer_conductance(model, site, one) for one in scored)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
-        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], tolerance)
+        ends = [one.gap for one in done], [one.baseline_gap for one in done]
+        warn_if_incomplete(objective, errors, *ends, limit, better(path, limit))
     return done
 
 
 @dataclass(frozen=True)
 class _Conductance:
-    """What layer conductance is for a fresh f and a number of steps: [pair, layer, pos + 1], with the sum
+    """Computes layer conductance from a fresh f and a number of steps: [pair, layer, pos + 1], with the sum
     over the answers' positions last."""
 
     method: IntegratedGradients
@@ -191,16 +198,17 @@ class _Conductance:
             leaf = chunk.detach().requires_grad_(True)
             with recording(), _watching(f.model, self.names) as seen:
                 total = f.evaluate(leaf).sum()
-            # To the leaf, so that autograd frees all of the graph: a model may hold on to its last outputs.
+            # Backward as far as the leaf, so that autograd frees the whole graph: a model may keep its last
+            # outputs.
             wanted = [h for name in self.names for h in seen[name]] + [leaf]
-            flat = iter(torch.autograd.grad(total, wanted, allow_unused=True, materialize_grads=True))
+            flat = iter(gradients_of(total, wanted, f.objective))
             gradients.add({name: [next(flat) for _ in seen[name]] for name in self.names}, len(chunk))
             streams.add(seen, len(chunk))
-            del total, wanted, seen, leaf  # the graph, before the next chunk's begins
+            del total, wanted, seen, leaf  # free the graph before the next chunk's begins
         return streams.joined(), gradients.joined()
 
     def _at_ends(self, f: GapFunction) -> list[Segments]:
-        """h at x and at the baseline, seen while f itself is evaluated there."""
+        """h at x and at the baseline, read while f itself is evaluated there."""
         with _watching(f.model, self.names) as seen:
             n_pairs = f.ends.shape[1]
         pieces = _Pieces(self.names)
@@ -213,27 +221,29 @@ class _Conductance:
 
 @contextmanager
 def _watching(model: HookedModel, names: Sequence[str]) -> Iterator[dict[str, list[Tensor]]]:
-    """What passes each of these hook points: the prompt's positions, then each answer's."""
+    """Record the activations at these hook points: first the prompt's positions, then those of each
+    answer."""
     seen: dict[str, list[Tensor]] = {name: [] for name in names}
     with edited(model, [(name, seen[name].append) for name in names]):
         yield seen
 
 
 class _Pieces:
-    """Activations of chunk after chunk of points, to be joined to [point, pair, pos, d_model] in float32."""
+    """Collects the activations of successive chunks of points, and joins them to [point, pair, pos, d_model]
+    in float32."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._segments: dict[str, list[list[Tensor]]] = {name: [] for name in names}
 
     def add(self, activations: Mapping[str, Sequence[Tensor]], n_points: int) -> None:
-        """One chunk's, segment by segment."""
+        """Add the activations of one chunk, segment by segment."""
         for name, segments in activations.items():
             self._segments[name].append(
                 [segment.detach().float().unflatten(0, (n_points, -1)) for segment in segments]
             )
 
     def joined(self) -> list[Segments]:
-        """Name by name, the segments over all chunks."""
+        """The segments over all chunks, name by name."""
         return [
             [torch.cat(chunks) for chunks in zip(*pieces, strict=True)] for pieces in self._segments.values()
         ]

@@ -1,4 +1,4 @@
-"""Is an attribution true to the model: what happens to f(x) when tokens go, or come, in its order."""
+"""Faithfulness of an attribution: how f(x) changes when tokens are masked or revealed in its order."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import kind_of, whole
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
 from ..html.lists import Results
-from ..literals import Objective, Sign
-from ..prompts.answers import check_objective
+from ..literals import Sign
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
+from ..prompts.objectives import Objective, check_objective
 from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import check_finite, gap_function
@@ -27,7 +27,7 @@ from .scores import TokenAttribution, as_attributions, check_attributions
 
 @dataclass(frozen=True, eq=False)
 class FaithfulnessCurves:
-    """f in nats as tokens are masked or revealed, the highest score first, from none to all of them.
+    """f in nats as tokens are masked or revealed, highest score first, from none to all of them.
 
     `deletion` [step] begins at f(x), `insertion` [step] at f of the prompt with everything masked; each
     ends where the other begins. `random_deletion` and `random_insertion` [order, step] are the same in
@@ -43,7 +43,7 @@ class FaithfulnessCurves:
     def deletion_gain(self) -> float:
         """The area between the random deletion curves' mean and the deletion curve, in nats.
 
-        Positive where masking by score takes the preference away faster than masking at random.
+        Positive if masking by score removes the preference faster than masking at random.
         """
         return float(area(self.random_deletion).mean() - area(self.deletion))
 
@@ -112,13 +112,13 @@ def faithfulness(
 
     Raises ValueError if the attributions do not fit the pairs, `random_orders` is below 1, or f is NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     if whole(random_orders, "random_orders", None) < 1:
         raise ValueError(
             f"random_orders={random_orders} must be at least 1: there is nothing else to compare with."
         )
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     attributions = as_attributions(attributions)
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Prompt embeddings at block 0's input, and what takes the place of a token there."""
+"""Prompt embeddings at the input of block 0, and the replacements of tokens there."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ zeros at image positions they have not at five times the steps.
 
 @dataclass(frozen=True, eq=False)
 class FillerEmbedding:
-    """What takes a token's place at block 0's input: `text` that of a text token, `image` that of an image
-    token, where None stands for the mean of the prompt's own image tokens."""
+    """The replacements at the input of block 0: `text` for a text token, `image` for an image token. None
+    means the mean of the prompt's own image tokens."""
 
     text: Float[Tensor, " d_model"]
     image: Float[Tensor, " d_model"] | None = None
@@ -54,11 +54,11 @@ class FillerEmbedding:
 
 @dataclass(frozen=True, eq=False)
 class PromptEmbeddings:
-    """What enters block 0 for a batch of prompts, float32.
+    """The input of block 0 for a batch of prompts, in float32.
 
-    `stream` [batch, pos, d_model] is the residual stream there, `tokens` the part of it that the token
-    embeddings make: the rest is positions (GPT-2) and stays where it is when a token is replaced. `is_image`
-    marks the tokens of images.
+    `stream` [batch, pos, d_model] is the residual stream there, `tokens` its part from the token embeddings.
+    The rest comes from positions (GPT-2) and stays when a token is replaced. `is_image` marks the tokens of
+    images.
     """
 
     stream: Float[Tensor, "batch pos d_model"]
@@ -72,7 +72,7 @@ class PromptEmbeddings:
     def replaced(
         self, filler: FillerEmbedding, where: Bool[Tensor, "batch pos"]
     ) -> Float[Tensor, "batch pos d_model"]:
-        """The stream with `filler` in place of the tokens marked in `where`."""
+        """The stream with the tokens marked in `where` replaced by `filler`."""
         there = filler.text.to(self.stream.device).expand_as(self.stream)
         if self.is_image.any():
             image = self.mean_image_token() if filler.image is None else filler.image.to(there)
@@ -80,24 +80,24 @@ class PromptEmbeddings:
         return self.stream + where.to(self.stream.device)[..., None] * (there - self.tokens)
 
     def mean_image_token(self) -> Float[Tensor, "batch 1 d_model"]:
-        """The mean over each prompt's own image tokens (zeros where it has none)."""
+        """The mean over each prompt's own image tokens (zeros if it has none)."""
         mine = self.is_image[..., None].to(self.stream)
         return (mine * self.stream).sum(dim=1, keepdim=True) / mine.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def prompt_embeddings(model: HookedModel, prompts: TokenBatch) -> PromptEmbeddings:
-    """Read what the model itself puts into block 0 for these prompts."""
+    """Read the model's own input of block 0 for these prompts."""
     with torch.no_grad():
         tokens, stream = embed(model, prompts)
     stream = stream.float()
     is_image = image_positions(model, prompts).to(stream.device)
-    # `hook_embed` has the placeholder's embedding where the image's is merged in behind it.
+    # At image positions, `hook_embed` has the placeholder's embedding; the image's is merged in after it.
     tokens = torch.where(is_image[..., None], stream, tokens.to(stream))
     return PromptEmbeddings(stream, tokens, is_image)
 
 
 def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> FillerEmbedding:
-    """The embeddings, at the scale of `hook_embed`, that `filler` names.
+    """The embeddings named by `filler`, at the scale of `hook_embed`.
 
     Raises ValueError, naming `argument`, for an unknown name, an id outside the vocabulary, a token the
     tokenizer lacks, or a tensor of another shape.
@@ -112,13 +112,14 @@ def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Fi
         )
         return FillerEmbedding(_named_or_given(model, filler.text, argument), embedding)
     text = _named_or_given(model, filler, argument)
-    # Nothing of the vocabulary's stands for a piece of a picture.
+    # No token of the vocabulary can replace a piece of an image.
     everywhere = isinstance(filler, Tensor) or (isinstance(filler, str) and filler == "zero")
     return FillerEmbedding(text, text if everywhere else None)
 
 
 def _check_replaceable(model: HookedModel) -> None:
-    """ValueError where block 0 does not get a token's embedding plus something that depends on its place alone."""
+    """Raise ValueError unless the input of block 0 is a token's embedding plus a term that depends only on
+    its position."""
     tokens = torch.tensor([[1, 2, 3], [2, 3, 1]], device=device_of(model))
     with torch.no_grad(), bare(model):
         embedded, stream = embed(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool)))
@@ -190,7 +191,7 @@ def _mean_embedding(model: HookedModel) -> Float[Tensor, " d_model"]:
 
 
 def _embedding_scale(model: HookedModel) -> float:
-    """How much longer `hook_embed` is than the embedding matrix's rows: Gemma multiplies by √d_model."""
+    """The factor between `hook_embed` and the rows of the embedding matrix: Gemma multiplies by √d_model."""
     tokens = torch.tensor([[1, 2, 3]], device=device_of(model))
     with bare(model):
         seen = prompt_embeddings(model, TokenBatch(tokens, torch.ones_like(tokens, dtype=torch.bool))).tokens[

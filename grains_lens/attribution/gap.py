@@ -1,8 +1,8 @@
-"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x) as a function of embeddings, and checks of what comes of it."""
+"""The preference gap f(x) = log p(y⁺|x) − log p(y⁻|x), or another objective, as a function of embeddings, and
+checks of the results."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,28 +11,29 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import real
+from ..errors import real, warn_user
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
-from ..literals import Objective
-from ..prompts.answers import answer_logprobs
+from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import (
     AnswerBatch,
     collate,
     special_positions,
 )
 from ..prompts.encoding import Encoded
-from ..prompts.finite import check_rows, naming
+from ..prompts.finite import naming
+from ..prompts.objectives import LogitDifference, Objective, StreamObjective, gradients_of, name_of
 from ..prompts.work import Work
 from .fillers import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding, prompt_embeddings
 
 
 @dataclass(frozen=True, eq=False)
 class GapFunction:
-    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, as a function of the embeddings at block 0's input.
+    """f(x) = log p(y⁺|x) − log p(y⁻|x) of a few pairs, or what `objective` makes of them (`preference_gaps`), as a
+    function of the embeddings at block 0's input.
 
-    `embeddings` are the prompts' own; `movable` [pair, pos] marks the tokens that a baseline replaces, and
-    `filler` is what it puts there. Points are evaluated `batch_tokens` padded tokens at a time.
+    `embeddings` are the prompts' own. `movable` [pair, pos] marks the tokens that a baseline replaces by
+    `filler`. Points are evaluated `batch_tokens` padded tokens at a time.
     """
 
     model: HookedModel
@@ -54,7 +55,7 @@ class GapFunction:
         return self.embeddings.replaced(self.filler, self.movable)
 
     def baseline_of(self, filler: Filler, *, argument: str = "baseline") -> Float[Tensor, "pair pos d_model"]:
-        """Another baseline of the same prompts: for methods that want several."""
+        """Another baseline of the same prompts, for methods that need several."""
         return self.embeddings.replaced(filler_embedding(self.model, filler, argument=argument), self.movable)
 
     @cached_property
@@ -62,8 +63,14 @@ class GapFunction:
         """f(x) and f(baseline) in nats, computed once."""
         return self.values(torch.stack([self.x, self.baseline]))
 
+    @property
+    def scale(self) -> Float[Tensor, " pair"]:
+        """What each pair's completeness error is held against (`error_scale`), float64 on the CPU."""
+        gaps, baseline_gaps = self.ends.cpu().double()
+        return error_scale(self.objective, gaps, baseline_gaps)
+
     def select(self, rows: Int[Tensor, " row"]) -> GapFunction:
-        """The same function of these pairs alone."""
+        """The same function for only these pairs."""
         return replace(
             self,
             batch=self.batch.select(rows),
@@ -79,15 +86,15 @@ class GapFunction:
     def gradients(
         self, points: Float[Tensor, "point pair pos d_model"]
     ) -> Sequence[Float[Tensor, "chunk pair pos d_model"]]:
-        """∂f/∂point in float32, a chunk of points at a time in their order; one chunk's graph lives at a time."""
-        # No generator: it would make a RuntimeError of a StopIteration that a user's rule raises.
+        """∂f/∂point in float32, by chunks of points, in order. Only one chunk's graph exists at a time."""
+        # Not a generator, which would turn a StopIteration from a user's rule into a RuntimeError.
         return [self._gradient(chunk) for chunk in self.chunks(points)]
 
     def _gradient(self, chunk: Float[Tensor, "chunk pair pos d_model"]) -> Tensor:
         leaf = chunk.detach().requires_grad_(True)
         with recording():
             total = self.evaluate(leaf).sum()
-        (gradient,) = torch.autograd.grad(total, leaf)
+        (gradient,) = gradients_of(total, [leaf], self.objective)
         return gradient
 
     def chunks(self, points: Float[Tensor, "point pair pos d_model"]) -> tuple[Tensor, ...]:
@@ -97,16 +104,21 @@ class GapFunction:
         return points.split(max(1, self.batch_tokens // tokens))
 
     def evaluate(self, points: Float[Tensor, "point pair pos d_model"]) -> Float[Tensor, "point pair"]:
-        """f at each point in one batch, with a graph if autograd records one."""
+        """f at each point, in one batch, with a graph if autograd is recording."""
         n = points.shape[0]
-        logprobs = answer_logprobs(
+        gaps = preference_gaps(
             self.model, self.batch.repeat(n), objective=self.objective, embeddings=points.flatten(0, 1)
         )
-        return (logprobs[:, 0] - logprobs[:, 1]).unflatten(0, (n, -1))
+        return gaps.unflatten(0, (n, -1))
 
 
 class CompletenessWarning(UserWarning):
-    """Scores that do not add up to the change they should explain."""
+    """Scores that do not add up to the change they should explain: what was found, and what to do about it in
+    Python (the command line has words of its own)."""
+
+    def __init__(self, finding: str, remedy: str = "") -> None:
+        super().__init__(f"{finding} {remedy}".strip())
+        self.finding, self.remedy = finding, remedy
 
 
 def gap_function(
@@ -117,7 +129,7 @@ def gap_function(
     batch_tokens: int,
     include_special: bool,
 ) -> GapFunction:
-    """f for a few encoded pairs, its baseline the prompt with `filler` in its content tokens' places."""
+    """f for a few encoded pairs. The baseline is the prompt with its content tokens replaced by `filler`."""
     batch = collate(items, device_of(model))
     movable = batch.prompts.mask
     if not include_special:
@@ -128,7 +140,7 @@ def gap_function(
 
 @dataclass(frozen=True, eq=False)
 class ScoredPair:
-    """What was computed of one pair: `scores` of any shape, and f(x) and f(baseline) in nats."""
+    """The result for one pair: `scores` of any shape, and f(x) and f(baseline) in nats."""
 
     item: Encoded
     scores: Tensor
@@ -148,7 +160,8 @@ def score_pairs(
     objective: Objective,
     include_special: bool,
 ) -> list[ScoredPair]:
-    """`scores_of` f [pair, ...] in float32, pair by pair, over batches in which a pair has `rows` rows.
+    """Apply `scores_of` to f [pair, ...] in float32, pair by pair, over batches in which a pair has `rows`
+    rows.
 
     Raises NotFiniteError, a ValueError, for scores or ends of f that are NaN or infinite; it names the pair.
     """
@@ -170,50 +183,79 @@ def score_pairs(
 
 
 def check_finite(f: GapFunction, pairs: Sequence[int], *numbers: Tensor) -> None:
-    """Raise NotFiniteError, naming the pair, where numbers [pair, ...] are NaN or infinite."""
+    """Raise NotFiniteError, naming the pair, if numbers [pair, ...] are NaN or infinite."""
     for values in numbers:
-        check_rows(
-            f.model,
-            "pair",
-            pairs,
-            values,
-            f.batch.prompts,
-            f.batch.answers,
-            what="log-probabilities or gradients",
-        )
+        check_objectives(f.model, "pair", pairs, values, f.batch, f.objective, what=" or gradients")
 
 
 def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> None:
-    """CompletenessWarning where part of an image does not pass through block 0's input."""
+    """Give a CompletenessWarning if part of an image bypasses the input of block 0."""
     if reaches_deeper_layers(model) and any(item.prompt.images for item in encoded):
-        warnings.warn(
-            "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
-            "what goes that way, and masking an image token there hides only a part of it.",
-            CompletenessWarning,
-            stacklevel=3,
+        warn_user(
+            CompletenessWarning(
+                "this model adds image features behind block 0, too (deepstack): scores at block 0's input leave out "
+                "what goes that way, and masking an image token there hides only a part of it."
+            )
         )
 
 
+def warn_if_answers_are_alike(
+    objective: Objective, gaps: Sequence[float], baseline_gaps: Sequence[float]
+) -> None:
+    """UserWarning where a function of logits gives both of every pair the very same number."""
+    if isinstance(objective, str | LogitDifference | StreamObjective) or any(gaps) or any(baseline_gaps):
+        return
+    warn_user(
+        UserWarning(
+            f"objective={name_of(objective)} gives both answers of every pair the same number, so f is 0 throughout: "
+            "where it reads an answer's first position alone, leave the rejected answers out, "
+            "PreferencePair(prompt, chosen)."
+        )
+    )
+
+
 def check_tolerance(tolerance: float) -> None:
-    """Raise ValueError for one that nothing would ever exceed, or everything."""
+    """Raise ValueError for a tolerance that every error or no error would exceed."""
     if not real(tolerance, "tolerance") >= 0:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 
 
-def warn_if_incomplete(errors: Sequence[float], changes: Sequence[float], tolerance: float) -> None:
-    """CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one nat."""
-    excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
+def error_scale(
+    objective: Objective, gaps: Float[Tensor, " pair"], baseline_gaps: Float[Tensor, " pair"]
+) -> Float[Tensor, " pair"]:
+    """What completeness errors are held against: |f(x) − f(x')| or one nat, whichever is more; of functions, whose
+    unit is not known, |f(x) − f(x')|, |f(x)| or |f(x')|."""
+    change = (gaps - baseline_gaps).abs()
+    if isinstance(objective, str | LogitDifference):
+        return change.clamp(min=1)
+    return torch.stack([change, gaps.abs(), baseline_gaps.abs()]).amax(dim=0)
+
+
+def warn_if_incomplete(
+    objective: Objective,
+    errors: Sequence[float],
+    gaps: Sequence[float],
+    baseline_gaps: Sequence[float],
+    tolerance: float,
+    better: str,
+) -> None:
+    """CompletenessWarning for the pairs whose error exceeds `tolerance` times its `error_scale`; `better` is the
+    method to give instead, as one types it."""
+    ends = torch.tensor([gaps, baseline_gaps], dtype=torch.float64)
+    scales = error_scale(objective, ends[0], ends[1]).clamp(min=1e-300).tolist()
+    excess = [abs(error) / scale for error, scale in zip(errors, scales, strict=True)]
     bad = [index for index, ratio in enumerate(excess) if not ratio <= tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])
     named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
-    warnings.warn(
-        f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
-        f"{tolerance:.0%}; the worst is pair {worst}: {errors[worst]:+.2f} of {abs(changes[worst]):.2f} nats. "
-        "Take more steps (IntegratedGradients(steps=...)), more where they are needed "
-        f"(IntegratedGradients(tolerance={tolerance:g})), or another baseline (baseline='mask' or 'mean' "
-        "rather than 'zero').",
-        CompletenessWarning,
-        stacklevel=3,
+    unit = " nats" if isinstance(objective, str) else ""
+    warn_user(
+        CompletenessWarning(
+            f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
+            f"{100 * tolerance:g} %; the worst is pair {worst}: {errors[worst]:+.2f} of "
+            f"{abs(gaps[worst] - baseline_gaps[worst]):.2f}{unit}.",
+            f"Take more steps where they are needed, method=gl.{better}, or another baseline (baseline='mask' or "
+            "'mean' rather than 'zero').",
+        )
     )

@@ -1,7 +1,7 @@
 """Attribution methods: frozen values that turn a gap function into one score per token.
 
-A method is called with a `GapFunction` over a few pairs and returns scores [pair, pos] in nats;
-`evaluations(n_pos)` says how many points per pair it will ask for, so that batches can be cut to size.
+A method is called with a `GapFunction` over a few pairs and returns scores [pair, pos] in nats.
+`evaluations(n_pos)` is the number of points per pair that it evaluates, from which batch sizes follow.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ from .fillers import Filler
 from .gap import GapFunction
 from .quadrature import quadrature
 
+STEPS, TOLERANCE = 10, 0.1
+"""The default first number of steps of integrated gradients, and the tolerance to which scores are then
+completed. The latter is also the limit for warnings if a method has no tolerance."""
+
 
 @runtime_checkable
 class AttributionMethod(Protocol):
@@ -39,29 +43,41 @@ class IntegratedGradients:
     Complete in the limit of many steps: Σ_i a_i = f(x) − f(x'). Sundararajan et al. 2017, section 3;
     Gauss-Legendre quadrature needs the fewest steps.
 
-    With a `tolerance`, pairs whose scores miss f(x) − f(x') by more than that part of it (or of one nat,
-    whichever is more) are done again with twice the steps, and again, up to `max_steps`. Pairs that are
-    good already cost nothing more, and each pair gets the steps it would get alone.
+    Steps that you name are taken as they are; without them each pair begins at 10 and gets more where its scores
+    need them, until they are complete within `tolerance`.
+
+    steps: points on the path, at least 1 (2 for "trapezoid"). None, the default: 10, with a `tolerance` of 0.1.
+    rule: where they lie and how they weigh: "gauss_legendre" (the default), "trapezoid" or "midpoint".
+    tolerance: pairs whose scores miss f(x) − f(x') by more than this part of it (or of one nat, whichever is more; of
+        a function of your own, or of its values) are done again with twice the steps, and again. Pairs that are good
+        already cost nothing more, and each pair gets the steps it would get alone. With `steps` and no `tolerance`
+        nothing is done again.
+    max_steps: where the doubling ends, 320 by default.
+
+    The value holds what it will do: `IntegratedGradients()` equals `IntegratedGradients(steps=10, tolerance=0.1)`.
     """
 
-    steps: int = 10
+    steps: int | None = None
     rule: QuadratureRule = "gauss_legendre"
     tolerance: float | None = None
     max_steps: int = 320
     is_complete: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        quadrature(self.rule, self.steps)
+        if self.steps is None:
+            object.__setattr__(self, "steps", STEPS)
+            object.__setattr__(self, "tolerance", TOLERANCE if self.tolerance is None else self.tolerance)
+        quadrature(self.rule, self.evaluations(0))
         if self.tolerance is not None and not self.tolerance > 0:
             raise ValueError(
                 f"tolerance={self.tolerance} must be above 0 (0.05 is 5 %), or None for no limit."
             )
-        if self.tolerance is not None and self.max_steps < self.steps:
+        if self.tolerance is not None and self.max_steps < self.evaluations(0):
             raise ValueError(f"max_steps={self.max_steps} is less than steps={self.steps}.")
 
     def evaluations(self, n_pos: int) -> int:
-        """How many points f is run at: the steps, at first."""
-        return self.steps
+        """How many points f is run at: the steps that every pair takes."""
+        return self.steps or STEPS
 
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
         return self.refined(f, self._integrate)
@@ -75,19 +91,24 @@ class IntegratedGradients:
     def refined(
         self, f: GapFunction, run: Callable[[GapFunction, int], Tensor]
     ) -> Float[Tensor, "pair ... part"]:
-        """`run(f, steps)` [pair, ..., part], whose parts should sum to f(x) − f(x'), with more steps for the
-        pairs that need them."""
-        parts, steps = run(f, self.steps), self.steps
+        """The result of `run(f, steps)` [pair, ..., part], whose parts should sum to f(x) − f(x'), with more
+        steps for pairs that need them."""
+        first = steps = self.evaluations(f.x.shape[1])
+        parts = run(f, steps)
         if self.tolerance is None:
             return parts
         rows = torch.arange(len(parts), device=parts.device)
         while len(rows) and 2 * steps <= self.max_steps:
-            change = (f.ends[0] - f.ends[1])[rows].to(parts)
-            missed = (parts[rows].sum(dim=-1).reshape(len(rows), -1) - change[:, None]).abs()
-            rows = rows[missed.amax(dim=-1) > self.tolerance * change.abs().clamp(min=1)]
+            # In the same precision as the caller's check, so that both find the same pairs.
+            ends, sums = f.ends.cpu().double()[:, rows.cpu()], parts[rows].cpu().double().sum(dim=-1)
+            change = ends[0] - ends[1]
+            missed = (sums.reshape(len(rows), -1) - change[:, None]).abs().amax(dim=-1)
+            rows = rows[(missed > self.tolerance * f.scale[rows.cpu()]).to(rows.device)]
             steps *= 2
-            if len(rows):
-                parts[rows] = run(f.select(rows.to(f.x.device)), steps)
+            # As many points at once as in the first round, because `run` may store something for each.
+            for some in rows.split(max(1, len(parts) * first // steps)):
+                if len(some):
+                    parts[some] = run(f.select(some.to(f.x.device)), steps)
         return parts
 
 
@@ -221,8 +242,24 @@ class RandomScores:
         return scores.to(f.x.device)
 
 
+def limit_of(method: AttributionMethod, tolerance: float | None) -> float:
+    """The completeness error that triggers a warning: the caller's `tolerance`, else the method's, else
+    0.1."""
+    own = method.tolerance if isinstance(method, IntegratedGradients) else None
+    return next((one for one in (tolerance, own) if one is not None), TOLERANCE)
+
+
+def better(method: AttributionMethod, tolerance: float) -> str:
+    """Source code for a method that stays within `tolerance` where this one does not."""
+    own = method.tolerance if isinstance(method, IntegratedGradients) else None
+    if isinstance(method, IntegratedGradients) and own is not None and own <= tolerance:
+        return f"IntegratedGradients(tolerance={own:g}, max_steps={2 * method.max_steps})"
+    return f"IntegratedGradients(tolerance={tolerance:g})"
+
+
 def _generators(f: GapFunction, seed: int) -> list[torch.Generator]:
-    """One random generator a pair, which knows the prompt's ids and the seed: order and batching do not matter."""
+    """One random generator per pair, seeded by the prompt's ids and the seed, so that order and batching do
+    not matter."""
     prompts = f.batch.prompts
     ids = [
         tokens[mask].cpu().numpy().tobytes()
@@ -240,7 +277,7 @@ def _check_sampling(samples: int, noise: float) -> None:
 def _token_noise(
     f: GapFunction, samples: int, generators: Sequence[torch.Generator]
 ) -> Float[Tensor, "sample pair pos d_model"]:
-    """Gaussian noise on the tokens that may move, as large as they are (root mean square)."""
+    """Gaussian noise on the movable tokens, in units of their root mean square."""
     noise = torch.zeros(samples, *f.x.shape)
     for row, (movable, tokens, generator) in enumerate(
         zip(f.movable.cpu(), f.embeddings.tokens.cpu(), generators, strict=True)

@@ -1,4 +1,4 @@
-"""Quadrature on [0, 1]: the nodes and weights with which a path integral becomes a sum."""
+"""Quadrature on [0, 1]: the nodes and weights that turn a path integral into a sum."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def quadrature(rule: QuadratureRule, steps: int) -> tuple[Float[Tensor, " step"]
 def path_derivative(rule: QuadratureRule, steps: int) -> Float[Tensor, "step point"]:
     """D with g'(α_k) ≈ Σ_j D_kj g(p_j), where α are the rule's nodes and p = (0, α_1, ..., α_steps, 1).
 
-    Through Gauss-Legendre nodes and the two ends goes one polynomial, whose derivative is exact up to
-    degree steps + 1 and converges as fast as the quadrature does. Evenly spaced nodes would make such a
-    polynomial swing (Runge), so there it is the parabola through three neighbours, with an error of
-    O(1/steps²). Trapezoid nodes have the ends among them: their first and last columns in D are 0.
+    For Gauss-Legendre, one polynomial goes through the nodes and the two ends. Its derivative is exact up to
+    degree steps + 1 and converges as fast as the quadrature. With evenly spaced nodes, such a polynomial
+    would oscillate (Runge), so the parabola through three neighbours is used, with an error of O(1/steps²).
+    Trapezoid nodes include the ends, so the first and last columns of D are 0.
     """
     nodes = quadrature(rule, steps)[0].numpy()
     ends_apart = rule != "trapezoid"
@@ -62,8 +62,9 @@ def path_derivative(rule: QuadratureRule, steps: int) -> Float[Tensor, "step poi
 
 
 def _derivative_at(points: np.ndarray, at: int) -> np.ndarray:
-    """Weights that give the derivative, at points[at], of the polynomial through values at the points."""
-    # Barycentric (Berrut and Trefethen 2004, section 9.3), in logarithms: the products under- and overflow.
+    """The weights for the derivative, at points[at], of the polynomial through the values at the points."""
+    # Barycentric (Berrut and Trefethen 2004, section 9.3), in logarithms, because the products underflow and
+    # overflow.
     apart = points[:, None] - points
     np.fill_diagonal(apart, 1.0)
     logs, signs = np.log(np.abs(apart)).sum(axis=1), np.sign(apart).prod(axis=1)

@@ -20,15 +20,16 @@ from .selection import top_tokens
 
 
 def readable(tokenizer: Any, token: int) -> str:
-    """What a token reads as, its word boundary with it."""
-    # decode() drops the word boundary that SentencePiece writes as ▁, and is needed to read byte-level BPE.
+    """The text of a token, including its word boundary."""
+    # decode() drops the word boundary that SentencePiece writes as ▁, but is needed for byte-level BPE.
     piece = tokenizer.convert_ids_to_tokens(token)
     return piece.replace("▁", " ") if "▁" in piece else tokenizer.decode([token])
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A text token, or all `n_tokens` of an image, from `position` on; `score` in nats is the sum of theirs."""
+    """A text token, or all `n_tokens` tokens of an image, starting at `position`. `score` is their sum, in
+    nats."""
 
     position: int
     n_tokens: int
@@ -38,25 +39,25 @@ class Piece:
 
     @property
     def positions(self) -> range:
-        """Where in the prompt it stands."""
+        """Its positions in the prompt."""
         return range(self.position, self.position + self.n_tokens)
 
     @property
     def label(self) -> str:
-        """The text, with an image's score, which no colour shows."""
+        """The text. For an image it includes the score, because no colour shows it."""
         return f"{self.text}: {self.score:+.2f}" if self.is_image else self.text
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredBy:
-    """How scores were made: `method`, `baseline` and `objective`, as `attribute` was given them."""
+    """How scores were made: `method`, `baseline` and `objective`, as passed to `attribute`."""
 
     method: Any
     baseline: Any
     objective: Any
 
     def differences(self, **asked: Any) -> list[str]:
-        """Which of the `asked` settings (None: whatever they are) these scores were not made with."""
+        """Which of the `asked` settings differ from those of these scores (None matches anything)."""
         return [
             name
             for name, value in asked.items()
@@ -137,7 +138,7 @@ class TokenAttribution:
         return [grid.scores(scores) for grid, scores in zip(self.grids, own, strict=True)]
 
     def pieces(self) -> list[Piece]:
-        """What there is to read, in order: every text token, and every image as one piece."""
+        """The readable pieces in order: every text token, and every image as one piece."""
         image = self.is_image.tolist()
         own = iter([grid.n_tokens for grid in self.grids or ()])
         pieces: list[Piece] = []
@@ -153,7 +154,7 @@ class TokenAttribution:
         return pieces
 
     def scale(self) -> float:
-        """The largest |score| of a text token or a cell of a picture, in nats: what colours go by."""
+        """The largest |score| of a text token or an image cell, in nats. It sets the colour scale."""
         shown = [self.scores[~self.is_image]]
         shown += [grid.flatten() for grid in self.image_grids()] if self.grids else [self.scores]
         return max((float(one.abs().max()) for one in shown if len(one)), default=0.0)
@@ -169,7 +170,8 @@ class TokenAttribution:
         return self._html(self.scale())
 
     def _html(self, scale: float) -> str:
-        """The prompt as a strip of tokens in HTML, with the grids of its images; colours are full at `scale` nats."""
+        """The prompt as a strip of tokens in HTML, with the grids of its images. Colours are strongest at
+        `scale` nats."""
         pieces = self.pieces()
         strip = token_strip_html(
             [piece.label for piece in pieces],

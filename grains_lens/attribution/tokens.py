@@ -8,14 +8,21 @@ import torch
 
 from ..data.given import Pairs
 from ..hosts.model import HookedModel
-from ..literals import MethodName, Objective
-from ..prompts.answers import check_objective
+from ..literals import MethodName
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective
 from ..prompts.work import Work
 from .fillers import Filler
-from .gap import ScoredPair, check_tolerance, score_pairs, warn_if_images_go_deeper, warn_if_incomplete
-from .methods import AttributionMethod, IntegratedGradients
+from .gap import (
+    ScoredPair,
+    check_tolerance,
+    score_pairs,
+    warn_if_answers_are_alike,
+    warn_if_images_go_deeper,
+    warn_if_incomplete,
+)
+from .methods import AttributionMethod, IntegratedGradients, better, limit_of
 from .names import as_method
 from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
@@ -30,7 +37,7 @@ def attribute(
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
-    tolerance: float = 0.1,
+    tolerance: float | None = None,
     progress: bool = True,
 ) -> Attributions:
     """Score every prompt token of every pair by what it does to f(x) = log p(y⁺|x) − log p(y⁻|x).
@@ -53,20 +60,31 @@ def attribute(
     `pairs` are whatever `extract_vectors` takes, and `method` goes by name, too, at its default settings
     ("occlusion").
 
-    `objective` sums log-probabilities over an answer's tokens, takes their mean, or the last token's alone.
+    `objective` says what f is. "sum", the default, sums an answer's log-probabilities over its tokens, "mean" takes
+    their mean, "last" the last token's alone. A function gives one number per row [row] from an answer's logits
+    [row, pos, d_vocab], float32, and its tokens [row, pos], where logits[:, t] predict tokens[:, t]; rows hold no
+    padding, and must not depend on one another. f is that of the chosen answer less that of the rejected one, or of
+    the chosen one alone where `rejected` is None: PreferencePair(prompt, chosen) asks for one answer's
+    log-probability. `LogitDifference` and `StreamObjective` ask about the prompt: a difference of two tokens'
+    logits, a number read off the residual stream. Scores are in nats, or in whatever unit the function has.
     Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
     Peak memory does: one chunk's graph of so many tokens lives at a time, so where memory is short, halve it.
 
+    The default method takes steps until the scores are complete within a tenth.
+
     Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
     Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
-    one nat, whichever is more.
-    Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
+    one nat, whichever is more (of a function, whose unit is not known, times |f(x) − f(x')|, |f(x)| or |f(x')|);
+    without a `tolerance` the method's own counts, or 0.1.
+    Raises ValueError for bad pairs, unknown names, gradients that are NaN or infinite, and an objective that gives
+    anything but one number per row, or has no gradient where the method takes one.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     method = as_method(method)
-    check_tolerance(tolerance)
+    limit = limit_of(method, tolerance)
+    check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
     scored = score_pairs(
         model,
@@ -81,12 +99,11 @@ def attribute(
     )
     made = ScoredBy(method, baseline, objective)
     attributions = Attributions(_token_attribution(model.tokenizer, one, made) for one in scored)
+    gaps, baseline_gaps = zip(*((one.gap, one.baseline_gap) for one in attributions), strict=True)
+    warn_if_answers_are_alike(objective, gaps, baseline_gaps)
     if method.is_complete:
-        warn_if_incomplete(
-            [one.completeness_error for one in attributions],
-            [one.gap - one.baseline_gap for one in attributions],
-            tolerance,
-        )
+        errors = [one.completeness_error for one in attributions]
+        warn_if_incomplete(objective, errors, gaps, baseline_gaps, limit, better(method, limit))
     return attributions
 
 

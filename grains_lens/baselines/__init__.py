@@ -1,8 +1,9 @@
-"""Rivals: other ways to the same `SteeringVectors`, so that every study can run on all of them.
+"""Rival methods. They produce the same `SteeringVectors`, so every study can run on all of them.
 
-GrAInS with random tokens, the rival that tells what attribution adds, is `extract_vectors` itself with
-`method=RandomScores(seed)`. `lora_sft` and `lora_dpo` give adapters and not vectors: what the same pairs buy
-where weights may change. `trained_gate` gives a steering rule that is trained on them, for vectors from anywhere.
+GrAInS with random tokens shows how much attribution adds: it is `extract_vectors` with
+`method=RandomScores(seed)`. `lora_sft` and `lora_dpo` return adapters instead of vectors, to show what the
+same pairs achieve if weights may change. `trained_gate` returns a steering rule that is trained on the pairs,
+for vectors from any source.
 """
 
 from .chance import random_direction as random_direction

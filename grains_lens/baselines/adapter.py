@@ -1,4 +1,4 @@
-"""Low-rank adapters on a model's linear layers, put on and taken off without a trace."""
+"""Low-rank adapters on a model's linear layers, which can be removed without a trace."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..hosts.ownership import claim, release, surely, turn
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A linear layer of the model: where it hangs, what hangs there, and the peft layer around it."""
+    """A linear layer of the model: its place, the layer itself, and the peft layer around it."""
 
     name: str
     parent: nn.Module
@@ -29,19 +29,19 @@ class Layer:
     adapted: nn.Module
 
     def put(self, module: nn.Module) -> None:
-        """Hang `module` there, in the same place of the parent's order."""
+        """Put `module` in the layer's place, keeping the order of the parent's children."""
         self.parent._modules[self.child] = module
 
 
 class LoraAdapter:
     """A trained LoRA adapter, W' = W + (alpha/rank)·BA on each adapted layer (Hu et al. 2021, section 4.1).
 
-    Use it as a context (`with adapter:`), as often as wanted, or over several notebook cells with
-    `.install()` and `.remove()`. Outside, the model is bit for bit what it was: its own layers hang where they
-    hung. `losses` has each training step's loss in nats, `settings` how it was made.
+    Use it as a context (`with adapter:`), any number of times, or over several notebook cells with
+    `.install()` and `.remove()`. Outside, the model is bit for bit unchanged: its own layers are back in
+    place. `losses` holds the loss of each training step in nats, `settings` how the adapter was made.
 
-    Raises RuntimeError when it is switched on while another adapter is on the same layers (`clear(model)` takes
-    off one whose handle is lost), or while another thread or asyncio task uses the model.
+    Raises RuntimeError if it is switched on while another adapter is on the same layers (`clear(model)`
+    removes one whose handle is lost), or while another thread or asyncio task uses the model.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class LoraAdapter:
         return any(layer.parent._modules[layer.child] is layer.adapted for layer in self._layers)
 
     def install(self) -> LoraAdapter:
-        """Switch the adapter on until `remove()`; a second call while it is on changes nothing."""
+        """Switch the adapter on until `remove()`. If it is already on, nothing changes."""
         if self.installed:
             return self
         for layer in self._layers:
@@ -76,7 +76,7 @@ class LoraAdapter:
         try:
             claim(self._model, self)
             for layer in self._layers:
-                # So that it is found where the handle is lost.
+                # So that it can be found if the handle is lost.
                 layer.adapted.__dict__[MARK] = self
                 layer.put(layer.adapted)
             return self
@@ -105,7 +105,8 @@ class LoraAdapter:
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
-        """The adapter's parameters, A [rank, in] and B [out, rank] of each layer, by the layer's name."""
+        """The adapter's parameters, A [rank, in] and B [out, rank] of each layer, keyed by the layer's
+        name."""
         return {
             f"{layer.name}.{name}": parameter.detach().clone()
             for layer in self._layers
@@ -121,7 +122,7 @@ class LoraAdapter:
 
 
 def trainable(adapted: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """The adapter's own parameters of a peft layer."""
+    """The adapter's parameters in a peft layer."""
     return ((name, p) for name, p in adapted.named_parameters() if "lora_" in name)
 
 
@@ -129,9 +130,9 @@ def trainable(adapted: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
 def adapted(
     model: HookedModel, *, rank: int, alpha: float, targets: Sequence[str] | None, seed: int
 ) -> Iterator[list[Layer]]:
-    """The model with a new, untrained adapter on; what it computes is not changed yet, since B = 0.
+    """Put a new, untrained adapter on the model. It does not change the model's output yet, since B = 0.
 
-    Afterwards it is as it was; the layers that the context gives keep the adapter.
+    Afterwards the model is restored; the layers that the context returns keep the adapter.
     """
     peft = _peft()
     host: Any = model if is_plain(model) else model.original_model
@@ -149,9 +150,10 @@ def adapted(
             host.peft_config = had_config
 
     with turn(model, put_back):
-        # peft draws A from torch's own random stream, which is the user's: put back, and A drawn anew below.
+        # peft draws A from torch's global random stream, which belongs to the user. The stream is restored,
+        # and A is drawn again below.
         with torch.random.fork_rng(), warnings.catch_warnings():
-            # Of GPT-2's layers some are stored transposed and some are not; peft finds out, but says so.
+            # Some of GPT-2's layers are stored transposed; peft detects this, but warns.
             warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
             peft.inject_adapter_in_model(config, host)
         layers = [
@@ -163,10 +165,11 @@ def adapted(
 
 
 def linear_layers(model: HookedModel, host: nn.Module, targets: Sequence[str] | None) -> dict[str, nn.Module]:
-    """The linear layers of the blocks that a forward pass runs, by their names in `host`; of these, `targets`.
+    """The linear layers of the blocks that a forward pass runs, limited to `targets`, by their names in
+    `host`.
 
-    A bridge keeps layers that it has replaced by others (GPT-2's joint query-key-value layer): an adapter
-    there would do nothing.
+    A bridge keeps layers that it has replaced, such as GPT-2's joint query-key-value layer. An adapter on one
+    of these would do nothing.
     """
     blocks = decoder_blocks(model) if is_plain(model) else model.blocks
     inside = {id(module) for block in blocks for module in block.modules()}
@@ -187,9 +190,9 @@ def check_adaptable(model: Any) -> None:
     """Raise ValueError for a model class whose weights peft cannot wrap."""
     if is_hooked_transformer(model):
         raise ValueError(
-            "model is a HookedTransformer, which keeps its weights one head at a time ([head, d_model, d_head]) "
-            "and not as the linear layers that LoRA adapts: load it as a TransformerBridge "
-            '(load_model(..., backend="bridge")).'
+            "model is a HookedTransformer, which stores its weights per head ([head, d_model, d_head]) and "
+            "not as the linear layers that LoRA adapts: load it as a TransformerBridge (load_model(..., "
+            'backend="bridge")).'
         )
 
 
@@ -210,7 +213,8 @@ def _own_name(name: str) -> str:
 
 
 def _draw(layers: Sequence[Layer], seed: int) -> None:
-    """A as peft draws it, from a stream of its own; float32, whatever the model is in; B is zeros."""
+    """Draw A as peft does, but from a separate random stream, in float32 whatever the model's dtype; set B to
+    zeros."""
     generator = torch.Generator().manual_seed(seed)
     for layer in layers:
         layer.adapted.eval()
@@ -225,5 +229,5 @@ def _peft() -> Any:
     try:
         import peft
     except ImportError as error:
-        raise ImportError('LoRA is made by peft: pip install "grains-lens[finetune]".') from error
+        raise ImportError('LoRA needs peft: pip install "grains-lens[finetune]".') from error
     return peft

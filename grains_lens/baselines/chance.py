@@ -1,4 +1,4 @@
-"""Directions that know nothing: what any method must beat."""
+"""Random directions, which any method must beat."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def random_direction(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
 ) -> SteeringVectors:
-    """A direction drawn at random at each layer, v_l = ‖h_l‖ g/‖g‖ with g ~ N(0, 1), in residual units.
+    """A random direction at each layer, v_l = ‖h_l‖ g/‖g‖ with g ~ N(0, 1), in residual units.
 
-    As long as the stream typically is, so that units "raw" and "residual" mean the same. The pairs are
-    read for that length and nothing else. A layer's direction depends on `seed` alone, not on `layers`.
+    The direction has the typical length of the stream, so units "raw" and "residual" mean the same. The pairs
+    are used only to measure that length. A layer's direction depends on `seed`, not on `layers`.
 
     Raises ValueError for bad pairs and layers out of range.
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
     work = Work(prompt_format, batch_tokens)
     pairs = as_pairs(pairs)
-    norms = residual_norm(model, work.encode(model, pairs), chosen_layers, work)
+    norms = residual_norm(model, work.encode(model, pairs, one_answer=True), chosen_layers, work)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(layer_count(model), int(model.cfg.d_model), generator=generator)
     unit = torch.nn.functional.normalize(drawn[list(chosen_layers)], dim=-1)

@@ -1,4 +1,4 @@
-"""Directions from the differences that the answers themselves make: CAA, RepE and ICV."""
+"""Directions from the differences between the two answers: CAA, RepE and ICV."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def mean_difference(
 ) -> SteeringVectors:
     """Contrastive activation addition: v_l = (1/n) Σ_j h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j), in residual units.
 
-    h_l is the stream after block l at the answer's last token. Rimsky et al. 2024 (CAA), section 3, whose
-    answers are single letters; here they are the pairs' own texts.
+    h_l is the stream after block l at the answer's last token. Source: Rimsky et al. 2024 (CAA), section 3.
+    Their answers are single letters; here they are the pairs' own texts.
 
     Raises ValueError for bad pairs and layers out of range.
     """
@@ -59,9 +59,10 @@ def pca_difference(
     v_l = argmax_{‖u‖=1} Σ_j (u·Δ_jl)²,  Δ_jl = h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j) at the answers' last tokens,
     with sign(v_l·Σ_j Δ_jl) = +1. Zou et al. 2023 (RepE), section 3.1, linear artificial tomography.
 
-    The paper gives each difference a random sign, centres, and settles the component's sign by a vote
-    afterwards. The sum above is what that comes to in expectation: no sign of a difference changes it, and
-    differences of random sign have mean zero. So nothing is drawn here and the result is always the same.
+    The paper gives each difference a random sign, centres the differences, and then decides the component's
+    sign by a vote. The sum above is the expectation of that: it does not depend on the signs of the
+    differences, and differences with random signs have mean zero. So nothing is random here, and the result
+    is always the same.
 
     Raises ValueError for bad pairs and layers out of range.
     """
@@ -80,16 +81,17 @@ def in_context_vector(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> SteeringVectors:
-    """In-context vector: one principal direction of the differences of all layers together, length 1 in all.
+    """In-context vector: one principal direction of the differences of all layers together, with total length
+    1.
 
     v = argmax_{‖u‖=1} Σ_j (u·Δ_j)²,  Δ_j the differences h_l(x_j, y⁺_j) − h_l(x_j, y⁻_j) at the answers' last
-    tokens, the layers behind one another, with sign(v·Σ_j Δ_j) = +1; v is then cut into its layers. How
-    long each part is says how much that layer takes part, so steer with `unit="raw"` to keep it; one sign
-    holds for all of them. `layers` only selects among the parts. Liu et al. 2024 (ICV), section 3: the
+    tokens, with the layers concatenated, with sign(v·Σ_j Δ_j) = +1; v is then split into its layers. The
+    length of each part says how much that layer contributes, so steer with `unit="raw"` to keep it. All parts
+    share one sign. `layers` only selects among the parts. Source: Liu et al. 2024 (ICV), section 3; the
     objective as stated there, not centred.
 
-    The paper reads a demonstration's input and its target as texts of their own; here both answers follow
-    the same prompt. Its released code also centres and adds the mean back, which is not in the paper.
+    The paper encodes a demonstration's input and target as separate texts; here both answers follow the same
+    prompt. Its released code also centres and adds the mean back, which is not in the paper.
 
     Raises ValueError for bad pairs and layers out of range.
     """

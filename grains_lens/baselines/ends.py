@@ -1,4 +1,4 @@
-"""What the rivals share: the residual stream where both answers end, and how long it typically is."""
+"""Shared by the rivals: the residual stream at the end of both answers, and its typical length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..vectors.residuals import checked_norms, read_residuals, typical_norm
 
 @dataclass(frozen=True, eq=False)
 class AnswerEnds:
-    """h_l(x, y⁺) and h_l(x, y⁻), the stream after block l at the last token of either answer, float32;
+    """h_l(x, y⁺) and h_l(x, y⁻): the stream after block l at the last token of each answer, in float32.
     `residual_norm` [layer] is the median ‖h‖ over the prompts' tokens."""
 
     chosen: Float[Tensor, "pair layer d_model"]
@@ -43,7 +43,7 @@ def read_ends(
     *,
     label: str,
 ) -> AnswerEnds:
-    """Read both answers' ends of every pair; `label` names the bar."""
+    """Read the stream at the end of both answers of every pair. `label` names the progress bar."""
     chosen_layers = check_layers(layers, range(layer_count(model)))
     encoded = work.encode(model, pairs)
     ends = torch.zeros(2, len(encoded), len(chosen_layers), int(model.cfg.d_model))
@@ -65,7 +65,7 @@ def read_ends(
 def residual_norm(
     model: HookedModel, encoded: Sequence[Encoded], layers: Sequence[int], work: Work
 ) -> Float[Tensor, " layer"]:
-    """The median ‖h‖ over the prompts' tokens, where no stream is read anyway."""
+    """The median ‖h‖ over the prompts' tokens, for methods that do not read the stream themselves."""
     norms: list[Tensor] = []
     with work.batches(model, [len(item.prompt) for item in encoded]) as groups:
         for rows in groups:

@@ -1,8 +1,7 @@
-"""A direction from the features of a sparse dictionary that go with right answers: CorrSteer."""
+"""A direction from the features of a sparse dictionary that correlate with right answers: CorrSteer."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..data.given import Pairs, as_pairs
-from ..errors import kind_of
+from ..errors import kind_of, warn_user
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
@@ -28,13 +27,14 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class FeatureDictionary(Protocol):
-        """A sparse dictionary of the residual stream after one block: SAELens's autoencoders are such."""
+        """A sparse dictionary of the residual stream after one block, such as an autoencoder of SAELens."""
 
         @property
         def W_dec(self) -> Float[Tensor, "feature d_model"]: ...
         def encode(self, h: Float[Tensor, "row d_model"], /) -> Float[Tensor, "row feature"]: ...
 else:
-    # An isinstance() of this Protocol would not see a torch module's parameters: `_checked` asks for the names.
+    # isinstance() with this Protocol would not see a torch module's parameters, so `_checked` looks up the
+    # names.
     FeatureDictionary = Any
 
 
@@ -50,34 +50,35 @@ def correlated_features(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> SteeringVectors:
-    """CorrSteer: v_l = Σ_{i ∈ top_l} c_li d_li, in residual units, over features that go with being right.
+    """CorrSteer: v_l = Σ_{i ∈ top_l} c_li d_li, in residual units, over features that correlate with right
+    answers.
 
-    Sample j is x_j with the answer that the model itself prefers of the pair's two (the higher summed
-    log-probability), its outcome y_j is 1 where that is the chosen one, else 0. With z_lit the activation
-    of feature i of layer l's dictionary at position t,
+    Sample j is x_j with the answer of the pair that the model itself prefers, by summed log-probability. Its
+    outcome y_j is 1 if that is the chosen answer, else 0. With z_lit the activation of feature i of layer l's
+    dictionary at position t,
 
         z_lij = max_t z_lit over the positions that write the answer: the prompt's last to the answer's last but one,
         r_li  = Pearson's correlation of z_lij with y_j over the samples,
         top_l = the `n_features` features with the highest r_li, of those with r_li > 0,
         c_li  = the mean of z_lij over the right samples,
 
-    and d_li the feature's row of the decoder. Cho et al. 2025 (CorrSteer, arXiv 2508.12535), which steers with
-    `unit="raw"`, strength 1, `rule=add` and, while answers are generated, `positions="last"`. One feature at
-    every layer is its CorrSteer-A. For CorrSteer-S take `.at(layer)` of the highest correlation that
-    `provenance.settings["features"]` records; `tune` over layers stands for the pruning of CorrSteer-P.
+    and d_li the feature's row of the decoder. Source: Cho et al. 2025 (CorrSteer, arXiv 2508.12535). The
+    paper steers with `unit="raw"`, strength 1, `rule=add` and, during generation, `positions="last"`. One
+    feature at every layer is its CorrSteer-A. For CorrSteer-S, use `.at(layer)` with the layer of the highest
+    correlation in `provenance.settings["features"]`. `tune` over layers replaces the pruning of CorrSteer-P.
 
-    `dictionaries` gives for each layer l, the stream after block l, anything with SAELens's names:
-    `encode(h [row, d_model])` to activations [row, feature], not negative, and `W_dec` [feature, d_model].
-    The vectors' layers are its keys. `outcomes`, one real number per pair, a judge's reward say, take y's
-    place; the right samples are then those above the mean outcome, which for 0 and 1 are those of 1.
+    `dictionaries` maps each layer l (the stream after block l) to an object with SAELens's names: `encode`,
+    from h [row, d_model] to non-negative activations [row, feature], and `W_dec` [feature, d_model]. Its keys
+    are the layers of the vectors. `outcomes` replaces y by one real number per pair, such as a judge's
+    reward. The right samples are then those above the mean outcome; for outcomes 0 and 1 these are the
+    samples with 1.
 
-    The paper has the model generate its answers; here it chooses one of two. A layer where no feature
-    correlates positively gets a zero direction, and all layers do where outcomes are all alike: a warning
-    says so.
+    In the paper the model generates its answers; here it chooses one of two. A layer where no feature
+    correlates positively gets a zero direction, with a warning. If all outcomes are equal, all layers do.
 
-    Raises ValueError for bad pairs, layers out of range, dictionaries that do not fit the model, n_features
-    below 1 or above a dictionary's, outcomes that are not one finite number per pair, and activations that are NaN or
-    infinite.
+    Raises ValueError for bad pairs, layers out of range, dictionaries that do not fit the model, `n_features`
+    below 1 or above the number in a dictionary, outcomes that are not one finite number per pair, and
+    activations that are NaN or infinite.
     """
     layers = _checked(model, dictionaries, n_features)
     pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
@@ -100,7 +101,8 @@ def correlated_features(
                 active = max_activations(dictionaries[layer], stream[:, at], answers.mask.cpu())
                 if not torch.isfinite(active).all():
                     raise ValueError(
-                        f"dictionaries[{layer}].encode gives NaN or infinity; see that its weights are finite."
+                        f"dictionaries[{layer}].encode gives NaN or infinity; check that its weights are "
+                        "finite."
                     )
                 tallies[layer].add(active, rows)
     chosen = {layer: tallies[layer].top(n_features) for layer in layers}
@@ -126,7 +128,7 @@ def correlated_features(
 def max_activations(
     dictionary: FeatureDictionary, stream: Float[Tensor, "row pos d_model"], mask: Bool[Tensor, "row pos"]
 ) -> Float[Tensor, "row feature"]:
-    """The highest activation of each feature over the positions that the mask marks, float32 on the CPU."""
+    """The highest activation of each feature over the masked positions, in float32 on the CPU."""
     decoder = dictionary.W_dec
     activations = dictionary.encode(stream[mask].to(decoder.device, decoder.dtype)).float().cpu()
     spread = activations.new_full((*mask.shape, activations.shape[-1]), -torch.inf)
@@ -136,7 +138,8 @@ def max_activations(
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature of a dictionary, its correlation with the outcome, and its mean activation where that is good."""
+    """A feature of a dictionary, its correlation with the outcome, and its mean activation over the right
+    samples."""
 
     feature: int
     correlation: float
@@ -144,8 +147,9 @@ class Feature:
 
 
 class Tally:
-    """Of each feature, its correlation with the outcomes and its mean where they are good, from sums over samples
-    in float64: activations [sample, feature] of a large dictionary at every layer would fill the memory."""
+    """Each feature's correlation with the outcomes, and its mean over the right samples, from running float64
+    sums. Storing the activations [sample, feature] of a large dictionary at every layer would fill the
+    memory."""
 
     def __init__(self, n_features: int, outcomes: Float[Tensor, " sample"]) -> None:
         centred = outcomes.double() - outcomes.double().mean()
@@ -158,17 +162,18 @@ class Tally:
         self._mean_squares = torch.zeros(n_features, dtype=torch.double)
 
     def add(self, activations: Float[Tensor, "row feature"], samples: Sequence[int]) -> None:
-        """Count these samples in."""
+        """Add these samples to the sums."""
         activations = activations.double()
         self._means += self._weights[:, list(samples)] @ activations
         self._mean_squares += activations.square().sum(dim=0) / self._weights.shape[1]
 
     @property
     def correlations(self) -> Float[Tensor, " feature"]:
-        """Pearson's r with the outcome, once all samples are in; 0 where activation or outcome does not vary."""
+        """Pearson's r with the outcome, once all samples are added; 0 if the activation or the outcome does
+        not vary."""
         mean, covariance, _ = self._means
         variance = self._mean_squares - mean.square()
-        # A feature that is always alike varies by the stream's rounding, which goes with padding, not with truth.
+        # A constant feature varies only by rounding in the stream, which depends on padding and not on truth.
         varies = (variance > 1e-10 * self._mean_squares) & (self._variance > 0)
         return torch.where(varies, covariance / (variance * self._variance).sqrt(), 0)
 
@@ -178,7 +183,7 @@ class Tally:
         return self._means[2]
 
     def top(self, n: int) -> list[Feature]:
-        """The up to `n` features of highest positive correlation, the highest first."""
+        """The `n` features with the highest positive correlation (or fewer), highest first."""
         best = self.correlations.topk(n)
         return [
             Feature(feature, r, float(self.coefficients[feature]))
@@ -198,7 +203,7 @@ def _weighted_sum(dictionary: FeatureDictionary, features: Sequence[Feature]) ->
 def _own_answers(
     model: HookedModel, encoded: Sequence[Encoded], work: Work
 ) -> tuple[list[Encoded], Float[Tensor, " pair"]]:
-    """Each prompt with the answer that the model prefers, and 1 where that is the chosen one."""
+    """Each prompt with the answer that the model prefers, and 1 if that is the chosen one, else 0."""
     scores = score_answers(model, encoded, work, label="answers")
     preferred = scores.argmax(dim=-1)
     own = [
@@ -211,7 +216,9 @@ def _own_answers(
 def _given(outcomes: Sequence[float] | Tensor, n: int) -> Float[Tensor, " pair"]:
     y = torch.as_tensor(outcomes, dtype=torch.float64).cpu()
     if tuple(y.shape) != (n,):
-        raise ValueError(f"outcomes has shape {tuple(y.shape)} for {n} pairs: one number per pair is wanted.")
+        raise ValueError(
+            f"outcomes has shape {tuple(y.shape)} for {n} pairs: one number per pair is expected."
+        )
     if not torch.isfinite(y).all():
         bad = int((~torch.isfinite(y)).nonzero()[0])
         raise ValueError(f"outcomes[{bad}] is {float(y[bad])}: leave out pairs that have no outcome.")
@@ -236,21 +243,21 @@ def _checked(
         for attribute in ("encode", "W_dec"):
             if not hasattr(dictionary, attribute):
                 raise ValueError(
-                    f"{name}, a {type(dictionary).__name__}, has no {attribute}: encode(h) and W_dec are wanted, "
-                    "as SAELens names them."
+                    f"{name}, a {type(dictionary).__name__}, has no {attribute}: it needs encode(h) and "
+                    "W_dec, as SAELens names them."
                 )
         decoder = dictionary.W_dec
         if decoder.ndim != 2 or decoder.shape[1] != width:
             raise ValueError(
-                f"{name}.W_dec has shape {tuple(decoder.shape)}: [feature, d_model] is wanted, and this model's "
-                f"d_model is {width}."
+                f"{name}.W_dec has shape {tuple(decoder.shape)}: [feature, d_model] is expected, and this "
+                f"model's d_model is {width}."
             )
         with torch.no_grad():
             found = dictionary.encode(torch.zeros(2, width, device=decoder.device, dtype=decoder.dtype))
         if tuple(found.shape) != (2, len(decoder)):
             raise ValueError(
-                f"{name}.encode gives shape {tuple(found.shape)} for h of shape (2, {width}): [row, feature] is "
-                f"wanted, and W_dec has {len(decoder)} features."
+                f"{name}.encode gives shape {tuple(found.shape)} for h of shape (2, {width}): [row, "
+                f"feature] is expected, and W_dec has {len(decoder)} features."
             )
         if not 1 <= n_features <= len(decoder):
             raise ValueError(f"n_features={n_features} must be 1 to {len(decoder)}, the features of {name}.")
@@ -263,13 +270,13 @@ def _warn_of_zeros(chosen: Mapping[int, Sequence[Feature]], y: Tensor, given: bo
         return
     if (y == y[0]).all():
         why = (
-            f"all outcomes are {float(y[0]):g}, so that nothing can go with them"
+            f"all outcomes are {float(y[0]):g}, so nothing can correlate with them"
             if given
-            else f"the model prefers the {'chosen' if y[0] else 'rejected'} answer of every pair, so that no feature "
-            "can tell right from wrong"
+            else f"the model prefers the {'chosen' if y[0] else 'rejected'} answer of every pair, so no "
+            "feature can tell right from wrong"
         )
-        remedy = "give pairs of which it gets some right and some wrong, or outcomes that differ"
+        remedy = "give pairs of which it gets only some right, or outcomes that differ"
     else:
         why = "no feature of these layers' dictionaries correlates positively with the outcomes"
         remedy = "give more pairs or larger dictionaries, or leave these layers out"
-    warnings.warn(f"the directions at layers {empty} are zero: {why}; {remedy}.", stacklevel=3)
+    warn_user(UserWarning(f"the directions at layers {empty} are zero: {why}; {remedy}."))

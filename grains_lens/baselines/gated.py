@@ -1,4 +1,4 @@
-"""A trained rule of steering: how much of a given contrast each dimension of each token takes."""
+"""A trained steering rule: how much of a given contrast is added to each dimension of each token."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from torch.nn.functional import gelu
 from ..data.given import Pairs, as_pairs, as_texts
 from ..errors import VectorFileError
 from ..hosts.layers import Layers
-from ..hosts.model import HookedModel, frozen, recording
+from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
 from ..intervention.given import Vectors, as_vectors
-from ..literals import Objective, Unit
+from ..literals import Unit
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.tensor_files import FileKind, damaged, parse_json, read_tensors, write_tensors
@@ -41,17 +42,17 @@ Weights = tuple[Float[Tensor, "rank d_model"], Float[Tensor, "d_model rank"], Fl
 
 @dataclass(frozen=True, eq=False)
 class GatedAdd:
-    """A steering rule that weighs the vector anew at every token, dimension by dimension:
+    """A steering rule that weights the vector at every token, dimension by dimension:
 
         h' = h + γ(h) ⊙ v,   γ(h) = 2σ(U gelu(D h/rms(h)) + b)   in (0, 2)^d_model
 
     with D = `down` [rank, d_model], U = `up` [d_model, rank], b = `bias` [d_model], float32, and rms(h) =
-    ‖h‖/√d_model. Where U = 0 and b = 0, γ = 1 and this is `add`. It is one rule for all layers, and depends on
-    nothing but the token's own h, so text is the same with a cache and without. `steering(model, vectors,
-    strength=rule.settings["strength"], rule=rule)`, with the vectors, layers and unit that it was trained
-    on, steers as trained. (`gate=` is something else: it takes one number per token.)
+    ‖h‖/√d_model. If U = 0 and b = 0, then γ = 1 and this is `add`. One rule serves all layers. It depends
+    only on the token's own h, so text is the same with and without a cache. To steer as trained, use
+    `steering(model, vectors, strength=rule.settings["strength"], rule=rule)` with the vectors, layers and
+    unit of the training. (The argument `gate` is something else: it has one number per token.)
 
-    `losses` has each training step's loss in nats before the step, `settings` how it was made.
+    `losses` holds the loss in nats before each training step, `settings` how the rule was made.
 
     Raises ValueError if shapes do not fit together or a number is not finite.
     """
@@ -69,8 +70,8 @@ class GatedAdd:
         rank, d_model = self.down.shape
         if tuple(self.up.shape) != (d_model, rank) or tuple(self.bias.shape) != (d_model,):
             raise ValueError(
-                f"down has shape [{rank}, {d_model}], which needs up [{d_model}, {rank}] and bias [{d_model}]; "
-                f"they are {list(self.up.shape)} and {list(self.bias.shape)}."
+                f"down has shape [{rank}, {d_model}], which needs up [{d_model}, {rank}] and bias "
+                f"[{d_model}]; up has {list(self.up.shape)} and bias {list(self.bias.shape)}."
             )
         if not all(torch.isfinite(weight).all() for weight in self.weights):
             raise ValueError("down, up or bias holds NaN or infinite values; train at a lower learning_rate.")
@@ -86,7 +87,7 @@ class GatedAdd:
         return gated_add(h, v, self.weights)
 
     def openness(self, h: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
-        """γ(h): what share of the vector each dimension takes here, from 0 to 2."""
+        """γ(h): the weight of the vector in each dimension, from 0 to 2."""
         return gamma(h, self.weights)
 
     def __repr__(self) -> str:
@@ -98,10 +99,10 @@ class GatedAdd:
         return f"GatedAdd(rank {rank}, d_model {d_model}, {size:,} weights, {trained})"
 
     def save(self, path: str | Path) -> Path:
-        """Write a safetensors file: the weights, and settings and losses as JSON in its metadata header.
+        """Write a safetensors file with the weights; its metadata header holds settings and losses as JSON.
 
-        `path` ends in .safetensors; its directory is made. The file is written whole or not at all. Raises ValueError
-        for another extension, and OSError where the file cannot be written.
+        `path` must end in .safetensors; its directory is made if needed. The file is written whole or not at
+        all. Raises ValueError for another extension, and OSError if the file cannot be written.
         """
         header = json.dumps({"settings": dict(self.settings), "losses": self.losses}, default=str)
         tensors = {name: getattr(self, name) for name in _WEIGHTS}
@@ -123,11 +124,11 @@ class GatedAdd:
 
 
 TrainedGate = GatedAdd
-"""The name of before: `GatedAdd` is a rule, and no gate."""
+"""The former name; `GatedAdd` is a rule, not a gate."""
 
 
 def _checked(header: Any) -> dict[str, Any]:
-    """A file's settings and losses. Raises KeyError or ValueError where they are none."""
+    """A file's settings and losses. Raises KeyError or ValueError if they are missing or malformed."""
     if not isinstance(header["settings"], dict):
         raise ValueError("settings are not named")
     if not all(isinstance(loss, int | float) for loss in header["losses"]):
@@ -157,7 +158,7 @@ def trained_gate(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> GatedAdd:
-    """A steering rule trained to make the model prefer the chosen answers when it is steered by `vectors`.
+    """Train a steering rule so that the model, steered by `vectors`, prefers the chosen answers.
 
     The rule is h' = h + γ(h) ⊙ λv_l at each of `layers` (the vectors' own by default), one γ for all of them:
     see `GatedAdd`. `strength` λ and `unit` are those of `steering`; λ is not trained. Adam minimises the
@@ -165,15 +166,16 @@ def trained_gate(
 
         (1/n) Σ_j −log σ(β(f_γ(x_j) − f_0(x_j))) + kl_weight · mean KL(p_0 ‖ p_γ)
 
-    with the same `keep`, `batch_size` and `seed`, which also draws D; U and b start at zero, so that training
-    starts from plain addition. The model stays frozen and is bit for bit what it was afterwards.
+    with the same `keep`, `batch_size` and `seed`. The seed also determines D. U and b start at zero, so
+    training starts from plain addition. The model stays frozen, and is bit for bit unchanged afterwards.
 
-    After Sivakumar et al. 2025 (SteerVLM): one small module for all layers of a frozen model, with no choice
-    of layers by hand, that shifts every token differently and ends in a gate per dimension. Theirs attends to
-    the activations of two prompts that say in words what is wanted and what is not, and learns from many such
-    prompts. Pairs of answers to the same prompt hold no such words: here a fixed contrast a layer stands in
-    for the attention, any vectors (`mean_difference`, `extract_vectors`, or the two prompts'
-    `activation_addition`), and the gate is trained on one behaviour. Loss, β and KL charge are not theirs either.
+    The idea is from Sivakumar et al. 2025 (SteerVLM): one small module for all layers of a frozen model,
+    without choosing layers by hand, that shifts every token differently and ends in a gate per dimension.
+    Their module attends to the activations of two prompts that describe the target and the opposite
+    behaviour, and learns from many such prompts. Pairs of answers to the same prompt contain no such
+    descriptions. So here a fixed contrast per layer replaces the attention: any vectors, such as
+    `mean_difference`, `extract_vectors`, or `activation_addition` of the two prompts. The gate is trained on
+    one behaviour. The loss, β and the KL charge are not theirs either.
 
     Raises ValueError for settings out of range, layers that the vectors lack, and weights that are not finite,
     and VectorMismatchError if the vectors belong to another model.
@@ -186,9 +188,10 @@ def trained_gate(
     check_belongs(vectors, model)
     vectors = vectors if layers is None else vectors.at(layers)
     added = strength * unit_vectors(vectors, unit)
+    layers_in_reach(objective, vectors.layers[:1], layer_count(model))
     pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     keep = None if keep is None else as_texts(keep, "keep")
-    training = Training.of(model, work.encode(model, pairs), schedule, work, keep=keep)
+    training = Training.of(model, work.encode(model, pairs, one_answer=True), schedule, work, keep=keep)
     weights = _untrained(rank, vectors.d_model, seed)
 
     def edits() -> list[tuple[str, Edit]]:
@@ -197,7 +200,7 @@ def trained_gate(
     with frozen(model), recording(), work.bar(steps, "gate", "step") as shown:
         losses = training.run([weight.requires_grad_() for weight in weights], edits, shown)
     settings = {
-        **asdict(schedule),
+        **schedule.settings(),
         "strength": strength,
         "unit": unit,
         "layers": list(vectors.layers),
@@ -218,7 +221,7 @@ def gated_add(
 
 
 def gamma(h: Float[Tensor, "... d_model"], weights: Weights) -> Float[Tensor, "... d_model"]:
-    """2σ(U gelu(D h/rms(h)) + b): how long h is, which grows with the layers, does not count."""
+    """2σ(U gelu(D h/rms(h)) + b). It does not depend on the length of h, which grows with the layers."""
     down, up, bias = (weight.to(h) for weight in weights)
     length = torch.linalg.vector_norm(h, dim=-1, keepdim=True)
     normed = h * (h.shape[-1] ** 0.5 / length.masked_fill(length == 0, 1.0))
@@ -226,7 +229,7 @@ def gamma(h: Float[Tensor, "... d_model"], weights: Weights) -> Float[Tensor, ".
 
 
 def _untrained(rank: int, d_model: int, seed: int) -> Weights:
-    """γ = 1 everywhere. D is such that D h/rms(h) is about 1 in each component."""
+    """Weights with γ = 1 everywhere. D is scaled so that each component of D h/rms(h) is about 1."""
     generator = torch.Generator().manual_seed(seed)
     down = torch.randn(rank, d_model, generator=generator) / d_model**0.5
     return down, torch.zeros(d_model, rank), torch.zeros(d_model)

@@ -10,16 +10,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..data.given import Pairs, as_pairs
-from ..hosts.layers import Layers, check_layers
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel, device_of, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit, edited, resid_post
 from ..intervention.rules import SteeringRule, add
-from ..literals import Objective
-from ..prompts.answers import answer_logprobs, check_objective
+from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import BATCH_TOKENS, AnswerBatch, collate
 from ..prompts.encoding import PromptFormat
-from ..prompts.finite import check_rows, naming
+from ..prompts.finite import naming
+from ..prompts.objectives import (
+    Objective,
+    check_differentiable,
+    check_objective,
+    layers_in_reach,
+    name_of,
+)
 from ..prompts.work import Work
 from ..vectors.identity import provenance_of
 from ..vectors.steering_vectors import SteeringVectors
@@ -39,18 +45,21 @@ def gradient_direction(
 ) -> SteeringVectors:
     """The mean gradient of the preference: v_l = (1/n) Σ_j Σ_i ∂f_j/∂h_li, in nats per residual unit.
 
-    f is the gap log p(y⁺|x) − log p(y⁻|x), h_li the stream after block l at position i, and the sum goes
-    over all positions that steering acts on: the prompt's and both answers'. So v_l is the derivative of
-    the mean gap with respect to a vector added everywhere at layer l, the steepest way up, and the first
-    step of `optimised_direction`. Its length is no strength: steer with unit "residual" or "absolute".
-    All layers come from one backward pass.
+    f is the gap log p(y⁺|x) − log p(y⁻|x), and h_li the stream after block l at position i. The sum runs over
+    all positions that steering acts on: those of the prompt and of both answers. So v_l is the derivative of
+    the mean gap with respect to a vector added everywhere at layer l: the direction of steepest ascent, and
+    the first step of `optimised_direction`. Its length is not a strength: steer with unit "residual" or
+    "absolute". One backward pass gives all layers.
+
+    `objective` is that of `attribute`. With a `StreamObjective`, only layers up to the one it reads affect f;
+    these are then the default.
 
     Raises ValueError for bad pairs, layers out of range and unknown names.
     """
-    check_objective(objective)
-    chosen_layers = check_layers(layers, range(layer_count(model)))
+    check_objective(objective, model)
+    chosen_layers = layers_in_reach(objective, layers, layer_count(model))
     pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
     with work.batches(model, [item.longest for item in encoded], "gradients", rows=2) as groups:
         for rows in groups:
@@ -59,9 +68,9 @@ def gradient_direction(
             with recording(), naming("pair", rows):
                 gaps = steered_gaps(model, batch, steering_edits(vectors, chosen_layers, add), objective)
                 (gradient,) = torch.autograd.grad(gaps.sum(), vectors)
-            check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
+            check_objectives(model, "pair", rows, gaps.detach(), batch, objective)
             total += gradient
-    settings = {"objective": objective, "prompt_format": asdict(prompt_format)}
+    settings = {"objective": name_of(objective), "prompt_format": asdict(prompt_format)}
     return SteeringVectors(
         directions=total / len(encoded),
         layers=chosen_layers,
@@ -73,16 +82,17 @@ def gradient_direction(
 def steered_gaps(
     model: HookedModel, batch: AnswerBatch, edits: Sequence[tuple[str, Edit]], objective: Objective
 ) -> Float[Tensor, " pair"]:
-    """f of each pair under steering by `edits`, through which gradients flow."""
+    """f of each pair when steered by `edits`; gradients flow through it."""
     with edited(model, edits):
-        logprobs = answer_logprobs(model, batch, objective=objective)
-    return logprobs[:, 0] - logprobs[:, 1]
+        gaps = preference_gaps(model, batch, objective=objective)
+    check_differentiable(gaps, objective)
+    return gaps
 
 
 def steering_edits(
     vectors: Float[Tensor, "layer d_model"], layers: Sequence[int], rule: SteeringRule
 ) -> list[tuple[str, Edit]]:
-    """What `steering` does with these vectors at strength 1, as a function of the vectors."""
+    """The edits that `steering` makes with these vectors at strength 1, differentiable in the vectors."""
 
     def steer(vector: Tensor) -> Edit:
         return lambda h: rule(h.float(), vector.to(h.device)).to(h.dtype)

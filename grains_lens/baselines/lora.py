@@ -1,4 +1,4 @@
-"""Training a LoRA adapter on preference pairs: on the chosen answers alone (SFT), or on the preference (DPO)."""
+"""Train a LoRA adapter on preference pairs: on the chosen answers only (SFT), or on the preference (DPO)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..data.given import Pairs, as_pairs
+from ..data.given import Pairs, as_pairs, check_two_answers
 from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, recording
 from ..hosts.ownership import takes_a_turn
@@ -24,7 +24,7 @@ from ..prompts.work import Work
 from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable
 
 Loss = Callable[[Float[Tensor, "pair answer"], Sequence[int]], Float[Tensor, ""]]
-"""log p of these rows' answers in nats, and which pairs they are: the loss, summed over the rows."""
+"""A loss, summed over rows, from log p of the rows' answers in nats and the indices of their pairs."""
 
 
 @takes_a_turn
@@ -45,22 +45,22 @@ def lora_sft(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> LoraAdapter:
-    """Supervised fine-tuning on the chosen answers: an adapter that minimises −log p(y⁺|x), per answer token.
+    """Supervised fine-tuning on the chosen answers: an adapter that minimises −log p(y⁺|x) per answer token.
 
     Adam with a constant `learning_rate` runs `steps` steps of `batch_size` pairs each, drawn epoch by epoch
-    in an order that `seed` gives. `rank` and `alpha` are LoRA's (Hu et al. 2021); `targets` names linear layers
-    of the blocks, as `("q_proj", "v_proj")`, None takes all that there are. Weights start from those of `start`,
-    where one is given, and `steps` more go on as if it had not stopped.
+    in an order determined by `seed`. `rank` and `alpha` are LoRA's (Hu et al. 2021). `targets` names linear
+    layers of the blocks, such as `("q_proj", "v_proj")`; None means all of them. If `start` is given, its
+    training is continued for `steps` more steps, as if it had not stopped.
 
-    Training runs in evaluation mode, without dropout, and never asks the network. It happens now; the adapter
-    that comes back is off, and is switched on by `with adapter:`, as often as wanted. The model is bit for bit
-    what it was before, during an error and on Ctrl-C, too. A plain transformers model needs its `tokenizer`.
+    Training runs in evaluation mode, without dropout, and never uses the network. The call trains the adapter
+    and returns it switched off; switch it on with `with adapter:`, any number of times. Afterwards the model
+    is bit for bit unchanged, even after an error or Ctrl-C. A plain transformers model needs its `tokenizer`.
 
-    Raises ValueError for a HookedTransformer, settings out of range, targets that are not there, and a `start`
-    that was made with other settings; FloatingPointError when a loss is not finite.
+    Raises ValueError for a HookedTransformer, settings out of range, targets that do not exist, and a `start`
+    that was made with other settings; FloatingPointError if a loss is not finite.
     """
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = _encoded(model, pairs, tokenizer, work)
+    encoded = _encoded(model, pairs, tokenizer, work, one_answer=True)
     chosen = [replace(item, answers=item.answers[:1]) for item in encoded]
     settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, work)
 
@@ -97,7 +97,7 @@ def lora_dpo(
     with log-probabilities summed over each answer's tokens, in nats, and f_0 the frozen model's
     (Rafailov et al. 2023, equation 7). The first step's loss is log 2. Everything else is as in `lora_sft`.
 
-    Raises ValueError for `beta` that is not positive, and whatever `lora_sft` raises.
+    Raises ValueError if `beta` is not positive, and whatever `lora_sft` raises.
     """
     if not beta > 0:
         raise ValueError(f"beta={beta} must be positive.")
@@ -124,7 +124,7 @@ def _train(
     start: LoraAdapter | None,
     work: Work,
 ) -> LoraAdapter:
-    """`weights` [pair] says what a batch's summed loss is divided by: tokens for SFT, pairs for DPO."""
+    """A batch's summed loss is divided by the sum of `weights` [pair]: tokens for SFT, pairs for DPO."""
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
     _check_start(start, settings)
@@ -169,7 +169,8 @@ def _accumulate(
     weights: Sequence[int],
     work: Work,
 ) -> float:
-    """Add a step's gradient, a batch at a time, so that one batch's graph lives at a time; the step's loss."""
+    """Add a step's gradient batch by batch, so that only one batch's graph exists at a time. Returns the
+    step's loss."""
     total, share = 0.0, sum(weights[row] for row in drawn)
     answers = len(encoded[0].answers)
     for bucket in buckets([encoded[row].longest for row in drawn], work.batch_tokens, rows=answers):
@@ -182,7 +183,7 @@ def _accumulate(
 
 
 def _drawn(n: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """The pairs of a step: every pair once an epoch, in an order that depends on nothing but seed and epoch."""
+    """The pairs of a step: every pair once per epoch, in an order that depends only on seed and epoch."""
     size = min(batch_size, n)
     a_whole_epoch = -(-n // size)
     epoch, at = divmod(step, a_whole_epoch)
@@ -203,8 +204,8 @@ def _check_reached(layers: Sequence[Layer]) -> None:
     for layer in layers:
         if all(parameter.grad is None for _, parameter in trainable(layer.adapted)):
             raise RuntimeError(
-                f"no gradient reaches an adapter on {layer.name}: the model does not run this layer by calling "
-                "it. Leave it out of targets."
+                f"no gradient reaches an adapter on {layer.name}: the model does not call this layer. Leave "
+                "it out of targets."
             )
 
 
@@ -214,7 +215,7 @@ def _check_start(start: LoraAdapter | None, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         there = start.settings.get(name)
         if there != value:
-            raise ValueError(f"start was trained with {name}={there!r}, and this asks for {name}={value!r}.")
+            raise ValueError(f"start was trained with {name}={there!r}, but this call has {name}={value!r}.")
 
 
 def _settings(
@@ -232,7 +233,7 @@ def _settings(
         if not value > 0:
             raise ValueError(f"{name}={value} must be positive.")
     if targets is not None and not len(targets):
-        raise ValueError("targets=[] names no layer; leave it out for all of the blocks' linear layers.")
+        raise ValueError("targets=[] names no layer; leave it out for all linear layers of the blocks.")
     kept = None if targets is None else tuple(targets)
     return {
         "loss": loss,
@@ -243,15 +244,19 @@ def _settings(
     }
 
 
-def _encoded(model: HookedModel, pairs: Pairs, tokenizer: Any, work: Work) -> list[Encoded]:
+def _encoded(
+    model: HookedModel, pairs: Pairs, tokenizer: Any, work: Work, *, one_answer: bool = False
+) -> list[Encoded]:
     check_adaptable(model)
     pairs = as_pairs(pairs)
+    if not one_answer:
+        check_two_answers(pairs, "pairs")
     if not is_plain(model):
         if tokenizer is not None:
             raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
-        return work.encode(model, pairs)
+        return work.encode(model, pairs, one_answer=one_answer)
     if tokenizer is None:
-        raise ValueError("a plain transformers model has no tokenizer with it: pass tokenizer=....")
+        raise ValueError("a plain transformers model does not include a tokenizer: pass tokenizer=....")
     n_ctx = int(model.config.get_text_config().max_position_embeddings)
     return encode(
         tokenizer, pairs, prompt_format=work.prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx

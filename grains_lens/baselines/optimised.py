@@ -1,4 +1,4 @@
-"""A direction trained on the preference: what one vector can do at best."""
+"""A direction trained on the preference: the best that one vector can do."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.given import Pairs, as_pairs, as_texts
-from ..hosts.layers import Layers, check_layers
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..intervention.edits import unit_vectors
 from ..intervention.given import Vectors, as_vectors
 from ..intervention.rules import SteeringRule, add_keeping_norm, as_rule
-from ..literals import Objective, RuleName
+from ..literals import RuleName
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs, describe, provenance_of
 from ..vectors.steering_vectors import SteeringVectors
@@ -51,32 +52,33 @@ def optimised_direction(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> SteeringVectors:
-    """A vector trained to make the model prefer the chosen answers, in residual units: steer with
-    `unit="raw"` and strength 1 to have it as trained.
+    """Train a vector, in residual units, so that the model prefers the chosen answers. Steer with
+    `unit="raw"` and strength 1 to use it as trained.
 
     Adam on v minimises, with f_v the gap under steering by v at every position,
 
         (1/n) Σ_j −log σ(β(f_v(x_j) − f_0(x_j))) + kl_weight · mean KL(p_0 ‖ p_v)
 
-    Cao et al. 2024 (BiPO), section 3, with their β; their vector is also trained to turn the preference
-    round when it is subtracted. Here it goes one way, and the charge for moving next-token distributions,
-    in nats per position, is ours. It is taken over the texts `keep`, neutral ones at best; without any,
-    over the pairs' prompts up to where the answer begins, which is what the vector is there to change.
+    Source: Cao et al. 2024 (BiPO), section 3, with their β. Their vector is also trained to reverse the
+    preference when it is subtracted; here it works in one direction. The charge for moving next-token
+    distributions, in nats per position, is ours. It is measured on the texts `keep`, which should be neutral.
+    Without `keep`, it is measured on the pairs' prompts without their last token: that one predicts the
+    answer, which the vector is meant to change.
 
-    Every layer's vector is trained as the only one, which takes one training per layer, unless
-    `together`. Training starts from zero, or from `start`, steered by at `start_strength` (in
-    `unit="residual"`; None takes its directions as they are). `learning_rate` is in units of the stream's
-    own size: how far a step moves a coordinate, relative to ‖h‖/√d_model. Each step sees all pairs and
-    texts, and nothing is random, or `batch_size` of either, drawn by `seed`. The model stays frozen.
+    Each layer's vector is trained alone, in one training per layer, unless `together`. Training starts from
+    zero, or from `start` at `start_strength` (in `unit="residual"`; None uses its directions as they are).
+    `learning_rate` is relative to the size of the stream: how far a step moves a coordinate, in units of
+    ‖h‖/√d_model. Each step uses all pairs and texts, so nothing is random, or else `batch_size` of each,
+    drawn with `seed`. The model stays frozen.
 
     Raises ValueError for settings out of range, a start that lacks a layer, and numbers that are not finite.
     """
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
-    chosen_layers = check_layers(layers, range(layer_count(model)))
+    chosen_layers = layers_in_reach(objective, layers, layer_count(model))
     pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     rule, start = as_rule(rule), None if start is None else as_vectors(start, "start")
     keep = None if keep is None else as_texts(keep, "keep")
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     first = _first(model, start, start_strength, chosen_layers)
     norms = residual_norm(model, encoded, chosen_layers, work)
     training = Training.of(model, encoded, schedule, work, keep=keep)
@@ -89,7 +91,7 @@ def optimised_direction(
             shown.set_description(f"optimise layers {group_layers}", refresh=False)
             directions[group] = _trained(training, first[group], group_layers, norms[group], rule, shown)
     settings = {
-        **asdict(schedule),
+        **schedule.settings(),
         "start": "zero" if start is None else start.provenance.method,
         "start_strength": start_strength,
         "keep": "prompts" if keep is None else f"{len(keep)} texts",
@@ -113,7 +115,7 @@ def _trained(
     rule: SteeringRule,
     shown: tqdm[Any],
 ) -> Float[Tensor, "layer d_model"]:
-    """The vectors of these layers, trained together from `first`."""
+    """Train the vectors of these layers together, starting from `first`."""
     scale = norms[:, None] / first.shape[-1] ** 0.5
     parameters = (first / scale).requires_grad_()
     training.run([parameters], lambda: steering_edits(parameters * scale, layers, rule), shown)
@@ -125,7 +127,9 @@ def _first(
 ) -> Float[Tensor, "layer d_model"]:
     if start is None:
         if strength is not None:
-            raise ValueError(f"start_strength={strength} without a start: pass start=... to begin from it.")
+            raise ValueError(
+                f"start_strength={strength} without a start: pass start=..., the vectors to begin from."
+            )
         return torch.zeros(len(layers), int(model.cfg.d_model))
     check_belongs(start, model)
     start = start.at(layers)

@@ -34,20 +34,21 @@ def probe_direction(
     """Inference-time intervention: v_l = σ_l θ_l, in residual units.
 
     θ_l is the unit normal of a logistic probe that tells h_l(x, y⁺) from h_l(x, y⁻) at the answers' last
-    tokens, pointing to the chosen side, and σ_l the standard deviation of all those h_l along it.
-    Li et al. 2023 (ITI), section 3, whose α is the strength at `unit="raw"`. They probe the outputs of
-    attention heads and steer the few whose probes are best; this is the residual stream, at each layer. (A
-    head's shift, W_O σθ, enters in front of the block's own MLP, and steering acts behind whole blocks.)
-    Their other direction, the shift between the two class means, is `mean_difference`.
+    tokens, pointing to the chosen side, and σ_l the standard deviation of all those h_l along it. Source: Li
+    et al. 2023 (ITI), section 3; their α is the strength at `unit="raw"`. They probe the outputs of attention
+    heads and steer the few with the best probes; this function uses the residual stream at each layer. (A
+    head's shift, W_O σθ, enters before the block's own MLP, while steering acts after whole blocks.) Their
+    other direction, the shift between the two class means, is `mean_difference`.
 
-    `regularisation` is the weight of ½‖w‖² beside the summed log-loss, with h in units of its own root
-    mean square deviation from the mean, so that a model's scale does not change the result.
+    `regularisation` is the weight of ½‖w‖², added to the summed log-loss. h is measured in units of its own
+    root mean square deviation from the mean, so a model's scale does not change the result.
 
-    Raises ValueError if regularisation is not positive.
+    Raises ValueError if `regularisation` is not positive.
     """
     if not regularisation > 0:
         raise ValueError(
-            f"regularisation={regularisation} must be positive: without it a probe of few pairs has no optimum."
+            f"regularisation={regularisation} must be positive: without it, a probe of few pairs has no "
+            "optimum."
         )
     pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     ends = read_ends(model, pairs, layers, work, label="probe")

@@ -1,4 +1,4 @@
-"""A direction from two texts and no pairs: activation addition."""
+"""A direction from two texts, without pairs: activation addition."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ def activation_addition(
     """Activation addition: v_l = h_l(positive) − h_l(negative), in residual units.
 
     h_l is the stream after block l at a text's last token. Turner et al. 2023 (ActAdd), section 3, keep a
-    difference for every position (the shorter text filled up with spaces) and add it to the first positions
-    of a prompt. A vector that acts at any position is one direction per layer, so it is the last token's here,
-    the only one that has read its text to the end; for contrasts of one token, like the paper's " Love" and
-    " Hate", that is the whole difference. The negative text may be empty where the model has a BOS.
+    difference for every position (with the shorter text padded with spaces) and add it to the first positions
+    of a prompt. Here a vector is one direction per layer that can act at any position. It is taken at the
+    last token, the only one that has seen its whole text. For contrasts of one token, such as the paper's "
+    Love" and " Hate", that is the whole difference. The negative text may be empty if the model has a BOS.
 
-    `residual_norm` is measured on the tokens of these two texts.
+    `residual_norm` is measured on the tokens of the two texts.
 
-    Raises ValueError for a text without tokens or longer than the context, and texts of the same tokens.
+    Raises ValueError if a text has no tokens or is longer than the context, or if both texts have the same
+    tokens.
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
     items = encode_texts(model, {"positive": positive, "negative": negative}, prompt_format)
     if items[0].prompt.ids == items[1].prompt.ids:
         raise ValueError(
-            f"positive={positive!r} and negative={negative!r} are the same tokens, which leaves no difference; "
-            "is one of their words unknown to the tokenizer?"
+            f"positive={positive!r} and negative={negative!r} are the same tokens, so there is no "
+            "difference; is one of their words unknown to the tokenizer?"
         )
     batch = collate(items, device_of(model))
     with frozen(model):
@@ -58,9 +59,9 @@ def activation_addition(
 
 
 def encode_texts(model: HookedModel, texts: Mapping[str, str], prompt_format: PromptFormat) -> list[Encoded]:
-    """Token ids of texts without answers; their names are for errors.
+    """Token ids of texts without answers. The names of the texts appear in errors.
 
-    Raises ValueError for a text without tokens or longer than the context, and if all are special tokens.
+    Raises ValueError if a text has no tokens or is longer than the context, or if all tokens are special.
     """
     for name, text in texts.items():
         if not isinstance(text, str):
@@ -69,9 +70,9 @@ def encode_texts(model: HookedModel, texts: Mapping[str, str], prompt_format: Pr
     for (name, text), prompt in zip(texts.items(), prompts, strict=True):
         if not 0 < len(prompt) <= int(model.cfg.n_ctx):
             raise ValueError(
-                f"{name}={text!r} has {len(prompt)} tokens; from 1 to the model's context of {model.cfg.n_ctx} "
-                "are wanted."
+                f"{name}={text!r} has {len(prompt)} tokens, but must have from 1 to the model's context of "
+                f"{model.cfg.n_ctx}."
             )
     if all(all(prompt.is_special) for prompt in prompts):
-        raise ValueError(f"{' and '.join(texts)} hold no tokens but special ones: write some text.")
+        raise ValueError(f"{' and '.join(texts)} hold only special tokens: write some text.")
     return [Encoded(prompt, ()) for prompt in prompts]

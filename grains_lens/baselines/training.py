@@ -1,9 +1,9 @@
-"""What the trained rivals share: Adam on the preference of the pairs, with a charge for moving the model."""
+"""Shared by the trained rivals: Adam on the pairs' preference, with a charge for moving the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -16,21 +16,21 @@ from ..hosts.batch import TokenBatch, right_padded
 from ..hosts.forward import extend, prefill
 from ..hosts.model import HookedModel, device_of
 from ..hosts.points import Edit, edited
-from ..literals import Objective
-from ..prompts.answers import check_objective, score_answers
+from ..prompts.answers import score_pairs
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
+from ..prompts.objectives import Objective, check_objective, name_of
 from ..prompts.work import Work
 from .gradient import steered_gaps
 from .texts import encode_texts
 
 Edits = Callable[[], Sequence[tuple[str, Edit]]]
-"""The steering that the parameters stand for as they are now, through which gradients flow to them."""
+"""A function that returns the steering given by the parameters' current values; gradients flow through it."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The loss, and how long and on how much of the data it is minimised."""
+    """The loss, the number of steps, and how much data each step uses."""
 
     steps: int
     learning_rate: float
@@ -47,10 +47,15 @@ class Schedule:
         if not self.kl_weight >= 0:
             raise ValueError(f"kl_weight={self.kl_weight} must not be negative.")
 
+    def settings(self) -> dict[str, Any]:
+        """The settings to save in a file."""
+        return {**asdict(self), "objective": name_of(self.objective)}
+
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """Steering trained by its parameters. `reference` [pair] is f_0, `texts` what should not change."""
+    """Train the parameters of a steering. `reference` [pair] is f_0; on `texts`, the model should not
+    change."""
 
     model: HookedModel
     encoded: Sequence[Encoded]
@@ -69,13 +74,14 @@ class Training:
         *,
         keep: Sequence[str] | None,
     ) -> Training:
-        """On these pairs, with the gaps that the model has now and the texts to keep."""
+        """A training on these pairs, with the model's present gaps and the texts to keep."""
         texts = _texts(model, encoded, keep, work)
-        gaps = score_answers(model, encoded, work, objective=schedule.objective)
-        return cls(model, encoded, gaps[:, 0] - gaps[:, 1], texts, schedule, work)
+        check_objective(schedule.objective, model)
+        gaps = score_pairs(model, encoded, work, objective=schedule.objective)
+        return cls(model, encoded, gaps, texts, schedule, work)
 
     def run(self, parameters: Sequence[Tensor], edits: Edits, shown: tqdm[Any]) -> list[float]:
-        """Minimise the loss over `parameters`, in place; each step's loss before it was taken, in nats."""
+        """Minimise the loss over `parameters`, in place. Returns the loss before each step, in nats."""
         optimiser = torch.optim.Adam(parameters, lr=self.schedule.learning_rate)
         generator = torch.Generator().manual_seed(self.schedule.seed)
         losses = []
@@ -98,10 +104,10 @@ class Training:
     def _groups(self, drawn: Sequence[int], lengths: Sequence[int], rows: int) -> Iterator[list[int]]:
         return ([drawn[at] for at in group] for group in buckets(lengths, self.work.batch_tokens, rows))
 
-    # Both add their share of the gradient a batch at a time, so that one batch's graph lives at a time.
+    # Both add their share of the gradient batch by batch, so that only one batch's graph exists at a time.
 
     def _prefer(self, edits: Edits, drawn: list[int]) -> tuple[float, float]:
-        """The preference loss, and how far the mean gap has risen, in nats."""
+        """The preference loss and the rise of the mean gap, in nats."""
         total, gain = 0.0, 0.0
         for rows in self._groups(drawn, [self.encoded[row].longest for row in drawn], 2):
             batch = collate([self.encoded[row] for row in rows], device_of(self.model))
@@ -114,7 +120,7 @@ class Training:
         return total, gain
 
     def _charge(self, edits: Edits, drawn: list[int]) -> float:
-        """The charge; returns the mean KL before it is weighed, in nats per position."""
+        """Add the charge to the gradient. Returns the unweighted mean KL, in nats per position."""
         if self.schedule.kl_weight == 0:
             return 0.0
         kl, lengths = 0.0, [len(self.texts[row]) for row in drawn]
@@ -132,8 +138,9 @@ class Training:
 
 
 def next_token_logprobs(model: HookedModel, texts: TokenBatch) -> Float[Tensor, "batch pos d_vocab"]:
-    """log p of each next token at every position of right-padded texts."""
-    # All of a text but its first token counts as its continuation: `extend` gives logits everywhere there.
+    """log p of the next token at every position of right-padded texts."""
+    # Everything after a text's first token is treated as its continuation, because `extend` gives logits at
+    # all its positions.
     logits, prefix = prefill(model, TokenBatch(texts.tokens[:, :1], texts.mask[:, :1]))
     if texts.tokens.shape[1] > 1:
         logits = torch.cat([logits, extend(model, prefix, texts.tokens[:, 1:])], dim=1)
@@ -141,7 +148,7 @@ def next_token_logprobs(model: HookedModel, texts: TokenBatch) -> Float[Tensor, 
 
 
 def check_positive(**settings: int | float | None) -> None:
-    """Raise ValueError for one that is there and not above 0."""
+    """Raise ValueError for a value that is given and not above 0."""
     for name, value in settings.items():
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value} must be positive.")
@@ -153,6 +160,8 @@ def _texts(
     if keep is None:
         return [item.prompt.ids[:-1] or item.prompt.ids for item in encoded]
     if not keep:
-        raise ValueError("keep=[] holds no text: leave it out for the pairs' prompts, or pass kl_weight=0.")
+        raise ValueError(
+            "keep=[] holds no text: leave it out to use the pairs' prompts, or pass kl_weight=0."
+        )
     named = {f"keep[{index}]": text for index, text in enumerate(keep)}
     return [item.prompt.ids for item in encode_texts(model, named, work.prompt_format)]

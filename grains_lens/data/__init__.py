@@ -1,1 +1,1 @@
-"""What users bring: pairs and questions, from files, tables and known data sets."""
+"""The user's data: pairs and questions, from files, tables and known data sets."""

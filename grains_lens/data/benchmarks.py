@@ -1,7 +1,8 @@
-"""Data sets known by name: where the hub has them, and how their rows become pairs and questions.
+"""Data sets known by name: where they are on the hub, and how their rows become pairs and questions.
 
-They are read as parquet, which the hub makes of every data set (its branch `refs/convert/parquet`): some of
-them come as loading scripts, which `datasets` 4 refuses, others with metadata that `datasets` 3 cannot read.
+They are read as parquet, which the hub provides for every data set in the branch `refs/convert/parquet`. Some
+of the originals are loading scripts, which `datasets` 4 refuses; others have metadata that `datasets` 3
+cannot read.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ PARQUET = "refs/convert/parquet"
 
 @dataclass(frozen=True)
 class Named:
-    """A data set on the hub; `question` or `pair` turns its rows into those of `load_questions` or `load_pairs`."""
+    """A data set on the hub. `question` or `pair` converts its rows to those of `load_questions` or
+    `load_pairs`."""
 
     repository: str
     config: str
@@ -45,7 +47,9 @@ def _faitheval(row: Row) -> dict[str, Any]:
     # Keys are letters in most rows and digits in some, as in the ARC questions it was made from.
     keys, choices = list(row["choices"]["label"]), list(row["choices"]["text"])
     if row["answerKey"] not in keys:
-        raise ValueError(f"answerKey={seen(row['answerKey'])} is none of the choices' labels, {seen(keys)}")
+        raise ValueError(
+            f"answerKey={seen(row['answerKey'])} is not one of the choices' labels, {seen(keys)}"
+        )
     prompt = f"{row['context']}\n\n{row['question']}"
     return {"prompt": prompt, "choices": choices, "label": keys.index(row["answerKey"])}
 
@@ -56,7 +60,7 @@ def _spa_vl(row: Row) -> dict[str, Any]:
 
 
 def _picture(value: Any) -> Any:
-    """A picture as the hub's parquet holds it: the bytes of its file."""
+    """An image as stored in the hub's parquet: the bytes of its file."""
     try:
         from PIL import Image
     except ImportError as error:
@@ -66,7 +70,9 @@ def _picture(value: Any) -> Any:
         raise ValueError(f"image={seen(value, 60)} holds no picture")
     try:
         return Image.open(io.BytesIO(content))
-    except Exception as error:  # Pillow raises many for a damaged file: SyntaxError, struct.error, OSError.
+    except (
+        Exception
+    ) as error:  # For damaged files, Pillow raises SyntaxError, struct.error, OSError and others.
         raise ValueError(f"image holds no picture that pillow can read ({said(error)})") from error
 
 
@@ -79,7 +85,7 @@ KNOWN: Mapping[str, Named] = {
 
 
 def is_name(source: str) -> bool:
-    """Whether this is meant as a name rather than as a file: no file is called so, and it has no suffix."""
+    """Whether this is meant as a name rather than as a file: no such file exists, and it has no suffix."""
     try:
         return source in KNOWN or not (Path(source).suffix or Path(source).exists() or "/" in source)
     except OSError:  # Too long to be a path.
@@ -87,16 +93,19 @@ def is_name(source: str) -> bool:
 
 
 def rows_of(name: str, kind: ItemKind) -> Rows:
-    """The rows of a data set that is known by name, as `load_pairs` or `load_questions` reads them; in the place of
-    one that is not as the others are, the ValueError that says so.
+    """The rows of a named data set, as `load_pairs` or `load_questions` reads them. A malformed row is
+    replaced by the ValueError that says what is wrong.
 
-    Raises ValueError for an unknown name, or a data set without questions; OSError if it cannot be downloaded.
+    Raises ValueError for an unknown name, or for a data set without questions if they are asked for; OSError
+    if it cannot be downloaded.
     """
     if name not in KNOWN:
         raise unknown_name("source", name, KNOWN)
     known = KNOWN[name]
     if kind == "questions" and known.question is None:
-        raise ValueError(f"{name} has no multiple-choice questions: load_pairs({name!r}) reads its pairs.")
+        raise ValueError(
+            f"{name} has no multiple-choice questions: read its pairs with load_pairs({name!r})."
+        )
     return _converted(name, known, kind, _files(name, known, kind))
 
 
@@ -125,16 +134,16 @@ def _convert(known: Named, kind: ItemKind, row: Any) -> dict[str, Any]:
 
 
 def _pair_of(question: Row) -> dict[str, Any]:
-    """The right choice, against the wrong one that is listed after it."""
+    """The right choice as chosen, and the wrong choice listed after it as rejected."""
     choices, label = question["choices"], question["label"]
     if type(label) is not int or not 0 <= label < len(choices):
-        raise ValueError(f"label={seen(label)} is no index into the {len(choices)} choices")
+        raise ValueError(f"label={seen(label)} is not an index into the {len(choices)} choices")
     rejected = choices[(label + 1) % len(choices)]
     return {"prompt": question["prompt"], "chosen": choices[label], "rejected": rejected}
 
 
 def _files(name: str, known: Named, kind: ItemKind) -> list[Path]:
-    """The data set's files: the hub's, or where it cannot be reached those of an earlier download."""
+    """The data set's files: from the hub or, if it cannot be reached, from an earlier download."""
     import huggingface_hub
     from huggingface_hub import constants
 
@@ -143,17 +152,17 @@ def _files(name: str, known: Named, kind: ItemKind) -> list[Path]:
     offline = constants.HF_HUB_OFFLINE
     try:
         if not offline:
-            # Waits no longer than it is told to; what follows asks again and again, for half a minute.
+            # This call respects its timeout; the calls below retry for half a minute.
             huggingface_hub.HfApi().dataset_info(known.repository, revision=PARQUET, timeout=PATIENCE)
         files = sorted(
             file
             for file in huggingface_hub.list_repo_files(known.repository, **where)
             if file.startswith(folder)
         )
-        # The first comes last: where it is in the cache, all of them are.
+        # The first file is fetched last: if it is in the cache, all of them are.
         paths = [huggingface_hub.hf_hub_download(known.repository, file, **where) for file in reversed(files)]
         return [Path(path) for path in reversed(paths)]
-    # The hub's client raises its own errors and those of its HTTP client, of which there have been three.
+    # The hub's client raises its own errors and those of its HTTP client, which has changed twice.
     except Exception as error:
         first = huggingface_hub.try_to_load_from_cache(known.repository, f"{folder}{_FIRST}", **where)
         if isinstance(first, str):
@@ -161,9 +170,10 @@ def _files(name: str, known: Named, kind: ItemKind) -> list[Path]:
         why = "HF_HUB_OFFLINE is set" if offline else f"{type(error).__name__}: {said(error, 100)}"
         cache = printable(constants.HF_HUB_CACHE, 200)
         raise OSError(
-            f"{name} ({known.repository}) cannot be downloaded here ({why}). Where there is a network, call "
-            f"load_{kind}({name!r}) once, which fetches {folder}*.parquet of its branch {PARQUET}, and copy the folder "
-            f"datasets--{known.repository.replace('/', '--')} from the cache there ({_CACHE}) to {cache} here."
+            f"{name} ({known.repository}) cannot be downloaded here ({why}). On a machine with a network, "
+            f"call load_{kind}({name!r}) once, which fetches {folder}*.parquet from its branch {PARQUET}, "
+            f"and copy the folder datasets--{known.repository.replace('/', '--')} from the cache there "
+            f"({_CACHE}) to {cache} here."
         ) from error
 
 
@@ -175,4 +185,4 @@ _FIRST = "0000.parquet"
 
 
 _CACHE = "~/.cache/huggingface/hub"
-"""Where the hub's client keeps what it has downloaded, unless HF_HOME says otherwise."""
+"""Where the hub's client stores its downloads, unless HF_HOME says otherwise."""

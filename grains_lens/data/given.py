@@ -57,16 +57,21 @@ def as_choices(given: Choices, argument: str = "questions") -> list[MultipleChoi
     Raises ValueError, which names `argument`, for what is neither.
     """
     items = _items(given, (MultipleChoice, PreferencePair), argument)
-    return [_question(one, f"{argument}[{index}]") for index, one in enumerate(items)]
+    check_two_answers(items, argument)
+    return [
+        MultipleChoice(one.prompt, one.answers, 0, one.images) if isinstance(one, PreferencePair) else one
+        for one in items
+    ]
 
 
-def _question(one: MultipleChoice | PreferencePair, where: str) -> MultipleChoice:
-    if isinstance(one, MultipleChoice):
-        return one
-    try:
-        return MultipleChoice(one.prompt, (one.chosen, one.rejected), 0, one.images)
-    except ValueError as error:
-        raise ValueError(f"{where} is a pair that makes no question of two choices: {error}") from error
+def check_two_answers(items: Iterable[Any], argument: str) -> None:
+    """Raise ValueError where a pair has no rejected answer, and two answers are compared."""
+    for index, item in enumerate(items):
+        if isinstance(item, PreferencePair) and item.rejected is None:
+            raise ValueError(
+                f"{argument}[{index}] has no rejected answer, and two answers are compared here: give "
+                "PreferencePair(prompt, chosen, rejected)."
+            )
 
 
 def as_items(given: Any, kind: _Kind, argument: str) -> list[Any]:

@@ -14,30 +14,38 @@ from ..errors import seen
 class PreferencePair:
     """A prompt x with a chosen answer y⁺ and a rejected one y⁻ (field names as in TRL).
 
-    `images` are paths, PIL images or arrays, in the order of the prompt's placeholders.
-    Raises ValueError if an answer is empty or the two are the same.
+    `rejected` may be None for functions that need only one answer, such as `attribute`; functions that
+    compare two answers refuse such a pair. `images` are paths, PIL images or arrays, in the order of the
+    prompt's placeholders. Raises ValueError if an answer is empty or the two are the same.
     """
 
     prompt: str
     chosen: str
-    rejected: str
+    rejected: str | None = None
     images: tuple[Any, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("prompt", "chosen", "rejected"):
+        for name in ("prompt", "chosen"):
             _check_text(name, getattr(self, name))
-        if self.chosen.strip() == self.rejected.strip():
+        if self.rejected is not None:
+            _check_text("rejected", self.rejected)
+        if self.rejected is not None and self.chosen.strip() == self.rejected.strip():
             raise ValueError(
                 f"chosen and rejected are the same answer, {seen(self.chosen)}: a pair needs two different ones."
             )
         object.__setattr__(self, "images", _tuple("images", self.images))
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """The chosen answer and, if there is one, the rejected answer."""
+        return (self.chosen,) if self.rejected is None else (self.chosen, self.rejected)
 
 
 @dataclass(frozen=True)
 class MultipleChoice:
     """One evaluation question: `choices[label]` is the right answer.
 
-    Raises ValueError if there are fewer than two choices, an empty one, or no choice at `label`.
+    Raises ValueError if there are fewer than two choices, a choice is empty, or `label` is out of range.
     """
 
     prompt: str
@@ -56,14 +64,14 @@ class MultipleChoice:
         object.__setattr__(self, "label", _index(self.label))
         if not 0 <= self.label < len(self.choices):
             raise ValueError(
-                f"label={seen(self.label)} is no index into the {len(self.choices)} choices; "
-                f"it counts from 0 to {len(self.choices) - 1}."
+                f"label={seen(self.label)} is not an index into the {len(self.choices)} choices; it counts "
+                f"from 0 to {len(self.choices) - 1}."
             )
 
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """A question to be answered in free text, and what a good answer says (MMHal-Bench's `gt_answer`)."""
+    """A question to be answered in free text, with a reference answer (MMHal-Bench's `gt_answer`)."""
 
     prompt: str
     reference: str
@@ -76,7 +84,7 @@ class OpenQuestion:
 
 
 Prompted = str | PreferencePair | MultipleChoice | OpenQuestion
-"""Whatever holds a prompt."""
+"""Anything that holds a prompt."""
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -92,15 +100,16 @@ def _check_text(name: str, value: object) -> None:
         raise ValueError(f"{name} must be text, but is {seen(value)}; fill it in, or leave the row out.")
     if half := _SURROGATE.search(value):
         raise ValueError(
-            f"{name} holds half of a surrogate pair ({seen(half[0])} at character {half.start()}), which is no "
-            "character: read the text as UTF-8, or leave the row out."
+            f"{name} holds half of a surrogate pair ({seen(half[0])} at character {half.start()}), which is "
+            "not a character: read the text as UTF-8, or leave the row out."
         )
     if not value.strip():
         raise ValueError(f"{name} is empty ({seen(value)}); write it out, or leave the row out.")
 
 
 def _tuple(name: str, value: Any) -> tuple[Any, ...]:
-    """`value` as a tuple: text is no list of its letters, a mapping none of its keys, an array none of its rows."""
+    """`value`, a list or a tuple, as a tuple. Text, mappings and arrays are refused: they are not lists of
+    their letters, keys or rows."""
     if not isinstance(value, list | tuple):
         raise ValueError(
             f"{name} must be a list or a tuple, but is {seen(value)}; put it into a list (in CSV, as JSON)."

@@ -1,15 +1,14 @@
-"""Pairs and questions from files, tables, rows and known data sets."""
+"""Read pairs and questions from files, tables, rows and known data sets."""
 
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from ..errors import kind_of, printable, seen, unknown_name
+from ..errors import kind_of, printable, seen, unknown_name, warn_user
 from ..literals import ItemKind, OnError
 from .benchmarks import is_name, rows_of
 from .items import MultipleChoice, PreferencePair
@@ -21,37 +20,40 @@ _Item = TypeVar("_Item", bound="PreferencePair | MultipleChoice")
 
 
 class SkippedRowsWarning(UserWarning):
-    """Rows that could not be used are left out."""
+    """Some rows cannot be used and are left out."""
 
 
 def load_pairs(
     source: str | Path | Iterable[Mapping[str, Any]],
     *,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     on_error: OnError | None = None,
 ) -> list[PreferencePair]:
     """Read preference pairs from JSONL, JSON, CSV or parquet, from any iterable of rows, or by a data set's name.
 
-    Each row has `prompt`, `chosen`, `rejected` and, maybe, `images` (a list, or one image; in CSV its JSON, or
-    one path) or `image`; paths in a file are relative to the file. `columns` maps these names to the source's
-    own, as in `columns={"prompt": "question"}`. A Hugging Face `datasets.Dataset` is an iterable of rows. In
-    TRL's conversational form, `[{"role": ..., "content": ...}]`,
-    an answer is the content of its last message, and a prompt that of its only one; a longer conversation
-    as prompt has to be rendered as text first, since part of it would be lost.
+    Each row has `prompt`, `chosen`, `rejected` and optionally `images` (a list, or one image; in CSV its
+    JSON, or one path) or `image`. Paths in a file are relative to the file. `columns` maps these names to the
+    names in the source, as in `columns={"prompt": "question"}`; `columns={"rejected": None}` says that there
+    is no rejected answer, so only the chosen one counts. A Hugging Face `datasets.Dataset` is an iterable of
+    rows. In TRL's conversational form, `[{"role": ..., "content": ...}]`, an answer is the content of its
+    last message, and a prompt the content of its only message. Render a longer conversation as text before
+    you use it as a prompt; otherwise part of it would be lost.
 
-    TruthfulQA's published table (`TruthfulQA.csv`) is known by its columns: the best answer is chosen, the best
-    incorrect one rejected, or the first incorrect one where there is no such column.
+    TruthfulQA's published table (`TruthfulQA.csv`) is recognised by its columns. The best answer is chosen.
+    The best incorrect answer is rejected, or the first incorrect one if there is no such column.
 
-    Names are `"truthful_qa"`, `"faitheval"` and `"mmlu"`, where the right answer is the chosen one and the wrong
-    one listed after it the rejected (the first, after the last), and `"spa_vl"` (with images; its prompts have
-    no image placeholder: use a chat template). They are downloaded from the Hugging Face hub.
+    The names are `"truthful_qa"`, `"faitheval"`, `"mmlu"` and `"spa_vl"`; they are downloaded from the
+    Hugging Face hub. In the first three, the right choice is chosen, and the wrong choice listed after it is
+    rejected (after the last choice comes the first). `"spa_vl"` has images; its prompts have no image
+    placeholder, so use a chat template.
 
-    A row that cannot be used is an error with `on_error="raise"`. With "skip" it is left out, and one
-    `SkippedRowsWarning` counts them and names the first. If not given, it is "skip" for a data set by name, whose
-    rows are not yours to mend, and "raise" for anything else. A file that is damaged as a whole is always an error.
+    With `on_error="raise"`, a row that cannot be used is an error. With "skip" it is left out, and one
+    `SkippedRowsWarning` counts such rows and names the first. The default is "skip" for a data set by name,
+    whose rows you cannot repair, and "raise" for anything else. A file that is damaged as a whole is always
+    an error.
 
-    Raises OSError where a file or the hub cannot be read, ValueError naming the row and the column that is missing,
-    empty or wrong, or saying that no row is left.
+    Raises OSError if a file or the hub cannot be read; ValueError, naming the row and the column, if a value
+    is missing, empty or wrong, or if no row is left.
     """
     _check_columns(columns, PreferencePair)
     read = functools.partial(pair_of_row, columns=columns, folder=_folder(source))
@@ -61,18 +63,28 @@ def load_pairs(
 def pair_of_row(
     row: Mapping[str, Any],
     where: str,
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str | None] | None = None,
     folder: Path | None = None,
 ) -> PreferencePair:
     """The pair that a row holds; a ValueError says `where` it is wrong. Paths of images are relative to `folder`."""
     row = unfolded(row, where)
+    one_answer = (columns or {"rejected": ""}).get("rejected", "") is None
+    columns = {name: column for name, column in (columns or {}).items() if column is not None}
+    prompt = only_message(value_of(row, "prompt", columns, where))
+    chosen = last_message(value_of(row, "chosen", columns, where))
+    rejected = None if one_answer else last_message(value_of(row, "rejected", columns, where))
+    if rejected is None and not one_answer:
+        raise ValueError(
+            f"{where}: rejected must be text, but is None; fill it in, or leave the row out (of all rows: "
+            'columns={"rejected": None}).'
+        )
     return _make(
         PreferencePair,
         where,
         {
-            "prompt": only_message(value_of(row, "prompt", columns, where)),
-            "chosen": last_message(value_of(row, "chosen", columns, where)),
-            "rejected": last_message(value_of(row, "rejected", columns, where)),
+            "prompt": prompt,
+            "chosen": chosen,
+            "rejected": rejected,
             "images": images_of(row, columns, where, folder),
         },
     )
@@ -88,11 +100,11 @@ def load_questions(
     set's name: `"truthful_qa"`, `"faitheval"` or `"mmlu"`, downloaded from the Hugging Face hub.
 
     Each row has `prompt`, `choices` (a list; in CSV its JSON) and `label`, the index of the right choice,
-    counted from 0. `columns` maps these names to the source's own, as in
-    `columns={"prompt": "question", "label": "answer"}` (MMLU). Of TruthfulQA's published table the choices are the
-    best answer, at label 0, and every incorrect one. `on_error` is that of `load_pairs`.
+    counted from 0. `columns` maps these names to the names in the source, as in `columns={"prompt":
+    "question", "label": "answer"}` (MMLU). For TruthfulQA's published table, the choices are the best answer,
+    at label 0, and all incorrect ones. `on_error` works as in `load_pairs`.
 
-    Raises what `load_pairs` does.
+    Raises the same errors as `load_pairs`.
     """
     _check_columns(columns, MultipleChoice)
     read = functools.partial(question_of_row, columns=columns, folder=_folder(source))
@@ -130,7 +142,7 @@ def columns_of(path: str | Path) -> tuple[str, ...]:
 def _items(
     source: Any, kind: ItemKind, item: Callable[[Mapping[str, Any], str], _Item], on_error: OnError | None
 ) -> list[_Item]:
-    """What `item` makes of each row; rows of which it makes none are left out, or raised."""
+    """The items that `item` makes from the rows. Rows that fail are left out or raise their error."""
     if on_error is not None and on_error not in get_args(OnError):
         raise unknown_name("on_error", on_error, get_args(OnError))
     name, rows = _rows(source, kind)
@@ -150,21 +162,21 @@ def _items(
         raise ValueError(none or f"{name} has no rows; at least one is needed.")
     if wrong:
         more = f" And {len(wrong) - _NAMED} more." if len(wrong) > _NAMED else ""
-        warnings.warn(
-            f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
-            f"{' '.join(wrong[:_NAMED])}{more}",
-            SkippedRowsWarning,
-            stacklevel=3,
+        warn_user(
+            SkippedRowsWarning(
+                f"{name}: {len(wrong)} of {len(items) + len(wrong)} rows cannot be used and are left out. "
+                f"{' '.join(wrong[:_NAMED])}{more}"
+            )
         )
     return items
 
 
 _NAMED = 3
-"""How many rows that are left out a warning names."""
+"""How many of the rows left out a warning names."""
 
 
 def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item]) -> _Item | ValueError:
-    """What `item` makes of a row, or the error that says why it makes nothing of it."""
+    """The item made from a row, or the error that says why there is none."""
     if isinstance(row, ValueError):
         return row
     if not isinstance(row, Mapping):
@@ -179,7 +191,7 @@ def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item])
 
 
 def _rows(source: Any, kind: ItemKind) -> tuple[str, Iterable[tuple[str, Any]]]:
-    """What the source is called in errors, and its rows, each with where it stands."""
+    """The name of the source in errors, and its rows, each with its place."""
     if _is_name(source):
         return source, rows_of(source, kind)
     if isinstance(source, str | Path):
@@ -198,11 +210,15 @@ def _is_name(source: Any) -> bool:
     return isinstance(source, str) and is_name(source)
 
 
-def _check_columns(columns: Mapping[str, str] | None, cls: type) -> None:
+def _check_columns(columns: Mapping[str, str | None] | None, cls: type) -> None:
     known = [*(field.name for field in fields(cls)), "image"]
-    for name in columns or {}:
+    for name, column in (columns or {}).items():
         if name not in known:
             raise unknown_name("columns, key", name, known)
+        if column is None and name != "rejected":
+            raise ValueError(
+                f"columns={{{name!r}: None}}: only the rejected answer may be missing; name its column."
+            )
 
 
 def _folder(source: Any) -> Path | None:

@@ -1,4 +1,5 @@
-"""Values from the rows of tables: columns by our names, messages of a conversation, JSON in a field, images."""
+"""Read values from the rows of tables: columns by our names, messages of a conversation, JSON in a field,
+images."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from .tables import parse_json
 
 
 def value_of(row: Mapping[str, Any], name: str, columns: Mapping[str, str] | None, where: str) -> Any:
-    """The value under one of our names; a ValueError lists the columns there are instead."""
+    """The value under one of our names. If it is missing, a ValueError lists the row's columns."""
     column = (columns or {}).get(name, name)
     if column not in row:
         raise ValueError(
@@ -22,7 +23,7 @@ def value_of(row: Mapping[str, Any], name: str, columns: Mapping[str, str] | Non
 
 
 def last_message(value: Any) -> Any:
-    """Of a conversation the content of its last message; anything else as it is."""
+    """The content of a conversation's last message; anything else unchanged."""
     is_chat = isinstance(value, list) and value and isinstance(value[-1], Mapping) and "content" in value[-1]
     return value[-1]["content"] if is_chat else value
 
@@ -32,7 +33,8 @@ def only_message(value: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What a CSV field holds; text that is not JSON as it is, for the one that wants it to refuse."""
+    """The value of a CSV field. Text that is not JSON is returned unchanged, so that the caller can refuse
+    it."""
     if isinstance(value, str):
         try:
             return parse_json(value)
@@ -62,7 +64,7 @@ def images_of(
 
 
 def _beside(image: Any, folder: Path | None) -> Any:
-    """A path from a file as a path from here."""
+    """Resolve a path in a file relative to that file's folder."""
     return str(folder / image) if folder is not None and isinstance(image, str) else image
 
 

@@ -1,4 +1,4 @@
-"""What pairs and questions may not share with those they are judged on: a guard against leaks."""
+"""A guard against leaks: what training items may not share with the items used for evaluation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Item = PreferencePair | MultipleChoice
 
 
 class LeakageError(ValueError):
-    """Two splits that share a prompt, an entity or an image."""
+    """Two splits share a prompt, an entity or an image."""
 
 
 def check_disjoint(
@@ -27,14 +27,14 @@ def check_disjoint(
     entity: Callable[[Any], Any] | None = None,
     names: tuple[str, str] = ("train", "test"),
 ) -> None:
-    """Refuse pairs or questions to learn from that share something with those to judge on.
+    """Check that the items to learn from share nothing with the items to judge on.
 
-    Compared are prompts (spaces and capitals aside), images by what they show (their pixels, whether given
-    as a path, as bytes, as a PIL image or as an array), and what `entity` says an item is about: a name, a list,
-    tuple or set of names, or None. Items with images may ask the same question: of them prompt and images together
-    are compared, and each image by itself. `names` are what the two splits are called in the error.
+    Three things are compared: prompts, ignoring spaces and capitals; images, by their pixels, whether given
+    as a path, bytes, a PIL image or an array; and the entities that `entity` returns for an item: a name, a
+    list, tuple or set of names, or None. Items with images may share a question: for them, prompt and images
+    are compared together, and each image by itself. `names` are the names of the two splits in the error.
 
-    Raises LeakageError naming what is shared, how often, and where it first is.
+    Raises LeakageError, naming what is shared, how often, and where it first occurs.
     """
     train, test = (_items(one, name) for one, name in ((train, "train"), (test, "test")))
     for kind, what in (("prompt", _prompts), ("image", _images), ("entity", _named_by(entity))):
@@ -50,8 +50,9 @@ def check_disjoint(
             shown = f"the {kind} of" if kind == "image" else f"the {kind} {seen!r}, in"
             more = f" and {count - 1} more" if count > 1 else ""
             raise LeakageError(
-                f"{names[0]} and {names[1]} share {shown} {names[0]}[{first}] and {names[1]}[{second}]{more}: "
-                "leave these out of one of them, or what is measured may have been learnt by heart."
+                f"{names[0]} and {names[1]} share {shown} {names[0]}[{first}] and "
+                f"{names[1]}[{second}]{more}: leave these out of one of them; otherwise memorised items may "
+                "be counted as a success."
             )
 
 
@@ -87,7 +88,8 @@ def _named_by(entity: Callable[[Any], Any] | None) -> Callable[[Item], Iterable[
 
 
 def content_hash(image: Any) -> str:
-    """A hash of an image's pixels, the same for a path, bytes, a PIL image and an array of the same picture."""
+    """A hash of an image's pixels. It is the same whether the image is a path, bytes, a PIL image or an
+    array."""
     pixels = _pixels(image)
     if pixels.dtype == np.uint8 and pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=-1)

@@ -1,4 +1,4 @@
-"""Rows of tables: JSONL, JSON, CSV and parquet files, each row a mapping from column names to values."""
+"""Read tables from JSONL, JSON, CSV and parquet files. Each row is a mapping from column names to values."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from typing import Any
 from ..errors import near_path, printable, said, seen
 
 Rows = Iterator[tuple[str, Any]]
-"""Where a row stands ("pairs.csv, row 3"), and the row; in its place the ValueError that says why it cannot be read."""
+"""The place of a row ("pairs.csv, row 3") and the row, or the ValueError that says why it cannot be read."""
 
 
 _DIGITS = 640
-"""Whole numbers of so many digits are read under every limit that Python can be set to."""
+"""The most digits of a whole number that can be read under every setting of Python's own limit."""
 
 
 def read_table(path: Path) -> Rows:
-    """The rows of a file, by its suffix.
+    """The rows of a file. Its suffix determines the format.
 
-    A row that cannot be read is a ValueError in the row's place, so that it can be left out and the others kept.
-    Raises ValueError where the file itself is not what its suffix says, FileNotFoundError where it is none, OSError
-    where it may not be read; each names the file.
+    A row that cannot be read is replaced by a ValueError, so that it can be left out and the others kept.
+    Raises ValueError if the file is not in the format of its suffix, FileNotFoundError if it is not a file,
+    OSError if it may not be read; each names the file.
     """
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     if not _is_file(path):
@@ -41,7 +41,7 @@ def read_table(path: Path) -> Rows:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether there is a file; a text that is too long to be a path is none."""
+    """Whether this is a file; False for a text that is too long to be a path."""
     try:
         return path.is_file()
     except OSError as error:
@@ -73,15 +73,16 @@ def rows_in(source: Any, argument: str) -> Any:
 
 
 def check_names(names: Iterable[object], name: str) -> None:
-    """ValueError where a column's name stands twice: of two columns a row would hold the last alone."""
+    """Raise ValueError if a column's name occurs twice: a row would keep only the last of the two."""
     twice = [column for column, count in Counter(names).items() if count > 1 and column != ""]
     if twice:
         raise ValueError(f"{name} has the column {seen(twice[0])} twice: rename one, or leave it out.")
 
 
 def parse_json(text: str) -> Any:
-    """A JSON value. Raises ValueError, to go on after a name, where it is not JSON, has a key twice (of which
-    `json.loads` keeps the last), a number of too many digits, or is nested too deeply."""
+    """Parse a JSON value. Raises ValueError, whose message continues after a name, for text that is not JSON,
+    a key that occurs twice (`json.loads` would keep the last), a number with too many digits, or nesting that
+    is too deep."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_int=_integer)
     except json.JSONDecodeError as error:
@@ -101,12 +102,12 @@ def _object(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _integer(text: str) -> int:
     if len(text) > _DIGITS:
-        raise ValueError(f"holds a whole number of {len(text)} digits; at most {_DIGITS} are read")
+        raise ValueError(f"holds a whole number of {len(text)} digits; at most {_DIGITS} can be read")
     return int(text)
 
 
 def _read_jsonl(path: Path) -> Rows:
-    # In bytes, so that a line that is no text can be left out alone.
+    # Read as bytes, so that a line that is not text can be left out by itself.
     content = _bytes_of(path)
     row = 0
     for number, line in enumerate(content.split(b"\n"), start=1):
@@ -130,10 +131,12 @@ def _read_json(path: Path) -> Rows:
         rows = parse_json(_text_of(path))
     except ValueError as error:
         if isinstance(error.__cause__, json.JSONDecodeError):
-            raise ValueError(f"{_name(path)} {error}; one object a line is JSONL (.jsonl).") from error
+            raise ValueError(
+                f"{_name(path)} {error}; if it has one object per line, name it .jsonl."
+            ) from error
         raise ValueError(f"{_name(path)} {error}.") from error
     if not isinstance(rows, list):
-        raise ValueError(f"{_name(path)} holds a {type(rows).__name__}; a list of objects is wanted.")
+        raise ValueError(f"{_name(path)} holds a {type(rows).__name__}; a list of objects is expected.")
     for number, row in enumerate(rows, start=1):
         yield f"{_name(path)}, row {number}", row
 
@@ -141,7 +144,7 @@ def _read_json(path: Path) -> Rows:
 def _read_csv(path: Path) -> Rows:
     import csv
 
-    # Strict, for a quote that is never closed would swallow every row after it.
+    # Strict, because an unclosed quote would swallow every row after it.
     lines = filter(None, csv.reader(io.StringIO(_text_of(path), newline=""), strict=True))
     number = 0
     try:
@@ -158,7 +161,7 @@ def _read_csv(path: Path) -> Rows:
             else:
                 yield where, _misfit(where, fields, header)
     except csv.Error as error:
-        # Fatal even where rows may be left out: who knows where the next one begins?
+        # An error even if rows may be left out: nobody knows where the next row begins.
         long = "; a text that long can be read from JSONL (.jsonl)" if "limit" in str(error) else ""
         raise ValueError(
             f"{_name(path)}, row {number + 1} is not CSV: {said(error)}; is there a quote that is not closed?{long}"
@@ -172,8 +175,8 @@ def _misfit(where: str, fields: list[str], header: list[str]) -> ValueError:
             "Put quotes around fields that hold commas."
         )
     return ValueError(
-        f"{where} has {len(fields)} fields, and the header {len(header)}: put a comma for each that is empty; "
-        "if the row is cut off, copy the file again."
+        f"{where} has {len(fields)} fields, and the header {len(header)}: write a comma for each empty "
+        "field; if the row is cut off, copy the file again."
     )
 
 
@@ -187,10 +190,10 @@ def _read_parquet(path: Path) -> Rows:
     except OSError as error:
         raise _unreadable(path, error) from error
     try:
-        # By its path: given a file object of Python's, one process in many was seen to abort at its end.
+        # Opened by path: with a Python file object, a few processes aborted when they ended.
         with parquet.ParquetFile(path, page_checksum_verification=True) as file:
             table = file.read()
-    # Damage comes out as nearly every error that there is: Arrow's own, OSError, MemoryError, and more.
+    # Damage can raise almost any error: Arrow's own, OSError, MemoryError, and more.
     except Exception as error:
         raise ValueError(
             f"{_name(path)} is not a whole parquet file ({said(error)}): copy it again."
@@ -205,7 +208,7 @@ def _read_parquet(path: Path) -> Rows:
 
 
 def _parquet_row(path: Path, table: Any, index: int) -> Any:
-    """One row of a table of which not every one can be read."""
+    """One row of a table in which some rows cannot be read."""
     row = {}
     for column in table.column_names:
         try:
@@ -217,7 +220,7 @@ def _parquet_row(path: Path, table: Any, index: int) -> Any:
         else:
             continue
         return ValueError(
-            f"{_name(path)}, row {index + 1}: {seen(column)} {problem}: copy the file again, or write it anew."
+            f"{_name(path)}, row {index + 1}: {seen(column)} {problem}: copy the file again, or rewrite it."
         )
     return row
 
@@ -228,13 +231,13 @@ def _name(path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> OSError:
     return OSError(
-        f"{printable(path, 300)} cannot be read ({error.strerror or said(error)}): see to it that it can, or copy it "
-        "to where it can."
+        f"{printable(path, 300)} cannot be read ({error.strerror or said(error)}): make it readable, or "
+        "copy it to a place where it is."
     )
 
 
 def _bytes_of(path: Path) -> bytes:
-    """A file's bytes, without the mark that some programs put before UTF-8."""
+    """A file's bytes, without the byte order mark that some programs put before UTF-8."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -245,7 +248,7 @@ def _bytes_of(path: Path) -> bytes:
 
 
 def _other_encoding(content: bytes) -> str | None:
-    """UTF-16 or UTF-32, by the mark at the head, or by the zeros beside the first letter."""
+    """UTF-16 or UTF-32, recognised by the byte order mark or by the zeros beside the first letter."""
     if content.startswith((b"\xff\xfe\x00\x00", b"\x00\x00\xfe\xff")) or content[:4].count(0) == 3:
         return "UTF-32"
     if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[:2].count(0) == 1:
@@ -254,7 +257,7 @@ def _other_encoding(content: bytes) -> str | None:
 
 
 def _text_of(path: Path) -> str:
-    # Decoded here, for text mode would turn a carriage return inside a quoted CSV field into a newline.
+    # Decoded here, because text mode would turn a carriage return inside a quoted CSV field into a newline.
     content = _bytes_of(path)
     try:
         return content.decode()

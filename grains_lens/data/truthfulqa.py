@@ -1,4 +1,5 @@
-"""TruthfulQA's published table, whose answers are lists, joined by ";", as rows of pairs and questions."""
+"""Convert TruthfulQA's published table, whose answers are lists joined by ";", to rows of pairs and
+questions."""
 
 from __future__ import annotations
 
@@ -15,15 +16,15 @@ _BEST_WRONG = "best_incorrect_answer"
 
 
 def unfolded(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
-    """A row of the published CSV, or of the hub's "generation" table (which has lists), with `prompt`, `chosen`,
-    `rejected`, `choices` and `label` added, and its columns of several answers cut down to one; any other row as
-    it is.
+    """Convert a row of the published CSV, or of the hub's "generation" table, which has lists. `prompt`,
+    `chosen`, `rejected`, `choices` and `label` are added, and columns with several answers are reduced to
+    one. Any other row is returned unchanged.
 
-    Chosen is the best answer. Rejected is the best incorrect one where there is such a column, else the first of the
-    incorrect ones. The choices are the best answer, at label 0, and every incorrect one. Answers that are listed as
-    correct too are no incorrect ones (two questions of the 817 have such).
+    The best answer is chosen. The best incorrect answer is rejected, or the first incorrect one if there is
+    no such column. The choices are the best answer, at label 0, and all incorrect ones. Answers that are also
+    listed as correct do not count as incorrect (two of the 817 questions have such answers).
 
-    Raises ValueError where a question is left without an incorrect answer.
+    Raises ValueError if a question is left without an incorrect answer.
     """
     ours = {column.lower().replace(" ", "_"): column for column in row if isinstance(column, str)}
     if not {_QUESTION, _BEST, _RIGHT, _WRONG} <= ours.keys():
@@ -37,7 +38,8 @@ def unfolded(row: Mapping[str, Any], where: str) -> Mapping[str, Any]:
             wrong.setdefault(_folded(one), one)
     if not wrong:
         raise ValueError(
-            f"{where}: {ours[_WRONG]!r} holds no answer that is not correct as well; leave the row out."
+            f"{where}: {ours[_WRONG]!r} holds only answers that are also listed as correct; leave the row "
+            "out."
         )
     rejected = (
         row[ours[_BEST_WRONG]]
@@ -65,5 +67,5 @@ def _answers(value: Any, column: str, where: str) -> list[str]:
 
 
 def _folded(answer: object) -> str:
-    """What two answers have in common that differ in capitals, spaces or the full stop alone."""
+    """An answer without capitals, extra spaces and its full stop, for comparison."""
     return " ".join(str(answer).split()).casefold().rstrip(".")

@@ -1,8 +1,9 @@
-"""What `grains-lens demo` runs: GrAInS and its rivals on a small model that ships, judged on held-out questions."""
+"""The demo behind `grains-lens demo`: GrAInS and its rivals on a small shipped model, judged on held-out
+questions."""
 
 import lazy_loader
 
-# What says that the demo has begun comes before torch is imported.
+# The message that the demo has begun is printed before torch is imported.
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={"progress": ["Stages"], "report": ["SHORT", "Settings"], "study": ["run"]},

@@ -1,4 +1,4 @@
-"""How well attribution finds the words that truly drive a world's answers."""
+"""Measure how well attribution finds the words that truly drive a world's answers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..worlds.world import Cues, World
 
 @dataclass(frozen=True)
 class CuePrecision:
-    """The share of the k tokens of one sign that are true cues of that side, the mean over pairs.
+    """The share of the k tokens of one sign that are true cues of that side, averaged over pairs.
 
-    `chance` is what k tokens drawn at random get, `ceiling` what the best choice would: many prompts hold
-    fewer than k cues.
+    `chance` is the precision of k random tokens, `ceiling` that of the best possible choice; it is below 1
+    because many prompts hold fewer than k cues.
     """
 
     seed: int
@@ -33,11 +33,12 @@ class CuePrecision:
 
 
 SIDES: dict[Sign, str] = {"negative": "undesirable", "positive": "desirable"}
-"""Which cues the tokens of a sign should be: undesirable ones speak against the chosen answer."""
+"""Which cues the tokens of each sign should be: undesirable cues speak against the chosen answer."""
 
 
 def cue_positions(world: World, pair: PreferencePair, attribution: TokenAttribution) -> Cues:
-    """The true cues of a prompt, counted in tokens: a world's words are its tokens, after special ones."""
+    """The true cues of a prompt as token positions. A world's words are its tokens, after the special
+    ones."""
     cues = world.cues(pair.prompt, pair.images)
     first = len(attribution.tokens) - len(cues.words)
     return Cues(
@@ -55,7 +56,7 @@ def cue_precision(
     *,
     k: int = 3,
 ) -> list[CuePrecision]:
-    """Precision at k of negative tokens as undesirable cues, and of positive ones as desirable cues."""
+    """Precision at k of negative tokens as undesirable cues, and of positive tokens as desirable cues."""
     rows = []
     for sign, side in SIDES.items():
         chances, ceilings = [], []
@@ -76,7 +77,7 @@ CUE_HEAD: tuple[str, ...] = ("behaviour", "tokens", "true cues", "precision", "b
 
 
 def cue_cells(rows: Sequence[CuePrecision]) -> list[tuple[str, ...]]:
-    """A table of the means over models, its head first."""
+    """A table of the means over models, header first."""
     table: list[tuple[str, ...]] = [CUE_HEAD]
     for first in {(row.behaviour, row.sign): row for row in rows}.values():
         behaviour, sign = first.behaviour, first.sign
@@ -87,7 +88,7 @@ def cue_cells(rows: Sequence[CuePrecision]) -> list[tuple[str, ...]]:
 
 
 def marked_strip(world: World, samples: Sequence[tuple[PreferencePair, TokenAttribution]]) -> dict[str, Any]:
-    """Arguments of `show.token_strip` for these pairs: their true cues, and what each is about."""
+    """Arguments of `show.token_strip` for these pairs: their true cues, and titles."""
     cues = [cue_positions(world, pair, one) for pair, one in samples]
     return {
         "attributions": [one for _, one in samples],

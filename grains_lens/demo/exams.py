@@ -1,4 +1,4 @@
-"""What methods are tuned with and judged by, world by world."""
+"""The questions that tune and judge methods, for each world."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ Groups = Mapping[str, Sequence[Any]]
 
 @dataclass(frozen=True)
 class Exam:
-    """`keep(world, behaviour, n)` are dev questions, n of each kind and behaviour, whose loss is charged in tuning.
-    `test(world, behaviour, n)` are at most n test questions of each kind, the behaviour's own first, then those that
-    must not suffer. `ask` asks a group of them; `also` is what else is told of their answers; `about` says what the
-    columns are."""
+    """`keep(world, behaviour, n)` returns dev questions, n of each kind and behaviour; tuning is charged for
+    losses on them. `test(world, behaviour, n)` returns at most n test questions of each kind: first the
+    behaviour's own, then those that must not suffer. `ask` asks a group of them; `also` holds what else is
+    reported of the answers; `about` describes the columns."""
 
     keep: Callable[[World, str, int], dict[str, list[MultipleChoice]]]
     test: Callable[[World, str, int | None], tuple[Sequence[Any], Groups]]
@@ -37,7 +37,7 @@ class Exam:
 # --- myths ---------------------------------------------------------------------------------------
 
 KINDS = ("clear", "neutral")
-"""Questions of the other behaviours that must not suffer: with good cues only, and with none."""
+"""Questions of the other behaviours that must not suffer: those with only good cues, and those with none."""
 
 
 def _keep_others(world: World, behaviour: str, n: int) -> dict[str, list[MultipleChoice]]:
@@ -81,7 +81,7 @@ def _test_care(world: World, behaviour: str, n: int | None) -> tuple[Sequence[Pr
 
 
 def _ask_greedily(model: HookedModel, group: Sequence[Any]) -> Any:
-    """Pairs by the greedy answer, questions by their choices."""
+    """Ask pairs by the greedy answer, questions by their choices."""
     asked = multiple_choice if isinstance(group[0], MultipleChoice) else hallucination
     return asked(model, group, progress=False)
 

@@ -1,4 +1,4 @@
-"""The methods that the demo compares: each turns what there is to learn from into steering vectors."""
+"""The methods that the demo compares. Each turns attributed pairs into steering vectors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from ..vectors.extraction import extract_vectors
 from ..vectors.steering_vectors import SteeringVectors
 
 ATTRIBUTION = IntegratedGradients(steps=32)
-"""Steps enough for complete scores: with the default 10 some pairs of this world miss by over a tenth."""
+"""Enough integration steps for complete scores, the same for every pair. With 10, some pairs of this world
+miss completeness by over a tenth."""
 
 
 @dataclass(frozen=True)
 class AttributedPairs:
-    """What every method learns from: one model, pairs of one behaviour, and what attribution says of them."""
+    """The input of every method: one model, pairs of one behaviour, and their attributions."""
 
     model: HookedModel
     pairs: Sequence[PreferencePair]
@@ -30,39 +31,40 @@ class AttributedPairs:
 
 
 def attributed(model: HookedModel, pairs: Sequence[PreferencePair]) -> AttributedPairs:
-    """Attribute the pairs, once for all methods."""
+    """Attribute the pairs once, for all methods."""
     return AttributedPairs(model, pairs, attribute(model, pairs, method=ATTRIBUTION, progress=False))
 
 
 def grains_pca(learnt: AttributedPairs) -> SteeringVectors:
-    """GrAInS with the paper's settings: the three strongest tokens of either sign masked, PCA a side."""
+    """GrAInS with the paper's settings: the three strongest tokens of each sign are masked, with PCA per
+    side."""
     return _grains(learnt, pca_direction)
 
 
 def grains_mean(learnt: AttributedPairs) -> SteeringVectors:
-    """The same with the mean of the differences in place of their first principal component."""
+    """The same, with the mean of the differences instead of their first principal component."""
     return _grains(learnt, mean_direction)
 
 
 def grains_vision(learnt: AttributedPairs) -> SteeringVectors:
-    """The same with tokens of the picture alone."""
+    """The same, with only the tokens of the image."""
     return _grains(learnt, mean_direction, "vision")
 
 
 def grains_text(learnt: AttributedPairs) -> SteeringVectors:
-    """The same with words alone."""
+    """The same, with only words."""
     return _grains(learnt, mean_direction, "text")
 
 
 def random_tokens(learnt: AttributedPairs) -> SteeringVectors:
-    """The same as `grains_mean` with tokens picked at random: what attribution must beat."""
+    """The same as `grains_mean`, with random tokens, which attribution must beat."""
     return extract_vectors(
         learnt.model, learnt.pairs, method=RandomScores(), aggregate=mean_direction, progress=False
     )
 
 
 def caa(learnt: AttributedPairs) -> SteeringVectors:
-    """Contrastive activation addition: no attribution, the difference that the answers themselves make."""
+    """Contrastive activation addition: the difference between the answers themselves, without attribution."""
     return mean_difference(learnt.model, learnt.pairs, progress=False)
 
 
@@ -79,8 +81,8 @@ def _grains(learnt: AttributedPairs, aggregate: Aggregate, modality: Modality = 
 
 @dataclass(frozen=True)
 class Method:
-    """A row of the demo's table: how vectors are made, and whether they steer at every layer or at a tuned one
-    (`"each"`: every single layer is tried, and all together)."""
+    """A row of the demo's table: how vectors are made, and whether they steer at every layer or at a tuned
+    one. (`"each"` tries every single layer, and all layers together.)"""
 
     name: str
     vectors: Callable[[AttributedPairs], SteeringVectors]
@@ -102,7 +104,8 @@ SEEING_RIVALS = (Method("random tokens", random_tokens), Method("CAA", caa))
 
 @dataclass(frozen=True)
 class Field:
-    """Who competes in a world: all methods in their order, ours among them, and whom ours is held against."""
+    """The competitors in a world: all methods in order, including ours, and the rivals that ours is compared
+    with."""
 
     methods: tuple[Method, ...]
     ours: Method

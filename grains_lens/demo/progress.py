@@ -1,4 +1,4 @@
-"""What the demo is doing, said while it does it. Nothing heavy is imported here: the first line comes at once."""
+"""Report the demo's progress. Nothing heavy is imported here, so the first line appears at once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 WIDTH = 100
-"""Columns of a terminal that what is printed fits."""
+"""The width of the printed text, in columns of a terminal."""
 
 
 class Stages:
-    """Says each stage as it begins, and that it still lasts where nothing has been said for `quiet` seconds.
+    """Announce each stage when it begins, and again if nothing has been printed for `quiet` seconds.
 
     A context manager: `with Stages(print) as stage: stage("loading the model")`.
     """
@@ -33,13 +33,14 @@ class Stages:
         self._thread.join()
 
     def __call__(self, text: str) -> None:
-        """A stage begins."""
+        '""Begin a stage.""'
         with self._lock:
             self._begun.append((time.perf_counter(), text))
             self._line(text)
 
     def seconds(self, *beginnings: str) -> float:
-        """How long the stages have taken whose text begins so; without any, all that has passed."""
+        """The duration of all stages whose text begins with one of these; without arguments, the whole time
+        so far."""
         now = time.perf_counter()
         if not beginnings:
             return now - self._start
@@ -59,7 +60,7 @@ class Stages:
 
 
 def wrapped(text: str, indent: str = "") -> str:
-    """Text in lines of at most `WIDTH` columns; a longer word, such as a path, stays whole."""
+    """Wrap text to lines of at most `WIDTH` columns. A longer word, such as a path, is not broken."""
     lines = textwrap.wrap(
         text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )

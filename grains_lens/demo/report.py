@@ -1,4 +1,4 @@
-"""What the demo prints and writes."""
+"""The printed and written output of the demo."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from ..literals import Backend
 from ..vectors.steering_vectors import SteeringVectors
 from ..worlds.world import World
 from ..writing import write_text
+from .columns import as_markdown, as_text
 from .cues import CuePrecision, cue_cells, has_both, marked_strip
 from .exams import EXAMS, RATE
 from .methods import ATTRIBUTION, FIELDS, AttributedPairs
 from .progress import WIDTH, wrapped
-from .table import BASE, Outcomes, as_markdown, as_text, cells, least, sentences
+from .table import BASE, Outcomes, cells, least, sentences
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a run of the demo does.
+    """The settings of a demo run.
 
-    `n_pairs` are learnt from. Layer and strength (`unit="residual"`) are tuned on the first `n_dev` dev
-    questions, charged with the worse of two drops: on the other behaviours' `clear_dev` questions and on
-    their `neutral_dev` ones, the first `n_keep` of each behaviour, pooled (`hints`: its own clear questions, and
-    every behaviour's neutral ones). No `behaviours` are all of the world's. Methods that tune a layer try `strengths`
-    at each layer and at all together; one that steers at all layers by design tries
-    `strengths_at_all_layers`, where less does more. `n_test` bounds the test questions of each kind; None
-    takes all.
+    Vectors are learnt from `n_pairs` pairs. Layer and strength (`unit="residual"`) are tuned on the first
+    `n_dev` dev questions. The charge is the worse of two drops: on the `clear_dev` questions of the other
+    behaviours and on their `neutral_dev` questions, pooling the first `n_keep` of each behaviour. (In `hints`
+    these are the behaviour's own clear questions and every behaviour's neutral ones.) Empty `behaviours`
+    means all behaviours of the world. Methods that tune a layer try `strengths` at each layer and at all
+    layers together. A method that steers at all layers by design tries `strengths_at_all_layers`, where a
+    lower strength does more. `n_test` limits the test questions of each kind; None uses all.
     """
 
     world: str = "myths"
@@ -54,12 +55,12 @@ SHORT: dict[str, Any] = {
     "n_test": 96,
     "strengths": (0.0, 0.25, 0.5),
 }
-"""What `grains-lens demo` takes without `--full`: about half of everything, for half the time."""
+"""The settings of `grains-lens demo` without `--full`: about half of everything, in half the time."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a run found. `vectors` are those of `OURS`, `learnt` what they were made from, both of the first
+    """The results of a run. `vectors` are those of `OURS`, and `learnt` is their input, both for the first
     seed."""
 
     outcomes: Outcomes
@@ -70,7 +71,7 @@ class Findings:
 
 @dataclass(frozen=True)
 class Report:
-    """What is printed and written: how it was done, two tables, and what they say."""
+    """The printed and written report: the procedure, two tables, and their conclusions."""
 
     settings: Settings
     table: list[tuple[str, ...]]
@@ -80,7 +81,7 @@ class Report:
 
     @classmethod
     def of(cls, findings: Findings, settings: Settings) -> Report:
-        """Put findings into tables and words."""
+        """Summarise findings in tables and words."""
         rows = findings.outcomes.rows
         field = FIELDS[settings.world]
         said = sentences(findings.outcomes, ours=field.ours.name, rivals=[one.name for one in field.rivals])
@@ -95,7 +96,7 @@ class Report:
         return cls(settings, cells(rows), cue_cells(findings.cues), said, data)
 
     def how(self) -> str:
-        """How the numbers came to be."""
+        """How the numbers were obtained."""
         s = self.settings
         questions = "all" if s.n_test is None else f"the first {s.n_test}"
         resampled = "questions" if len(s.seeds) == 1 else "questions and models"
@@ -111,7 +112,7 @@ class Report:
         )
 
     def text(self) -> str:
-        """For a terminal."""
+        '""The report for a terminal.""'
         found = "Does attribution find the words that truly drive the answers?"
         tables = as_text(self.table, WIDTH), as_text(self.cue_table, WIDTH)
         said = [wrapped(one, "  ") for one in self.said]
@@ -128,7 +129,7 @@ def _listed(strengths: Sequence[float]) -> str:
 
 
 def write(report: Report, findings: Findings, world: World, settings: Settings) -> dict[Path, str]:
-    """Write tables, figures and vectors; returns what each file is."""
+    """Write tables, figures and vectors. Returns a description of each file."""
     out = settings.out
     write_text(out / "table.md", report.markdown())
     write_text(out / "table.json", json.dumps(report.data, indent=1) + "\n")
@@ -156,8 +157,8 @@ def _gains(outcomes: Outcomes) -> Any:
 
 
 def _attributed(findings: Findings, world: World, out: Path) -> Iterator[tuple[Any, Path]]:
-    """The first two prompts of each behaviour that hold cues of both sides (or the first, if none does); the
-    first one of each with its picture, where there are pictures."""
+    """Figures of the first two prompts of each behaviour that hold cues of both sides (or of the first
+    prompt, if none does). In worlds with images, the first one is also drawn with its image."""
     samples = []
     for name, learnt in findings.learnt.items():
         both = list(zip(learnt.pairs, learnt.attributions, strict=True))

@@ -1,4 +1,5 @@
-"""The demo itself: attribute, extract, tune on dev questions, judge on test questions; tables, figures, vectors."""
+"""The demo itself: attribute, extract, tune on dev questions, judge on test questions, and write the
+results."""
 
 from __future__ import annotations
 
@@ -30,9 +31,10 @@ def run(
     say: Callable[[str], None] = print,
     stages: Stages | None = None,
 ) -> Findings:
-    """Run the demo: print its tables and what they say, and write them, figures and vectors to `settings.out`.
+    """Run the demo: print its tables and conclusions, and write them, with figures and vectors, to
+    `settings.out`.
 
-    `stages` says what is being done; one that runs already has said what came before.
+    `stages` reports the progress; a running one has already announced earlier stages.
 
     Raises ValueError for an unknown world, variant, seed or behaviour.
     """
@@ -63,7 +65,8 @@ def run(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """A model this small gains little from a second thread, and loses much where other work has that core."""
+    """Use one thread. So small a model gains little from a second, and loses much if other work uses that
+    core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -76,7 +79,7 @@ def one_thread() -> Iterator[None]:
 
 
 def study(opened: Sequence[World], settings: Settings, stage: Callable[[str], None]) -> Findings:
-    """Every method on every behaviour of every model."""
+    """Run every method on every behaviour of every model."""
     field = FIELDS[settings.world]
     outcomes: list[Outcome] = []
     cues: list[CuePrecision] = []
@@ -101,7 +104,7 @@ def study(opened: Sequence[World], settings: Settings, stage: Callable[[str], No
 
 
 class ExaminedModel:
-    """One model with the exam of its world, and how it answers unsteered."""
+    """One model with the exam of its world, and its unsteered answers."""
 
     def __init__(self, world: World, settings: Settings) -> None:
         self.world, self.settings = world, settings
@@ -110,12 +113,12 @@ class ExaminedModel:
         self.unsteered: dict[str, Assessment] = {}
 
     def base(self, behaviour: str) -> Outcome:
-        """The model as it is."""
+        '""The outcome of the unsteered model.""'
         self.unsteered[behaviour] = self._assess(behaviour, None)
         return self._outcome(behaviour, BASE, (), 0.0, self.unsteered[behaviour])
 
     def outcome(self, behaviour: str, method: Method, vectors: SteeringVectors) -> Outcome:
-        """Tune on dev questions, judge on test questions; `base` has been asked before."""
+        """Tune on dev questions and judge on test questions. Call `base` first."""
         settings, each = self.settings, method.layers == "each"
         tuning = tune(
             self.model,

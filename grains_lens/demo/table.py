@@ -1,12 +1,10 @@
-"""What the demo found, as rows: accuracy on test questions with intervals, and what it costs elsewhere."""
+"""The demo's results as rows: accuracy on test questions with intervals, and the cost elsewhere."""
 
 from __future__ import annotations
 
-import textwrap
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import zip_longest
 
 import numpy as np
 
@@ -20,9 +18,9 @@ BASE = "base"
 class Outcome:
     """One method on one behaviour of one model.
 
-    `layers` and `strength` are what tuning chose, `correct` which test questions are then answered right,
-    `elsewhere` the change in accuracy on each group of questions that must not suffer, `also` what else is told
-    of answers, one by one.
+    `layers` and `strength` are the tuned ones. `correct` says which test questions are then answered
+    correctly, `elsewhere` holds the change in accuracy on each group of questions that must not suffer, and
+    `also` holds further findings for each answer.
     """
 
     seed: int
@@ -53,7 +51,7 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def signed(self) -> str:
-        """With its sign, as a difference is written."""
+        """The estimate with its sign, as a difference."""
         return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
 
     def __str__(self) -> str:
@@ -62,12 +60,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Row:
-    """One method on one behaviour, or on the average of all, over all models.
+    """One method on one behaviour, or on the average of all behaviours, over all models.
 
-    `gain` is the paired difference to base, `chosen` (seed, layers, strength) of each model, `elsewhere`
-    the mean change over models; `cost` is the change of the group that lost most (or gained least), the mean
-    over models of each one's own, and `worst` the group that lost most on average. An average's cost is the
-    mean of its behaviours' costs. `also` are the shares of what else is told of answers.
+    `gain` is the paired difference to base, `chosen` holds (seed, layers, strength) of each model, and
+    `elsewhere` the mean change over models. `cost` is the change of the group that lost most (or gained
+    least) in each model, averaged over models; `worst` is the group that lost most on average. The cost of an
+    average is the mean of its behaviours' costs. `also` holds the shares of the further findings.
     """
 
     behaviour: str
@@ -84,7 +82,7 @@ class Row:
 
 
 class Outcomes:
-    """All outcomes of a run, to be asked for estimates."""
+    """All outcomes of a run, from which estimates are computed."""
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:
         self._all = tuple(outcomes)
@@ -93,15 +91,16 @@ class Outcomes:
         self.methods = tuple(dict.fromkeys(one.method for one in self._all))
 
     def of(self, behaviour: str, method: str) -> list[Outcome]:
-        """One outcome a model."""
+        """One outcome per model."""
         return [one for one in self._all if (one.behaviour, one.method) == (behaviour, method)]
 
     def correct(self, behaviour: str, method: str) -> np.ndarray:
-        """Which questions are answered right, [model, question]; the average has every behaviour's."""
+        """Which questions are answered correctly, [model, question]. The average contains the questions of
+        every behaviour."""
         return self._collected(behaviour, method, lambda one: one.correct)
 
     def also(self, behaviour: str, method: str, what: str) -> np.ndarray:
-        """What else is told of answers, in the same form."""
+        """Further findings for the answers, in the same form."""
         return self._collected(behaviour, method, lambda one: one.also[what])
 
     def _collected(
@@ -117,7 +116,7 @@ class Outcomes:
 
     @cached_property
     def rows(self) -> list[Row]:
-        """The table, behaviour by behaviour; the average last, where there is more than one."""
+        """The table, behaviour by behaviour. If there is more than one, the average comes last."""
         rows = [self._row(behaviour, method) for behaviour in self.behaviours for method in self.methods]
         if len(self.behaviours) > 1:
             rows += [self._average(method, rows) for method in self.methods]
@@ -128,7 +127,8 @@ class Outcomes:
         groups = outcomes[0].elsewhere
         elsewhere = {group: float(np.mean([one.elsewhere[group] for one in outcomes])) for group in groups}
         worst = min(elsewhere, key=elsewhere.__getitem__)
-        # The mean of each model's own worst: a loss here and a gain there in another model do not cancel.
+        # The mean over models of each one's worst, so that a loss in one model and a gain in another do not
+        # cancel.
         cost = float(np.mean([min(one.elsewhere.values()) for one in outcomes]))
         chosen = tuple((one.seed, one.layers, one.strength) for one in outcomes)
         return self._judged(behaviour, method, chosen, elsewhere, worst, cost)
@@ -180,7 +180,7 @@ HEAD: tuple[str, ...] = (
 
 
 def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """The table's cells, its head first."""
+    """The table's cells, header first."""
     if rows[0].also:
         return _cells_of_shares(rows)
     table: list[tuple[str, ...]] = [HEAD]
@@ -201,7 +201,7 @@ def cells(rows: Sequence[Row]) -> list[tuple[str, ...]]:
 
 
 def _cells_of_shares(rows: Sequence[Row]) -> list[tuple[str, ...]]:
-    """What is told of answers, in place of accuracy and cost."""
+    """The findings for answers, instead of accuracy and cost."""
     table: list[tuple[str, ...]] = [("behaviour", "method", *rows[0].also, "layers @ strength")]
     for row in rows:
         chosen = "; ".join(_choice(layers, strength) for _, layers, strength in row.chosen)
@@ -214,56 +214,12 @@ def _choice(layers: Sequence[int], strength: float) -> str:
     return f"{','.join(map(str, layers))} @ {strength:g}" if strength else "none"
 
 
-def as_text(table: Sequence[Sequence[str]], width: int | None = None) -> str:
-    """Columns aligned, a line between behaviours. Where the columns are too wide together, those that do not fit
-    stand below, again with behaviour and method before them."""
-    return "\n\n".join(map(_block, _blocks(table, width) if width else [table]))
-
-
-def _blocks(table: Sequence[Sequence[str]], width: int) -> Iterator[list[list[str]]]:
-    """The table in blocks of columns, each with the first two; cells that are too wide even so in several lines."""
-    columns = [list(column) for column in zip(*table, strict=True)]
-    widths = [max(map(len, column)) for column in columns]
-    room = width - sum(widths[:2]) - 4
-    block: list[int] = []
-    for at in range(2, len(columns)):
-        if block and sum(widths[one] + 2 for one in [*block, at]) - 2 > room:
-            yield _in_lines(columns, [0, 1, *block], room)
-            block = []
-        block.append(at)
-    yield _in_lines(columns, [0, 1, *block], room)
-
-
-def _in_lines(columns: Sequence[Sequence[str]], chosen: Sequence[int], room: int) -> list[list[str]]:
-    rows = []
-    for row in zip(*(columns[at] for at in chosen), strict=True):
-        lines = [[row[1]], *(textwrap.wrap(cell, room) or [""] for cell in row[2:])]
-        # The behaviour on every line: a line is drawn where it changes.
-        rows += [[row[0], *rest] for rest in zip_longest(*lines, fillvalue="")]
-    return rows
-
-
-def _block(table: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for above, row in zip([table[0], *table], table, strict=False):
-        if row[0] != above[0]:
-            lines.append("-" * (sum(widths) + 2 * len(widths) - 2))
-        lines.append("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    return "\n".join(lines)
-
-
-def as_markdown(table: Sequence[Sequence[str]]) -> str:
-    """The same cells as a Markdown table."""
-    head, *rows = ["| " + " | ".join(row) + " |" for row in table]
-    return "\n".join([head, "|" + " --- |" * len(table[0]), *rows])
-
-
 # --- the table in words --------------------------------------------------------------------------
 
 
 def sentences(outcomes: Outcomes, *, ours: str, rivals: Sequence[str]) -> list[str]:
-    """What the numbers say: the best method, who beats base, where rivals win, and `ours` against each."""
+    """Conclusions from the numbers: the best method, the methods that beat base, where rivals win, and `ours`
+    against each."""
     rows = outcomes.rows
     overall = rows[-1].behaviour
     found = {row.method: row for row in rows if row.behaviour == overall}
@@ -291,7 +247,7 @@ def _winner(rows: Sequence[Row], behaviour: str) -> str:
 
 
 def least(rows: Sequence[Row], what: str) -> list[str]:
-    """Which method leaves least of `what`, behaviour by behaviour."""
+    """Which method leaves the least of `what`, behaviour by behaviour."""
     said = []
     for behaviour in dict.fromkeys(row.behaviour for row in rows):
         here = {row.method: row for row in rows if row.behaviour == behaviour}

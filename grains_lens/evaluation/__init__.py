@@ -1,1 +1,1 @@
-"""What a model does: its answers, its preferences, and how far steering moves it."""
+"""Measure a model: its answers, its preferences, and how far steering moves it."""

@@ -1,4 +1,5 @@
-"""What steering does to answers: the same questions unsteered and steered, and others on which nothing must be lost."""
+"""The effect of steering on answers: the same questions unsteered and steered, and others that must not
+suffer."""
 
 from __future__ import annotations
 
@@ -24,29 +25,29 @@ from ..intervention.tunings import Tuning, charged
 from .choices import multiple_choice
 
 TARGET = "questions"
-"""What the questions themselves are called among the groups."""
+"""The group name of the questions themselves."""
 
 
 @runtime_checkable
 class Scores(Protocol):
-    """What asking a group of questions gives: `correct` [question] says which are answered right."""
+    """The result of asking a group of questions: `correct` [question] says which are answered correctly."""
 
     @property
     def correct(self) -> Bool[Tensor, " question"]: ...
 
 
 Ask = Callable[[HookedModel, Sequence[Any]], Scores]
-"""How a group of questions is asked, of the model as it is."""
+"""A function that asks the model, in its current state, a group of questions."""
 
 
 def ask_choices(model: HookedModel, questions: Sequence[MultipleChoice]) -> Scores:
-    """`multiple_choice` without a bar."""
+    """`multiple_choice` without a progress bar."""
     return multiple_choice(model, questions, progress=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """How questions are answered unsteered and steered, one by one.
+    """The answers to each question, unsteered and steered.
 
     `unsteered` and `steered` hold the scores of each group: the questions themselves under "questions", and every
     group of `keep` under its name. Changes and gain are steered − unsteered, in accuracy.
@@ -57,32 +58,32 @@ class Assessment:
 
     @property
     def base_correct(self) -> Bool[Tensor, " question"]:
-        """Which questions the unsteered model answers right."""
+        """Which questions the unsteered model answers correctly."""
         return self.unsteered[TARGET].correct
 
     @property
     def correct(self) -> Bool[Tensor, " question"]:
-        """Which questions the steered model answers right."""
+        """Which questions the steered model answers correctly."""
         return self.steered[TARGET].correct
 
     @property
     def base_accuracy(self) -> float:
-        """The share of questions that the unsteered model answers right."""
+        """The share of questions that the unsteered model answers correctly."""
         return share(self.base_correct)
 
     @property
     def accuracy(self) -> float:
-        """The share of questions that the steered model answers right."""
+        """The share of questions that the steered model answers correctly."""
         return share(self.correct)
 
     @property
     def gain(self) -> float:
-        """By how much the accuracy rises."""
+        '""The rise in accuracy.""'
         return self.accuracy - self.base_accuracy
 
     @property
     def changes(self) -> dict[str, float]:
-        """By how much the accuracy on each group of `keep` rises."""
+        """The change in accuracy on each group of `keep`."""
         return {
             name: share(self.steered[name].correct) - share(before.correct)
             for name, before in self.unsteered.items()
@@ -91,11 +92,11 @@ class Assessment:
 
     @property
     def cost(self) -> float:
-        """The worst drop in accuracy over the groups of `keep`; 0 where none dropped, or there are none."""
+        """The largest drop in accuracy over the groups of `keep`; 0 if none dropped or there are none."""
         return charged(accuracies(self.unsteered), accuracies(self.steered))
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The bootstrap interval of the gain over questions, each paired with itself."""
+        """The paired bootstrap interval of the gain over questions."""
         change = self.correct.float() - self.base_correct.float()
         return bootstrap_interval(change.numpy(), level=level)
 
@@ -136,7 +137,7 @@ def assess(
     ask: Ask = ask_choices,
     base: Assessment | None = None,
 ) -> Assessment:
-    """Ask the same questions unsteered and steered: what is gained, and what it costs elsewhere.
+    """Ask the same questions unsteered and steered, to measure the gain and its cost elsewhere.
 
         tuning = gl.tune(model, vectors, dev_questions, keep=others_dev)
         gl.assess(model, tuning, test_questions, keep=others_test)
@@ -149,8 +150,8 @@ def assess(
     pairs. `base`, an earlier assessment of this model on these questions, spares asking the unsteered model again.
     Contexts around the call belong to both sides.
 
-    Raises ValueError for a group without questions, a base of other questions, what steers nothing, and whatever `ask`
-    raises: a NotFiniteError where steering breaks the model.
+    Raises ValueError for a group without questions, a `base` of other questions, or a `steered` that cannot
+    steer. Errors of `ask` pass through, such as a NotFiniteError if steering breaks the model.
     """
     groups = groups_of(questions, keep, as_choices if ask is ask_choices else as_list)
     if not callable(ask):
@@ -164,7 +165,7 @@ def assess(
             raise ValueError(
                 f"base is an assessment of other questions, {sizes}: leave it out, or give one of these questions."
             )
-    # A tuning that chose to do nothing leaves the model bit for bit as it is.
+    # A tuning that chose to do nothing leaves the model bit for bit unchanged.
     if steered is None or (isinstance(steered, Tuning) and not steered.best.strength):
         return Assessment(unsteered, unsteered)
     with context_of(model, steered):
@@ -172,12 +173,12 @@ def assess(
 
 
 def accuracies(scores: Mapping[str, Scores]) -> dict[str, float]:
-    """The share answered right in each group of `keep`."""
+    """The share answered correctly in each group of `keep`."""
     return {name: share(one.correct) for name, one in scores.items() if name != TARGET}
 
 
 def share(correct: Bool[Tensor, " question"]) -> float:
-    """The share answered right."""
+    '""The share answered correctly.""'
     return float(torch.as_tensor(correct).float().mean())
 
 

@@ -1,4 +1,4 @@
-"""What a model does: multiple-choice accuracy and preference, the same under steering or without."""
+"""Multiple-choice accuracy and preference, with or without steering."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ..data.items import MultipleChoice
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..intervals import bootstrap_interval
-from ..literals import Objective
-from ..prompts.answers import check_objective, score_answers
+from ..prompts.answers import score_answers, score_pairs
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective
 from ..prompts.work import Work
 
 
 @dataclass(frozen=True, eq=False)
 class ChoiceScores:
-    """`logprobs` [question, choice] of each choice in nats (−inf where a question has fewer), `labels`
-    [question] the right ones. Raises ValueError for NaN."""
+    """`logprobs` [question, choice] holds log-probabilities in nats (−inf where a question has fewer
+    choices), `labels` [question] the right choices. Raises ValueError for NaN."""
 
     logprobs: Float[Tensor, "question choice"]
     labels: Int[Tensor, " question"]
@@ -32,22 +32,23 @@ class ChoiceScores:
         if self.logprobs.isnan().any():
             bad = int(self.logprobs.isnan().any(dim=-1).nonzero()[0])
             raise ValueError(
-                f"logprobs of question {bad} hold NaN, of which none is the largest: leave it out."
+                f"logprobs of question {bad} hold NaN, so no choice is the most probable: leave the "
+                "question out."
             )
 
     @property
     def predictions(self) -> Int[Tensor, " question"]:
-        """The most probable choice of each question."""
+        """The most probable choice for each question."""
         return self.logprobs.argmax(dim=-1)
 
     @property
     def correct(self) -> Bool[Tensor, " question"]:
-        """Which questions are answered right."""
+        """Which questions are answered correctly."""
         return self.predictions == self.labels
 
     @property
     def accuracy(self) -> float:
-        """The share of questions answered right."""
+        """The share of questions answered correctly."""
         return float(self.correct.float().mean())
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -70,18 +71,18 @@ class ChoiceScores:
 
 @dataclass(frozen=True, eq=False)
 class PreferenceScores:
-    """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) of each pair, in nats. Raises ValueError for NaN."""
+    """`gaps` [pair]: f(x) = log p(y⁺|x) − log p(y⁻|x) for each pair, in nats. Raises ValueError for NaN."""
 
     gaps: Float[Tensor, " pair"]
 
     def __post_init__(self) -> None:
         if self.gaps.isnan().any():
             bad = int(self.gaps.isnan().nonzero()[0])
-            raise ValueError(f"gaps[{bad}] is NaN, which is no preference: leave that pair out.")
+            raise ValueError(f"gaps[{bad}] is NaN, which is not a preference: leave that pair out.")
 
     @property
     def win_rate(self) -> float:
-        """The share of pairs whose chosen answer is the more probable one; ties count half."""
+        """The share of pairs whose chosen answer is more probable; ties count half."""
         return float((self.gaps > 0).float().mean() + 0.5 * (self.gaps == 0).float().mean())
 
     @property
@@ -114,15 +115,16 @@ def multiple_choice(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> ChoiceScores:
-    """Answer each question by its most probable choice, log p(choice|prompt) in nats.
+    """Answer each question with its most probable choice, by log p(choice|prompt) in nats.
 
-    The choices of a question share one run of its prompt. `objective` is `"sum"` over a choice's tokens,
-    their `"mean"`, or the `"last"` token's. Steering contexts around the call apply.
+    The prompt of a question is run once for all its choices. `objective` is the `"sum"` of the
+    log-probabilities of a choice's tokens, their `"mean"`, that of the `"last"` token, or a function of a
+    choice's logits (see `attribute`). Steering contexts around the call apply.
 
     Raises ValueError if there are no questions, one does not fit the model's context, a name is unknown, or a
-    log-probability is NaN or infinite, naming the question and the layer where that begins.
+    log-probability is NaN or infinite; the error names the question and the first layer affected.
     """
-    check_objective(objective)
+    check_objective(objective, model, choices=True)
     work = Work(prompt_format, batch_tokens, progress)
     questions = as_questions(questions)
     encoded = work.encode(model, questions, kind=MultipleChoice, argument="questions")
@@ -139,14 +141,14 @@ def preference(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> PreferenceScores:
-    """How far each pair's chosen answer is preferred: f(x) = log p(y⁺|x) − log p(y⁻|x) in nats.
+    """How strongly the model prefers each pair's chosen answer: f(x) = log p(y⁺|x) − log p(y⁻|x) in nats.
 
     Steering contexts around the call apply.
 
     Raises ValueError if there are no pairs, one does not fit the model's context, a name is unknown, or a
-    log-probability is NaN or infinite, naming the pair and the layer where that begins.
+    log-probability is NaN or infinite; the error names the pair and the first layer affected.
     """
-    check_objective(objective)
+    check_objective(objective, model)
     work = Work(prompt_format, batch_tokens, progress)
-    logprobs = score_answers(model, work.encode(model, pairs), work, label="evaluate", objective=objective)
-    return PreferenceScores(logprobs[:, 0] - logprobs[:, 1])
+    encoded = work.encode(model, pairs)
+    return PreferenceScores(score_pairs(model, encoded, work, label="evaluate", objective=objective))

@@ -1,4 +1,4 @@
-"""What a model says, unsteered and steered, side by side."""
+"""Compare a model's texts, unsteered and steered, side by side."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from ..prompts.batching import encode_prompts_for, tokenizer_of
 from ..prompts.encoding import PromptFormat
 
 Words = list[tuple[str, bool]]
-"""Pieces of a text that join up to it again, each with whether the other text lacks it."""
+"""The pieces of a text, in order, each with whether the other text lacks it."""
 
 
 @dataclass(frozen=True)
 class GenerationComparison:
-    """What each of `prompts` is continued with, `unsteered` and `steered`; words that differ are marked."""
+    """The continuation of each of `prompts`, `unsteered` and `steered`, with the differing words marked."""
 
     prompts: tuple[str, ...]
     unsteered: tuple[str, ...]
@@ -35,7 +35,7 @@ class GenerationComparison:
 
     @property
     def n_changed(self) -> int:
-        """How many prompts are continued otherwise when steered."""
+        """The number of prompts whose continuation changes under steering."""
         return sum(before != after for before, after in zip(self.unsteered, self.steered, strict=True))
 
     def __repr__(self) -> str:
@@ -74,17 +74,18 @@ def compare_generations(
     seed: int = 0,
     prompt_format: PromptFormat = PromptFormat(),
 ) -> GenerationComparison:
-    """Continue each prompt twice, unsteered and under `steering` (or at a tuning's best), and mark what differs.
+    """Continue each prompt twice, unsteered and under `steering` (or a tuning's best setting), and mark the
+    differences.
 
         steer = gl.steering(model, vectors, strength=0.5)
         gl.compare_generations(model, ["is this tea safe ?"], steer)
 
-    Up to `max_new_tokens` tokens, greedily at `temperature` 0; else sampled, both texts from the same `seed`
-    (the caller's random state stays as it was). Prompts are read as the other verbs read them. Steering that
-    is on already is refused: there would be no unsteered side.
+    Each text has up to `max_new_tokens` tokens. Decoding is greedy at `temperature` 0; otherwise both texts
+    are sampled with the same `seed`, and the caller's random state does not change. Prompts are encoded as in
+    the other functions. Steering that is already on is refused, because there would be no unsteered side.
 
-    Raises ValueError if there are no prompts, a negative temperature, fewer than one new token, or `steering`
-    that is switched on.
+    Raises ValueError if there are no prompts, `temperature` is negative, `max_new_tokens` is below 1, or
+    `steering` is already on.
     """
     texts = as_texts(prompts, "prompts")
     held = as_vectors_or_tuning(steering, "steering") if isinstance(steering, str | Path) else steering
@@ -115,7 +116,7 @@ def generate_text(
     seed: int,
     prompt_format: PromptFormat,
 ) -> tuple[str, ...]:
-    """What each prompt is continued with, one at a time; the caller's random state stays as it was."""
+    """Continue the prompts one at a time. The caller's random state does not change."""
     max_new_tokens = whole(max_new_tokens, "max_new_tokens")
     if not real(temperature, "temperature") >= 0:
         raise ValueError(f"temperature={temperature} must be 0 (greedy) or more.")
@@ -135,7 +136,7 @@ def generate_text(
 
 
 def changed_words(before: str, after: str) -> tuple[Words, Words]:
-    """Both texts word by word, with whether a word stands in one of them alone (by difflib)."""
+    """Both texts word by word, each word with whether only this text has it (by difflib)."""
     sides = [re.findall(r"\s+|\w+|[^\w\s]", text) for text in (before, after)]
     same: tuple[set[int], set[int]] = (set(), set())
     for block in SequenceMatcher(a=sides[0], b=sides[1], autojunk=False).get_matching_blocks():

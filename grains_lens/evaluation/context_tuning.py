@@ -1,4 +1,4 @@
-"""Choosing among contexts, such as fine-tuned adapters, by the rule that `tune` chooses steering by."""
+"""Choose among contexts, such as fine-tuned adapters, by the rule that `tune` applies to steering."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from ..intervention.tunings import best_row, charged
 from .assessment import TARGET, Ask, Assessment, accuracies, ask_choices, assess
 
 Context = AbstractContextManager[Any] | Callable[[], AbstractContextManager[Any]]
-"""A context that can be entered again and again, or a function without arguments that gives one."""
+"""A context that can be entered repeatedly, or a function without arguments that returns one."""
 
 NOTHING = "none"
-"""What the model as it is is called among the rows."""
+"""The row name of the unchanged model."""
 
 
 @dataclass(frozen=True)
 class ContextRow:
-    """One context: `accuracy`, `keep`, `cost` and `score` as in a `TuningRow`; of equal scores the least `effort` wins.
+    """One context. `accuracy`, `keep`, `cost` and `score` are as in a `TuningRow`; between equal scores, the
+    lowest `effort` wins.
 
-    Where the context breaks the model, accuracies and cost are NaN and the score is −∞.
+    If the context breaks the model, accuracies and cost are NaN and the score is −∞.
     """
 
     name: str
@@ -41,14 +42,15 @@ class ContextRow:
 
 @dataclass(frozen=True, eq=False)
 class ContextTuning:
-    """What `tune_contexts` found: a row for each context, the model as it is first, under "none"; and the best."""
+    """The result of `tune_contexts`: a row for each context, preceded by "none", the unchanged model; and the
+    best row."""
 
     rows: tuple[ContextRow, ...]
     best: ContextRow
     contexts: Mapping[str, Context]
 
     def context(self, model: HookedModel) -> AbstractContextManager[Any]:
-        """The best context, to run the model in; one that does nothing where "none" was best."""
+        """The best context, to run the model in. If "none" was best, it does nothing."""
         if self.best.name == NOTHING:
             return nullcontext(model)
         return context_of(model, self.contexts[self.best.name])
@@ -73,7 +75,7 @@ def tune_contexts(
     efforts: Mapping[str, float] | None = None,
     ask: Ask = ask_choices,
 ) -> ContextTuning:
-    """Choose among contexts on a dev split, the model as it is always among the candidates.
+    """Choose among contexts on a dev split. The unchanged model is always one of the candidates.
 
         adapters = {f"{n} steps": gl.baselines.lora_dpo(model, pairs, steps=n) for n in (10, 30)}
         tuning = gl.tune_contexts(model, adapters, dev_questions, keep=others)
@@ -81,23 +83,25 @@ def tune_contexts(
 
         score = accuracy(questions) − charge · max over groups in keep of max(0, base accuracy − accuracy)
 
-    as in `tune`, for anything that changes the model while a context lasts. Each of `contexts`, by name, can be
-    entered more than once, or is a function without arguments that gives one. `keep` and `ask` are those of `assess`.
-    Of equal scores the one of least `efforts[name]` wins (0 where none is given), and of those the first; the model
-    as it is comes before all. A context that makes the model's numbers NaN or infinite is in the table with accuracy
-    NaN and score −∞, and is never chosen.
+    as in `tune`, for anything that changes the model inside a context. `contexts` maps names to contexts that
+    can be entered more than once, or to functions without arguments that return one. `keep` and `ask` work as
+    in `assess`. Between equal scores, the lowest `efforts[name]` wins (default 0), then the first; the
+    unchanged model wins every tie. A context that makes the model's numbers NaN or infinite is listed with
+    accuracy NaN and score −∞, and is never chosen.
 
-    Raises ValueError for no contexts, one called "none", a charge that is not finite, groups without questions, and
-    where the model as it is gives NaN.
+    Raises ValueError if there are no contexts, one is called "none", the charge is not finite, a group has no
+    questions, or the unchanged model gives NaN.
     """
     if not isinstance(contexts, Mapping):
         raise ValueError(
             f"contexts is {kind_of(contexts)}: give contexts by name, as {{'adapter': adapter}}."
         )
     if not contexts:
-        raise ValueError("contexts is empty: give one at least, by name.")
+        raise ValueError("contexts is empty: give at least one, by name.")
     if NOTHING in contexts:
-        raise ValueError(f"contexts has one called {NOTHING!r}, as the model as it is: give it another name.")
+        raise ValueError(
+            f"contexts has one called {NOTHING!r}, the name of the unchanged model: give it another name."
+        )
     if not math.isfinite(real(charge, "charge")):
         raise ValueError(f"charge={charge} must be finite.")
     keep = groups_of(questions, keep, as_choices if ask is ask_choices else as_list)

@@ -1,4 +1,4 @@
-"""What a model answers: greedy decoding in batches, from one run of each prompt, steered or not."""
+"""Greedy decoding in batches. Each prompt is run once, steered or not."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def greedy_answers(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> list[str]:
-    """What the model answers to each prompt (of pairs and questions, their prompt and images) when it always
-    takes the most probable token.
+    """The model's greedy answer to each prompt: it always takes the most probable token. For pairs and
+    questions, their prompt and images are used.
 
-    An answer ends before the model's end token (its generation config's, else the tokenizer's EOS), or
+    An answer ends before the model's end token (from its generation config, else the tokenizer's EOS) or
     after `max_new_tokens`. Steering contexts around the call apply.
 
-    Raises ValueError if there are no prompts, one leaves no room for an answer in the model's context, or logits
-    are NaN or infinite.
+    Raises ValueError if there are no prompts, a prompt leaves no room for an answer in the model's context,
+    or logits are NaN or infinite.
     """
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode_prompts(model, prompts)
@@ -50,7 +50,7 @@ def greedy_ids(
     max_new_tokens: int,
     name: str = "prompt",
 ) -> list[list[int]]:
-    """The same as token ids, the end token left out; errors call a prompt by `name` and number."""
+    """The same as token ids, without the end token. Errors identify a prompt by `name` and number."""
     max_new_tokens = whole(max_new_tokens, "max_new_tokens")
     _check_room(prompts, max_new_tokens, int(model.cfg.n_ctx))
     ends = end_ids(model)
@@ -87,7 +87,7 @@ def _decode(
     going = set(range(len(prompts)))
     for left in reversed(range(max_new_tokens)):
         highest, token = logits[:, -1].max(dim=-1)
-        if not torch.isfinite(highest).all():  # NaN is the largest of all to max
+        if not torch.isfinite(highest).all():  # max treats NaN as the largest value
             running = torch.tensor([row in going for row in range(len(prompts))])
             said = [right_padded([(*ids, 0) for ids in answers], device_of(model))]
             values = torch.where(running, highest.float().cpu(), 0.0)
@@ -109,6 +109,6 @@ def _check_room(prompts: Sequence[EncodedPrompt], max_new_tokens: int, n_ctx: in
     for index, prompt in enumerate(prompts):
         if len(prompt) + max_new_tokens > n_ctx:
             raise ValueError(
-                f"prompt {index} has {len(prompt)} tokens, with max_new_tokens={max_new_tokens} more than the "
-                f"model's context of {n_ctx}: shorten it, or ask for fewer."
+                f"prompt {index} has {len(prompt)} tokens; with max_new_tokens={max_new_tokens}, that is "
+                f"more than the model's context of {n_ctx}: shorten the prompt, or ask for fewer tokens."
             )

@@ -1,4 +1,4 @@
-"""How far steering moves a model from itself: KL divergence, a strength for a wanted divergence, perplexity."""
+"""How far steering moves a model: KL divergence, the strength for a target divergence, perplexity."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from ..prompts.finite import check_rows, naming
 from ..prompts.work import Work
 
 LOGIT_TOKENS = 1024
-"""How many positions' logits [position, d_vocab] are held at a time by default."""
+"""The default number of positions whose logits [position, d_vocab] are held at a time."""
 
 
 LARGEST = 64.0
@@ -47,17 +47,17 @@ def kl_from_base(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = LOGIT_TOKENS,
 ) -> float:
-    """The mean KL divergence of the steered model from the unsteered, in nats per token.
+    """The mean KL divergence of the steered model from the unsteered model, in nats per token.
 
         KL = mean over tokens t of Σ_w p_steered(w|t) (log p_steered(w|t) − log p_base(w|t))
 
-    Over every token of a text, each of which predicts the next; of a pair, over the tokens of the chosen
-    answer, given the prompt. A text is all prompt: steering at positions="last" or "new" hardly touches it, so
-    measure that on pairs. `steered` is a context that changes the model, as `steering(...)` gives it, not yet
-    entered, or a `Tuning`; contexts around the call belong to both sides. (This is the divergence that preference
-    learning charges a policy with.)
+    For a text, the mean runs over every token that predicts a next one; for a pair, over the tokens of the
+    chosen answer, given the prompt. A text counts entirely as a prompt, so steering at positions="last" or
+    "new" hardly changes it: measure that on pairs. `steered` is a `Tuning`, or a context that changes the
+    model and is not yet entered, such as `steering(...)`. Contexts around the call act on both sides.
+    (Preference learning penalises a policy by this divergence.)
 
-    Raises ValueError where the unsteered or the steered model gives NaN.
+    Raises ValueError if the unsteered or the steered model gives NaN.
     """
     total, count = 0.0, 0
     steered = context_of(model, steered)
@@ -65,7 +65,7 @@ def kl_from_base(
         base, real = _logprobs(model, batch, "unsteered, ")
         with steered:
             moved, _ = _logprobs(model, batch, "steered, ")
-        # What neither side can say (logits of −inf, on tokens that are none) is no difference.
+        # Tokens that neither side can produce (logits of −inf, for ids without a token) add no difference.
         divergence = torch.where(moved == -torch.inf, 0.0, moved.exp() * (moved - base)).sum(dim=-1)
         total += float(divergence[real].double().sum())
         count += int(real.sum())
@@ -88,14 +88,15 @@ def calibrate(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = LOGIT_TOKENS,
 ) -> float:
-    """The strength at which `kl_from_base` is `target_kl` nats per token, so that methods compare at equal
-    disturbance.
+    """The strength at which `kl_from_base` is `target_kl` nats per token. It lets methods be compared at
+    equal divergence.
 
-    Strengths are doubled until the divergence passes the target, and that last interval is then halved until
-    it is within `tolerance`·target of it: the smallest such strength, where the divergence grows.
+    Strengths are doubled until the divergence exceeds the target. The last interval is then bisected until
+    the divergence is within `tolerance`·target of the target. If the divergence grows with the strength, this
+    finds the smallest such strength.
 
-    Raises ValueError if no strength up to 64 reaches the target (steering that keeps lengths has a largest
-    divergence), if the divergence jumps over it, or if the model gives NaN on the way there.
+    Raises ValueError if no strength up to 64 reaches the target (steering that preserves lengths has a
+    maximum divergence), if the divergence jumps over the target, or if the model gives NaN on the way.
     """
     if not (math.isfinite(real(target_kl, "target_kl")) and target_kl > 0):
         raise ValueError(f"target_kl={target_kl} must be a positive number of nats.")
@@ -123,8 +124,9 @@ def calibrate(
         if high >= LARGEST:
             best = max(tried, key=tried.__getitem__)
             raise ValueError(
-                f"target_kl={target_kl} is out of reach: of strengths up to {LARGEST:g} the largest divergence "
-                f"is {tried[best]:.3g} nats, at {best:g}. Ask for less, or steer at more layers or positions."
+                f"target_kl={target_kl} is out of reach: at strengths up to {LARGEST:g}, the largest "
+                f"divergence is {tried[best]:.3g} nats, at {best:g}. Ask for less, or steer at more layers "
+                "or positions."
             )
         low, high = high, 2 * high
         tried[high] = divergence(high)
@@ -133,8 +135,8 @@ def calibrate(
         strength = (low + high) / 2
         if high - low < 1e-6 * high:
             raise ValueError(
-                f"target_kl={target_kl} cannot be met within {tolerance:.0%}: the divergence jumps over it at "
-                f"strength {strength:g}. Take another target, or a larger tolerance."
+                f"target_kl={target_kl} cannot be met within {tolerance:.0%}: the divergence jumps over it "
+                f"at strength {strength:g}. Choose another target, or a larger tolerance."
             )
         reached = divergence(strength)
         low, high = (strength, high) if reached < target_kl else (low, strength)
@@ -149,12 +151,12 @@ def perplexity(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = LOGIT_TOKENS,
 ) -> float:
-    """exp of the mean −log p(token | those before it), over all tokens of all texts but each text's first.
+    """exp of the mean −log p(token | earlier tokens), over all tokens of all texts except each text's first.
 
-    With a BOS in front that is every token of the text. Steering contexts around the call apply; a text counts
-    as a prompt.
+    If a BOS precedes the text, this includes every token of the text itself. Steering contexts around the
+    call apply; a text counts as a prompt.
 
-    Raises ValueError if there are no texts, none has a token to predict, or log-probabilities are NaN.
+    Raises ValueError if there are no texts, no text has a token to predict, or log-probabilities are NaN.
     """
     total, count = 0.0, 0
     for batch in _batches(model, as_texts(texts), Work(prompt_format, batch_tokens)):
@@ -169,7 +171,7 @@ def perplexity(
 
 
 class _Batch:
-    """Left-padded prompts, with the answers that continue them or without; which items they are, and of what kind."""
+    """Left-padded prompts, with or without answers; also which items they are, and of which kind."""
 
     def __init__(self, prompts: TokenBatch, answers: TokenBatch | None, rows: Sequence[int]) -> None:
         self.prompts, self.answers, self.rows = prompts, answers, rows
@@ -180,7 +182,7 @@ def _batches(model: HookedModel, items: str | Iterable[str] | Pairs, work: Work)
     device = device_of(model)
     given: Any = as_texts_or_pairs(items, "items")
     if given and not isinstance(given[0], str):
-        encoded: list[Encoded] = work.encode(model, given, argument="items")
+        encoded: list[Encoded] = work.encode(model, given, argument="items", one_answer=True)
         groups = list(buckets([item.longest for item in encoded], work.batch_tokens))
         collated = [collate([encoded[row] for row in rows], device) for rows in groups]
         return [
@@ -202,7 +204,7 @@ def _text_ids(model: HookedModel, texts: Sequence[str], work: Work) -> list[tupl
     for index, one in enumerate(encoded):
         if not 0 < len(one) <= n_ctx:
             raise ValueError(
-                f"text {index} has {len(one)} tokens; 1 to {n_ctx}, the model's context, can be run."
+                f"text {index} has {len(one)} tokens, but must have 1 to {n_ctx}, the model's context."
             )
     return [one.ids for one in encoded]
 
@@ -210,7 +212,7 @@ def _text_ids(model: HookedModel, texts: Sequence[str], work: Work) -> list[tupl
 def _logprobs(
     model: HookedModel, batch: _Batch, how: str = ""
 ) -> tuple[Float[Tensor, "batch pos d_vocab"], Bool[Tensor, "batch pos"]]:
-    """log p of every next token, in nats, and which positions count; errors say `how` the model was run."""
+    """log p of every next token, in nats, and which positions count. Errors say `how` the model was run."""
     with torch.no_grad(), frozen(model), naming(how + batch.name, batch.rows):
         if batch.answers is None:
             logits, _ = prefill(model, batch.prompts, logits_at=slice(None))
@@ -222,7 +224,7 @@ def _logprobs(
                 after = extend(model, prefix, batch.answers.tokens[:, :-1])
                 logits = torch.cat([logits, after], dim=1)
     logprobs, real = logits.float().log_softmax(dim=-1), real.to(logits.device)
-    # One NaN or +inf among a position's logits makes NaN of all its log-probabilities.
+    # A single NaN or +inf among a position's logits turns all its log-probabilities into NaN.
     wrong = torch.where(real & logprobs[..., 0].isnan(), torch.nan, 0.0)
     answers = () if batch.answers is None else (batch.answers,)
     check_rows(model, how + batch.name, batch.rows, wrong, batch.prompts, answers)

@@ -1,4 +1,4 @@
-"""How often a model's answers are made up: by comparison with a tempting answer, or by a judge."""
+"""How often a model's answers are hallucinated, measured against a tempting answer or by a judge."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from ..prompts.work import Work
 from .decoding import greedy_answers, greedy_ids
 
 HALLUCINATED_BELOW = 3
-"""MMHal-Bench's convention: of 0 to 6, scores of 3 and more are not hallucinated."""
+"""MMHal-Bench's convention: on the scale from 0 to 6, answers that score 3 or more are not hallucinated."""
 
 
 @dataclass(frozen=True, eq=False)
 class HallucinationScores:
-    """What was said to each question, which answers, [question], are the tempting (rejected) one, and which the
-    right one (chosen)."""
+    """The answer to each question. Masks [question] say which answers are the tempting (rejected) one and
+    which the right (chosen) one."""
 
     answers: tuple[str, ...]
     hallucinated: Bool[Tensor, " question"]
@@ -37,12 +37,12 @@ class HallucinationScores:
 
     @property
     def rate(self) -> float:
-        """The share of answers that are the tempting one."""
+        """The share of answers that match the tempting one."""
         return float(self.hallucinated.float().mean())
 
     @property
     def accuracy(self) -> float:
-        """The share of answers that are right."""
+        """The share of correct answers."""
         return float(self.correct.float().mean())
 
     def rate_interval(self, level: float = 0.95) -> tuple[float, float]:
@@ -87,11 +87,11 @@ def hallucination(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> HallucinationScores:
-    """How often the greedy answer is the tempting one, and how often the right one.
+    """How often the greedy answer is the tempting one, and how often it is the right one.
 
-    Of each pair `chosen` is the right answer and `rejected` the tempting one, a false hint's, say. An answer
-    is one of them if it begins with its tokens (the longer one, should it begin with both); it may be neither.
-    Steering contexts around the call apply.
+    In each pair, `chosen` is the right answer and `rejected` the tempting one, such as one that follows a
+    false hint. A greedy answer counts as one of them if it begins with its tokens (if it begins with both,
+    the longer one counts); it may be neither. Steering contexts around the call apply.
 
     Raises ValueError if there are no questions, one does not fit the model's context, or logits are NaN or infinite.
     """
@@ -110,19 +110,19 @@ def hallucination(
 
 
 def _which(ids: Sequence[int], answers: Sequence[tuple[int, ...]]) -> int | None:
-    """The longest of the answers that ids begin with."""
+    """The index of the longest answer that `ids` begin with, or None."""
     fitting = [n for n, answer in enumerate(answers) if tuple(ids[: len(answer)]) == answer]
     return max(fitting, key=lambda n: len(answers[n]), default=None)
 
 
 Judge = Callable[..., float]
-"""`judge(prompt=..., images=..., answer=..., reference=...)` scores an answer to a question about images from 0
-to 6, given what a good answer says."""
+"""`judge(prompt=..., images=..., answer=..., reference=...)` scores an answer to a question about images from
+0 to 6, given a reference answer."""
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedScores:
-    """What was said to each question, and the judge's score of it, 0 to 6."""
+    """The answer to each question, and the judge's score for it, 0 to 6."""
 
     answers: tuple[str, ...]
     scores: Float[Tensor, " question"]
@@ -182,12 +182,13 @@ def judged(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> JudgedScores:
-    """Let a judge score the greedy answers from 0 to 6, as MMHal-Bench does (Sun et al. 2023, arXiv 2309.14525).
+    """Let a judge score the greedy answers from 0 to 6, as in MMHal-Bench (Sun et al. 2023, arXiv
+    2309.14525).
 
     `judge(prompt=..., images=..., answer=..., reference=...)` is called once per question: a language model with
     MMHal's rubric, a person, a rule. Steering contexts around the call apply.
 
-    Raises ValueError for items that are no OpenQuestions, and for a score that is no number from 0 to 6.
+    Raises ValueError for items that are not OpenQuestions, and for a score that is not a number from 0 to 6.
     """
     tokenizer_of(model)
     questions = as_items(questions, OpenQuestion, "questions")
@@ -206,7 +207,7 @@ def judged(
         score = judge(prompt=one.prompt, images=one.images, answer=answer, reference=one.reference)
         if isinstance(score, str) or not (math.isfinite(score) and 0 <= score <= 6):
             raise ValueError(
-                f"judge gave question {index} the score {score!r}: a number from 0 to 6 is wanted."
+                f"judge gave question {index} the score {score!r}: a number from 0 to 6 is expected."
             )
         scores.append(float(score))
     return JudgedScores(tuple(answers), torch.tensor(scores))

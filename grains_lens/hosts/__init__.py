@@ -1,3 +1,3 @@
-"""Hooked models as we need them. Hooks are put on, caches are continued and transformer-lens is imported here alone.
+"""Hooked models. Only this package attaches hooks, continues caches and imports transformer-lens.
 
-(The training of the worlds, which is not in the wheel, puts hooks on its own models.)"""
+(The training of the worlds, which is not in the wheel, attaches hooks to its own models.)"""

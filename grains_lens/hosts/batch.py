@@ -1,4 +1,4 @@
-"""Batches of token ids, and of the pictures in them."""
+"""Batches of token ids and their images."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 Pixels = Mapping[str, Tensor]
-"""What a vision tower is given for one prompt's images, by the model's argument names: the first axis of each
-tensor runs over the images, or over their patches."""
+"""The inputs of a vision tower for one prompt's images, keyed by the model's argument names. The first axis
+of each tensor runs over the images or over their patches."""
 
 
 @dataclass(frozen=True)
 class TokenBatch:
-    """Token ids and the mask of real tokens: prompts are padded on the left, answers on the right.
+    """Token ids and the mask of real tokens. Prompts are padded on the left, answers on the right.
 
-    `pixels` has one entry per row, empty for a row without images; it is empty itself where no row has any.
+    `pixels` has one entry per row, which is empty for a row without images. If no row has images, `pixels`
+    itself is empty.
     """
 
     tokens: Int[Tensor, "batch pos"]
@@ -29,18 +30,18 @@ class TokenBatch:
         return self.tokens.shape[0]
 
     def repeat(self, times: int) -> TokenBatch:
-        """All rows `times` times over: row r of copy n is row n·len + r."""
+        """Repeat all rows `times` times: row r of copy n becomes row n·len + r."""
         return TokenBatch(self.tokens.repeat(times, 1), self.mask.repeat(times, 1), self.pixels * times)
 
     def select(self, rows: Int[Tensor, " row"]) -> TokenBatch:
-        """These rows alone."""
+        """A batch of only these rows."""
         pixels = tuple(self.pixels[row] for row in rows.tolist()) if self.pixels else ()
         return TokenBatch(self.tokens[rows], self.mask[rows], pixels)
 
     def joined_pixels(self) -> dict[str, Tensor]:
-        """One batch of all rows' images, in their order, on the tokens' device.
+        """The images of all rows in one batch, in row order, on the tokens' device.
 
-        Tensors of different sizes (images in different numbers of tiles) are filled up with zeros.
+        Tensors of different sizes (images cut into different numbers of tiles) are padded with zeros.
         """
         names = dict.fromkeys(name for row in self.pixels for name in row)
         return {
@@ -52,18 +53,18 @@ class TokenBatch:
 def left_padded(
     rows: Sequence[Sequence[int]], device: torch.device, pixels: Sequence[Pixels] = ()
 ) -> TokenBatch:
-    """Rows of ids that end together, as prompts must."""
+    """Pad rows of ids on the left, so that they end together, as prompts must."""
     tokens, mask = _padded(rows, device, left=True)
     return TokenBatch(tokens, mask, tuple(pixels) if any(pixels) else ())
 
 
 def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> TokenBatch:
-    """Rows of ids that begin together, as answers must."""
+    """Pad rows of ids on the right, so that they begin together, as answers must."""
     return TokenBatch(*_padded(rows, device, left=False))
 
 
 def _padded(rows: Sequence[Sequence[int]], device: torch.device, *, left: bool) -> tuple[Tensor, Tensor]:
-    # Pads are never attended to, so their id is of no consequence: 0 exists in every vocabulary.
+    # Pads are never attended to, so their id does not matter; 0 exists in every vocabulary.
     width = max(len(row) for row in rows)
     tokens = torch.zeros(len(rows), width, dtype=torch.long)
     mask = torch.zeros(len(rows), width, dtype=torch.bool)

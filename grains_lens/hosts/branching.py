@@ -1,8 +1,8 @@
-"""Rows of a batch that begin alike, computed once until they part.
+"""Rows of a batch that start out identical are computed once until they differ.
 
-A sweep over (layer, strength) cells asks the same prompt many times over, and below the first steered layer
-every one of these rows is what the unsteered row is. So a row joins the pass at the block after which it is
-first steered: it then begins as a copy of the row it shares its beginning with, the trunk's.
+A sweep over (layer, strength) cells runs the same prompt many times. Below its first steered layer, each of
+these rows equals the unsteered row. So a row joins the pass only after the block where it is first steered,
+as a copy of the row it has been identical to so far: a row of the trunk.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from .points import Edit, edited, hook_points, resid_post
 
 
 def can_branch(model: HookedModel) -> bool:
-    """Whether rows may join a pass late: text models whose hook points nobody else watches.
+    """Whether rows may join a pass late: true for text models if nobody else has hooks at their hook points.
 
-    A hook of somebody else's would see fewer rows than the batch has. HookedTransformer keeps keys and values
-    for one number of rows in all blocks, and positions of images are no [batch, ...] tensors everywhere.
+    Somebody else's hook would see fewer rows than the batch has. HookedTransformer needs the same number of
+    rows in the keys and values of all blocks, and the positions of image tokens are not always [batch, ...]
+    tensors.
     """
     if is_plain(model) or is_hooked_transformer(model) or getattr(model.cfg, "is_multimodal", False):
         return False
@@ -35,11 +36,12 @@ def can_branch(model: HookedModel) -> bool:
 
 @contextmanager
 def branching(model: HookedModel, alive: Sequence[int], trunk: int) -> Iterator[None]:
-    """Within it, block l of every pass runs on the batch's first `alive[l]` rows alone.
+    """Inside this context, block l of every pass runs only on the batch's first `alive[l]` rows.
 
-    `alive` [n_layers + 1] does not decrease, and ends with the batch's size. Row r joins, after the block
-    before the first l with r < alive[l], as a copy of row r mod `trunk`; rows below `trunk` are there from
-    the start. Hooks at `blocks.{l}.hook_resid_post` that are put on inside see `alive[l + 1]` rows.
+    `alive` [n_layers + 1] never decreases, and its last value is the batch size. Let l be the first block
+    with r < alive[l]: row r joins just before block l, as a copy of row r mod `trunk`. Rows below `trunk` are
+    there from the start. Hooks attached inside the context at `blocks.{l}.hook_resid_post` see `alive[l + 1]`
+    rows.
     """
     blocks = list(model.blocks)
     if len(alive) != len(blocks) + 1 or list(alive) != sorted(alive) or alive[0] < trunk:
@@ -74,9 +76,9 @@ def branching(model: HookedModel, alive: Sequence[int], trunk: int) -> Iterator[
 
 
 def _first_rows(value: Any, batch: int, rows: int) -> Any:
-    """Tensors of the whole batch, cut to the first rows; whatever else is there stays as it is.
+    """Cut tensors of the whole batch to the first rows; leave everything else as it is.
 
-    A vector is no batch: transformers numbers positions by one.
+    One-dimensional tensors are left alone, because transformers passes positions as one.
     """
     if isinstance(value, Tensor):
         return value[:rows] if value.ndim > 1 and value.shape[0] == batch else value

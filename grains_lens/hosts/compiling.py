@@ -1,4 +1,4 @@
-"""Hooks against `torch.compile`: code compiled before a hook came on does not run it, and says nothing."""
+"""Hooks and `torch.compile`: code compiled before a hook was attached silently skips it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _on: set[object] = set()
 
 
 _before: list[Any] = []
-"""The stance that was the user's, while ours is taken."""
+"""The user's own stance, kept while ours is set."""
 
 
 def run_eagerly(who: object) -> None:
-    """Run what is compiled as it was written, until `who` and all others are `done`.
+    """Run compiled code eagerly until `who` and all others have called `run_compiled`.
 
-    By default dynamo does not look whether a module has got hooks since it was compiled
-    (`torch._dynamo.config.skip_nnmodule_hook_guards`). Nothing has been compiled where it is not yet imported;
-    what is compiled while hooks are on has them in it, and is compiled anew when they are gone.
+    By default, dynamo does not check whether a module has gained hooks since it was compiled
+    (`torch._dynamo.config.skip_nnmodule_hook_guards`). If dynamo is not imported yet, nothing has been
+    compiled. Code that is compiled while hooks are on contains them, and is recompiled when they are gone.
     """
     if "torch._dynamo" not in sys.modules:
         return
@@ -34,7 +34,7 @@ def run_eagerly(who: object) -> None:
 
 
 def run_compiled(who: object) -> None:
-    """`who` has no hooks on any more."""
+    """Note that `who` has removed its hooks."""
     with _alone():
         if who in _on:
             _on.remove(who)
@@ -44,7 +44,8 @@ def run_compiled(who: object) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One thread at a time; but no longer than seconds behind one that an exception, or a fork, kept from ending."""
+    """Let one thread in at a time, but wait only seconds for one that an exception or a fork kept from
+    finishing."""
     held = _lock.acquire(timeout=5)
     try:
         yield
@@ -60,4 +61,4 @@ def _set_stance(stance: str) -> Any:
 
 
 def _set_back(stance: Any) -> None:
-    stance.__exit__(None, None, None)  # it remembers what was before it
+    stance.__exit__(None, None, None)  # it remembers the stance before it

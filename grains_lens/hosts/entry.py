@@ -1,4 +1,4 @@
-"""What a forward pass is run on: which tokens are new, which are real, and how many are in a cache."""
+"""The input of a forward pass: which tokens are new, which are real, and how many are in a cache."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Pass:
-    """What a forward pass is run on: `content` [batch, new, ...], the new tokens' ids or embeddings; `mask`
-    [batch, past + new], True at real tokens, None if there is none and left as it came if it has another form;
-    `past`, how many positions come from a cache; `caching`, whether this pass fills one."""
+    """The input of a forward pass. `content` [batch, new, ...] holds the ids or embeddings of the new tokens.
+    `mask` [batch, past + new] is True at real tokens; it is None if there is none, and unchanged if it has
+    another form. `past` is the number of positions that come from a cache; `caching` says whether this pass
+    fills one."""
 
     content: Tensor
     mask: Any
@@ -39,7 +40,7 @@ def pass_into_model(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
     content = kwargs.get("inputs_embeds") if content is None else content
     if content is None:
         raise ValueError(
-            "the model was called without input_ids or inputs_embeds: steering needs one of them."
+            "the model was called without input_ids or inputs_embeds: pass one of them, which steering needs."
         )
     cache = kwargs.get("past_key_values")
     past = 0 if cache is None else int(cache.get_seq_length())
@@ -51,7 +52,7 @@ def pass_into_model(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) 
 def _pass(content: Tensor, mask: Any, past: int, caching: bool) -> Pass:
     if isinstance(mask, Tensor) and mask.ndim == 2:
         mask, new = mask.bool(), content.shape[1]
-        if mask.shape[1] == new:  # of the new tokens alone
+        if mask.shape[1] == new:  # for the new tokens only
             mask = torch.cat([mask.new_ones(mask.shape[0], past), mask], dim=-1)
         mask = mask[:, : past + new]
     return Pass(content, mask, past, caching)
@@ -60,7 +61,8 @@ def _pass(content: Tensor, mask: Any, past: int, caching: bool) -> Pass:
 def prefill_is_chunked() -> bool:
     """Whether transformers' `generate` is running a prompt in pieces (`prefill_chunk_size`) in this thread.
 
-    A piece comes in as a continuation does: tokens behind others in a cache. Only the caller knows.
+    A piece looks like a continuation: tokens that follow others in a cache. Only the caller can tell the two
+    apart.
     """
     frame = sys._getframe(1)
     while frame is not None:

@@ -1,7 +1,8 @@
-"""Forward passes: a prompt is run once, and continued from its cache as often as needed.
+"""Forward passes: run a prompt once, then continue it from its cache as often as needed.
 
-`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) are run differently here and in a few
-other places of this package. Outside it only LoRA asks which of them a model is: it cannot adapt the first."""
+`HookedTransformer` (transformer-lens 3.9) and `TransformerBridge` (3.9 and 4.x) are run differently here and
+in a few other places of this package. Outside it, only LoRA checks which of the two a model is, since it
+cannot adapt the first."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ from .points import EMBED, RESID_PRE_0, edited, replace_with
 
 @dataclass(frozen=True)
 class Prefix:
-    """A prompt's keys and values, to be continued as often as one likes; gradients flow through it."""
+    """A prompt's keys and values, which can be continued any number of times. Gradients flow through it."""
 
     cache: Any
     mask: Bool[Tensor, "batch pos"]
     ahead: Int[Tensor, "batch 1"] | None = None
-    """What positions are ahead of the tokens' number by, after images (mRoPE)."""
+    """The offset added to the positions of tokens that follow images (mRoPE)."""
 
 
 def prefill(
@@ -41,10 +42,10 @@ def prefill(
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     logits_at: slice = slice(-1, None),
 ) -> tuple[Float[Tensor, "batch at d_vocab"], Prefix]:
-    """Run left-padded prompts once: the logits after their last token (or those asked for), and what later
-    tokens attend to.
+    """Run left-padded prompts once. Returns the logits at their last token (or at `logits_at`) and the prefix
+    that later tokens attend to.
 
-    `embeddings` take the place of the prompts' own at block 0's input; the vision tower is not run then.
+    `embeddings` replace the prompts' own at the input of block 0; the vision tower is then not run.
     """
     mask = prompts.mask.long()
     edits = [] if embeddings is None else [(RESID_PRE_0, replace_with(embeddings))]
@@ -72,14 +73,14 @@ def prefill(
 def extend(
     model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
 ) -> Float[Tensor, "batch new d_vocab"]:
-    """The logits after each of the tokens that follow the prefix; the prefix itself stays as it was."""
+    """The logits at each of these tokens, which follow the prefix. The prefix itself does not change."""
     return advance(model, prefix, tokens)[0]
 
 
 def advance(
     model: HookedModel, prefix: Prefix, tokens: Int[Tensor, "batch new"]
 ) -> tuple[Float[Tensor, "batch new d_vocab"], Prefix]:
-    """The same logits, and the prefix with these tokens at its end; the one given stays as it was."""
+    """The same logits, and a new prefix extended by these tokens. The given prefix does not change."""
     new = torch.ones_like(tokens)
     mask = torch.cat([prefix.mask, new.bool()], dim=-1)
     if is_hooked_transformer(model):
@@ -98,15 +99,16 @@ def advance(
 
 
 def _fork(cache: Any) -> Any:
-    # A continuation appends to the cache it is given. Its layers replace their tensors and never write
-    # into them, so a shallow copy is enough; without one a second continuation is silently wrong.
+    # A continuation appends to the cache it is given. The cache's layers replace their tensors and never
+    # write into them, so a shallow copy is enough. Without a copy, a second continuation would be silently
+    # wrong.
     fork = copy.copy(cache)
     fork.layers = [copy.copy(layer) for layer in cache.layers]
     return fork
 
 
 def _thawed(cache: Any) -> Any:
-    """A copy of a HookedTransformer's cache that grows, while the one given stays frozen."""
+    """A copy of a HookedTransformer's cache that can grow; the given cache stays frozen."""
     thawed = copy.copy(cache)
     thawed.entries = [copy.copy(entry) for entry in cache.entries]
     thawed.unfreeze()
@@ -123,9 +125,10 @@ def _hooked_transformer_cache(model: HookedModel, batch: int) -> Any:
 
 @contextmanager
 def _end_only(model: HookedModel, positions: slice) -> Iterator[None]:
-    """Logits at these positions alone: the full [batch, pos, d_vocab] is never made.
+    """Compute logits only at these positions, so that the full [batch, pos, d_vocab] tensor is never built.
 
-    Where they are the last one's alone, so is the output of the last block's MLP, if that is known to be sound.
+    If only the last position is needed, the last block's MLP runs only there, too, where that is known to be
+    safe.
     """
 
     def narrow(module: nn.Module, inputs: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -133,16 +136,16 @@ def _end_only(model: HookedModel, positions: slice) -> Iterator[None]:
 
     modules = [model.get_output_embeddings() if is_plain(model) else model.unembed]
     if positions == slice(-1, None) and _unwatched(model):
-        # What the last block's MLP writes at earlier positions, nothing reads. Its output at the last one is
-        # broadcast over them when the block adds it to the stream, and they are dropped.
+        # Nothing reads the output of the last block's MLP at earlier positions. Its output at the last
+        # position is broadcast over them when the block adds it to the stream, and they are dropped.
         modules.append(model.blocks[-1].mlp)
     with attached(model, [(module, narrow, True) for module in modules]):
         yield
 
 
 def _unwatched(model: HookedModel) -> bool:
-    """Whether nothing but the stream's last position reads what the last block's MLP computes: the block adds
-    its output to the stream, in a new tensor, and no hook can see that or what follows."""
+    """Whether the last block's MLP output matters only at the stream's last position: the block adds it to
+    the stream in a new tensor, and no hook sees the MLP's output or anything after it."""
     if is_plain(model) or not (is_hooked_transformer(model) or model.cfg.architecture in _MLP_LAST_AND_ADDED):
         return False
     if not hasattr(model.blocks[-1], "mlp"):
@@ -152,7 +155,7 @@ def _unwatched(model: HookedModel) -> bool:
     return not any(module._forward_hooks or module._forward_pre_hooks for module in watched)
 
 
-# Falcon adds in place, for one; other blocks may read an MLP's output at other positions.
+# Falcon, for example, adds in place; other blocks may read an MLP's output at other positions.
 _MLP_LAST_AND_ADDED = frozenset(
     {
         "GPT2LMHeadModel",
@@ -171,11 +174,11 @@ _MLP_LAST_AND_ADDED = frozenset(
 
 
 class _Enough(Exception):
-    """Raised by our own hook where a forward pass has shown all that was wanted of it."""
+    """Raised by our own hook to stop a forward pass once everything needed has been read."""
 
 
 def embed(model: HookedModel, prompts: TokenBatch) -> tuple[Tensor, Tensor]:
-    """`hook_embed` and what enters block 0 for these prompts; no block is run."""
+    """The activations at `hook_embed` and at the input of block 0 for these prompts. No block is run."""
     seen: dict[str, Tensor] = {}
 
     def read_embed(activation: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A Hugging Face model as a HookedTransformer (transformer-lens 3.9)."""
+"""Convert a Hugging Face model to a HookedTransformer (transformer-lens 3.9)."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def hooked_transformer_of(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> HookedModel:
-    """A HookedTransformer with the weights of a Hugging Face model, as they are: nothing folded or centred.
+    """A HookedTransformer with the unchanged weights of a Hugging Face model: nothing is folded or centred.
 
-    transformer-lens itself loads only models it knows by name into this class.
+    transformer-lens itself can load only models that it knows by name into this class.
     """
     try:
         import transformer_lens.pretrained.weight_conversions  # pyright: ignore[reportMissingImports]
@@ -28,7 +28,7 @@ def hooked_transformer_of(
     except ImportError as error:
         raise ImportError(
             "HookedTransformer was removed in transformer-lens 4; for backend='hooked_transformer' install "
-            '3.9: pip install "grains-lens[hooked-transformer]", or take backend="bridge".'
+            '3.9: pip install "grains-lens[hooked-transformer]", or use backend="bridge".'
         ) from error
     weight_conversions = lens.pretrained.weight_conversions
     architecture = type(hf_model).__name__
@@ -41,7 +41,7 @@ def hooked_transformer_of(
     if architecture not in recipes:
         raise ValueError(
             f"{architecture} cannot be loaded as a HookedTransformer here (these can: {', '.join(recipes)}): "
-            'take backend="bridge".'
+            'use backend="bridge".'
         )
     settings, convert = recipes[architecture]
     config = lens.HookedTransformerConfig(
@@ -83,7 +83,7 @@ def _llama_settings(config: Any) -> dict[str, Any]:
     if rope.get("rope_type", "default") != "default":
         raise ValueError(
             f"this checkpoint scales its rotary positions ({rope['rope_type']!r}), which is not carried over "
-            'to HookedTransformer here: take backend="bridge".'
+            'to HookedTransformer here: use backend="bridge".'
         )
     return _rotary_settings(config) | {"rotary_base": int(rope["rope_theta"])}
 
@@ -100,12 +100,12 @@ def _gemma3_settings(config: Any) -> dict[str, Any]:
     if scaled:
         raise ValueError(
             f"this checkpoint scales its rotary positions ({scaled[0]['rope_type']!r}), which is not carried over "
-            'to HookedTransformer here: take backend="bridge".'
+            'to HookedTransformer here: use backend="bridge".'
         )
     if config.query_pre_attn_scalar != d_head:
         raise ValueError(
             f"this checkpoint scales attention by query_pre_attn_scalar={config.query_pre_attn_scalar} and not by its "
-            f'head size {d_head}, which is not carried over to HookedTransformer here: take backend="bridge".'
+            f'head size {d_head}, which is not carried over to HookedTransformer here: use backend="bridge".'
         )
     kinds = {"sliding_attention": "local", "full_attention": "global"}
     return _rotary_settings(config) | {

@@ -1,4 +1,4 @@
-"""Hooks of ours: known by their class, found again on the model they are on, and taken off one by one."""
+"""Our own hooks: recognised by their class, found again on their model, and removed one by one."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from .kinds import module_trees
 from .ownership import sweep, turn
 
 MARK = "_grains_lens_holder"
-"""The attribute by which a module of our own, hung into a model, says who has hung it there."""
+"""The attribute with which a module that we inserted into a model names its holder."""
 
 
 class Hook:
-    """`act` as a hook: put on by `holder` for every thread's passes, or, without one, for this thread's alone."""
+    """`act` as a hook. With a `holder` it acts in the passes of every thread, without one only in those of
+    this thread."""
 
     def __init__(self, act: Callable[..., Any], holder: Any = None) -> None:
         self._act = act
@@ -31,7 +32,7 @@ class Hook:
         return self._act(*args)
 
     def __reduce__(self) -> Any:
-        # A copy of the model is not steered: nobody has a handle to take it off there.
+        # A copy of the model is not steered, because nobody would have a handle to remove the hook there.
         return Hook, (_nothing,)
 
 
@@ -40,7 +41,7 @@ def _nothing(*args: Any) -> None:
 
 
 class _Paused:
-    """A hook, anybody's, that does nothing in this thread; in every other it is what it was."""
+    """Anybody's hook, paused in this thread; in all others it acts as before."""
 
     def __init__(self, hook: Any) -> None:
         self.hook = hook
@@ -51,7 +52,7 @@ class _Paused:
 
 
 def put_on(module: nn.Module, hook: Hook, *, before: bool) -> None:
-    """Register the hook, before the module's forward (with its keyword arguments) or behind it."""
+    """Register the hook to run before the module's forward (with its keyword arguments) or after it."""
     if before:
         module.register_forward_pre_hook(hook, with_kwargs=True)
     else:
@@ -59,7 +60,7 @@ def put_on(module: nn.Module, hook: Hook, *, before: bool) -> None:
 
 
 def take_off(module: nn.Module, unwanted: Callable[[Any], bool]) -> None:
-    """Remove the hooks that are unwanted, wherever they are on the module."""
+    """Remove all hooks of the module for which `unwanted` is true."""
     for hooks, with_kwargs in (
         (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
         (module._forward_hooks, module._forward_hooks_with_kwargs),
@@ -72,8 +73,8 @@ def take_off(module: nn.Module, unwanted: Callable[[Any], bool]) -> None:
 
 @contextmanager
 def attached(model: Any, wanted: Iterable[tuple[nn.Module, Callable[..., Any], bool]]) -> Iterator[None]:
-    """Hooks that act in this thread's passes, for the length of the context: (module, what it does, whether it
-    comes before the module's forward)."""
+    """Attach hooks that act in this thread's passes for the duration of the context. Each is given as
+    (module, function, whether it runs before the module's forward)."""
     ours = [(module, Hook(act), before) for module, act, before in wanted]
     who = object()
 
@@ -91,9 +92,9 @@ def attached(model: Any, wanted: Iterable[tuple[nn.Module, Callable[..., Any], b
 
 @contextmanager
 def paused(model: Any, points: Iterable[nn.Module]) -> Iterator[None]:
-    """In this thread's passes none of the hooks act that are behind `points` now, nor ours anywhere.
+    """Inside this context, the hooks now at `points` and all of our own do nothing in this thread's passes.
 
-    Other threads' passes run through them as before: nothing is taken off.
+    They act in other threads' passes as before: nothing is removed.
     """
     behind = {id(point) for point in points}
     done: list[tuple[Any, int, _Paused]] = []
@@ -116,12 +117,12 @@ def paused(model: Any, points: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def modules_of(model: Any) -> list[nn.Module]:
-    """Every module of the model, and of the transformers model inside a bridge, each once."""
+    """Every module of the model and of the transformers model inside a bridge, each one once."""
     return list({id(module): module for tree in module_trees(model) for module in tree.modules()}.values())
 
 
 def on(model: Any) -> list[Any]:
-    """What steers the model, in whoever's hand or in nobody's: each has a `remove()`."""
+    """Everything that steers the model, even if its handle is lost. Each item has a `remove()`."""
     found: dict[int, Any] = {}
     for module in modules_of(model):
         hooks = (*module._forward_pre_hooks.values(), *module._forward_hooks.values())
@@ -133,7 +134,7 @@ def on(model: Any) -> list[Any]:
 
 
 def foreign(model: Any, points: Iterable[nn.Module]) -> list[str]:
-    """Names of modules, other than `points`, that hooks of the user's are on."""
+    """The names of modules, other than `points`, that carry hooks of the user."""
     known = {id(point) for point in points}
     host = getattr(model, "original_model", model)
     return [
@@ -157,15 +158,17 @@ def _is_users(hook: Any) -> bool:
 
 
 def clear(model: Any) -> None:
-    """Take off all that grains_lens has put on the model: steering, adapters, and what an interrupted call left.
+    """Remove everything grains_lens has put on the model: steering, adapters, and leftovers of an interrupted
+    call.
 
-    Handles that were lost do not matter, nor which thread put it on; hooks of yours stay. For notebooks: nothing
-    of ours should be running on the model, and a verb of another thread that is raises RuntimeError.
+    This works even if the handles are lost or another thread put them on. Your own hooks stay. It is meant
+    for notebooks, when no function of grains_lens is running on the model: if one runs in another thread,
+    that one raises RuntimeError.
 
-    Raises ValueError for what is no model.
+    Raises ValueError if `model` is not a model.
     """
     if not isinstance(model, nn.Module):
-        raise ValueError(f"model is a {type(model).__name__}, which nothing can be put on: pass the model.")
+        raise ValueError(f"model is a {type(model).__name__}, which cannot have hooks: pass the model.")
     sweep(model)
     for holder in on(model):
         holder.remove()

@@ -1,6 +1,6 @@
-"""What a vision-language model is given beside token ids: pixels, token types, and where each token is.
+"""The inputs of a vision-language model besides token ids: pixels, token types and token positions.
 
-Which tokens are an image's is told by their ids alone.
+Image tokens are recognised only by their ids.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from .kinds import is_hooked_transformer
 
 
 def _inner(model: Any) -> Any:
-    """The transformers model, which a bridge has inside."""
+    """The transformers model inside a bridge."""
     return getattr(model, "original_model", model)
 
 
 def image_token_id(model: Any) -> int | None:
-    """The id that stands in a prompt for one piece of an image; None for a text model."""
+    """The token id that stands for one piece of an image in a prompt; None for a text model."""
     if is_hooked_transformer(model):
         return None
     config = getattr(_inner(model), "config", None)
@@ -33,36 +33,36 @@ def image_token_id(model: Any) -> int | None:
 
 
 def image_positions(model: Any, prompts: TokenBatch) -> Bool[Tensor, "batch pos"]:
-    """Which tokens stand for an image's pieces."""
+    """The mask of image tokens."""
     token = image_token_id(model)
     return torch.zeros_like(prompts.mask) if token is None else prompts.mask & (prompts.tokens == token)
 
 
 def reaches_deeper_layers(model: Any) -> bool:
-    """Whether image features are added behind block 0, too ("deepstack", Qwen3-VL)."""
+    """Whether image features are added after block 0 as well ("deepstack", Qwen3-VL)."""
     config = getattr(_inner(model), "config", None)
     return bool(getattr(getattr(config, "vision_config", None), "deepstack_visual_indexes", None))
 
 
 def image_inputs(model: Any, prompts: TokenBatch, *, merged: bool) -> dict[str, Tensor]:
-    """The arguments that a prefill needs for the images in its prompts.
+    """The arguments that a prefill needs for the images of its prompts.
 
-    Where the stream at block 0 is put in from outside, `merged`, pixels are only in the way: what would be
-    made of them is overwritten, unless image features reach deeper layers.
+    `merged` says that the caller supplies the stream at block 0. The features computed from the pixels would
+    then be overwritten, so no pixels are passed, unless image features reach deeper layers.
     """
     if image_token_id(model) is None:
         return {}
     inputs = {} if merged and not reaches_deeper_layers(model) else prompts.joined_pixels()
-    # By these Gemma 3 lets an image's tokens attend to one another in both directions, and Qwen-VL, where it is
-    # not given positions, tells where they are.
+    # With these, Gemma 3 lets the tokens of an image attend to one another in both directions, and Qwen-VL
+    # computes the positions if they are not given.
     taken = inspect.signature(_inner(model).forward).parameters
     types = image_positions(model, prompts).long()
     return inputs | {name: types for name in ("token_type_ids", "mm_token_type_ids") if name in taken}
 
 
 def token_positions(model: Any, prompts: TokenBatch) -> tuple[Tensor, Int[Tensor, "batch 1"] | None]:
-    """Each prompt token's position [batch, pos], or [axis, batch, pos] in time, height and width where an
-    image's tokens have them (mRoPE); and what the tokens that follow are ahead of their number by."""
+    """The position of each prompt token [batch, pos], or [axis, batch, pos] for time, height and width in
+    models with mRoPE; and the offset added to the positions of later tokens."""
     inner: Any = getattr(_inner(model), "model", None)
     if not hasattr(inner, "get_rope_index"):
         return token_numbers(prompts.mask), None
@@ -78,11 +78,11 @@ def token_positions(model: Any, prompts: TokenBatch) -> tuple[Tensor, Int[Tensor
 def positions_after(
     mask: Bool[Tensor, "batch pos"], new: int, ahead: Int[Tensor, "batch 1"] | None
 ) -> Tensor:
-    """The positions of the last `new` tokens, which follow a prompt."""
+    """The positions of the last `new` tokens, those after a prompt."""
     here = token_numbers(mask)[:, -new:]
     return here if ahead is None else (here + ahead.to(here.device)).expand(3, -1, -1)
 
 
 def token_numbers(mask: Bool[Tensor, "batch pos"]) -> Int[Tensor, "batch pos"]:
-    """Real tokens counted from 0."""
+    """The number of each real token, counted from 0."""
     return (mask.long().cumsum(dim=-1) - 1).clamp(min=0)

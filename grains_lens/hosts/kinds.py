@@ -1,4 +1,4 @@
-"""Which class of model this is, told by name: the class may not be there to import, or take seconds."""
+"""The class of a model, recognised by name: importing the class may fail, or take seconds."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def is_hooked_transformer(model: Any) -> bool:
 
 
 def is_plain(model: Any) -> bool:
-    """Whether this is a transformers model without TransformerLens: it can be steered, and no more."""
+    """Whether this is a transformers model without TransformerLens, which can only be steered."""
     return _is_a(model, "PreTrainedModel")
 
 
-# On a bridge of a transformer-lens before this version, random models of these give other logits than in
-# transformers (MPT: with pads or a cache).
+# With bridges of transformer-lens before this version, random models of these classes give other logits than
+# transformers does (MPT: with pads or a cache).
 _RIGHT_SINCE: dict[str, tuple[int, int]] = {
     "CohereForCausalLM": (4, 3),
     "Cohere2ForCausalLM": (4, 3),
@@ -32,12 +32,14 @@ _RIGHT_SINCE: dict[str, tuple[int, int]] = {
     "MPTForCausalLM": (4, 3),
 }
 
-# They carry a state from token to token, and no keys and values of a prompt that could be continued.
+# These carry a state from token to token; they have no keys and values from which a prompt could be
+# continued.
 _STATEFUL = frozenset({"MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM", "RwkvForCausalLM"})
 
 
 def check_model(model: Any) -> None:
-    """ValueError for what is no hooked or plain model, and for a bridge that is known to compute something else."""
+    """Raise ValueError for anything but a hooked or plain model, and for a bridge known to compute wrong
+    results."""
     if is_plain(model):
         return
     if (
@@ -51,12 +53,13 @@ def check_model(model: Any) -> None:
         return
     architecture = str(getattr(model.cfg, "architecture", None))
     if architecture in _STATEFUL:
-        raise ValueError(f"{architecture} keeps no keys and values of a prompt: take a model with attention.")
+        raise ValueError(f"{architecture} keeps no keys and values of a prompt: use a model with attention.")
     right, version = _RIGHT_SINCE.get(architecture, (0, 0)), _transformer_lens()
     if tuple(int(part) for part in version.split(".")[:2]) < right:
         raise ValueError(
-            f"transformer-lens {version} computes {architecture} otherwise than transformers does, which would "
-            "make every result wrong: install transformer-lens 4.3 or newer, or steer the plain transformers model."
+            f"transformer-lens {version} computes {architecture} differently from transformers, which would "
+            "make every result wrong: install transformer-lens 4.3 or newer, or steer the plain "
+            "transformers model."
         )
 
 
@@ -66,17 +69,17 @@ def _transformer_lens() -> str:
 
 
 def not_hooked(model: Any) -> ValueError:
-    """The error for a model that cannot be hooked, with what to pass in its place."""
+    """The error for a model that cannot be hooked. It says what to pass instead."""
     kind = type(model).__name__
     if _is_a(model, "OptimizedModule"):
         return ValueError(
-            f"model is a {kind} (torch.compile), not a hooked model: pass the model that was compiled. While it is "
-            "steered the compiled one is too, and runs uncompiled."
+            f"model is a {kind} (torch.compile), not a hooked model: pass the model that was compiled. "
+            "Steering it also steers the compiled one, which then runs uncompiled."
         )
     if _is_a(model, "PeftModel"):
         return ValueError(
-            f"model is a {kind}, not a hooked model: pass model.get_base_model(), which LoRA's layers are in, or "
-            "a TransformerBridge of model.merge_and_unload()."
+            f"model is a {kind}, not a hooked model: pass model.get_base_model(), which contains LoRA's "
+            "layers, or a TransformerBridge of model.merge_and_unload()."
         )
     if is_plain(model):
         return ValueError(
@@ -119,17 +122,18 @@ def _is_a(model: Any, name: str) -> bool:
 
 
 def module_trees(model: Any) -> list[nn.Module]:
-    """The module trees that together hold all of a model.
+    """The module trees that together contain the whole model.
 
-    A bridge does not register what it has not wrapped, such as GPT-2's embedding dropout: its own `modules()`
-    leave that out, and the transformers model inside it has it.
+    A bridge does not register modules that it has not wrapped, such as GPT-2's embedding dropout. Its own
+    `modules()` omits them; the transformers model inside it has them.
     """
     inner = getattr(model, "original_model", None)
     return [model, inner] if isinstance(inner, nn.Module) else [model]
 
 
 def decoder_blocks(model: Any) -> nn.ModuleList:
-    """The blocks of a plain transformers model: the one list of modules that its decoder has for its layers."""
+    """The blocks of a plain transformers model: the only module list in its decoder with one entry per
+    layer."""
     wanted = model.config.get_text_config().num_hidden_layers
     found = [m for m in model.get_decoder().children() if isinstance(m, nn.ModuleList) and len(m) == wanted]
     if len(found) != 1:

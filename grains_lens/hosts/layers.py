@@ -1,4 +1,4 @@
-"""Layers by number, as users give them."""
+"""Layer numbers as users give them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Layers = int | Iterable[int] | str
 def check_layers(layers: Layers | None, available: Sequence[int]) -> tuple[int, ...]:
     """`layers` as a sorted tuple, each of them among `available` and named once; None and "all" are all of them.
 
-    What stands beside layers one by one is put into their order by `order_of`.
+    `order_of` sorts values given per layer the same way.
     """
     if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(available)
@@ -39,7 +39,7 @@ def order_of(layers: Layers | None, chosen: Sequence[int]) -> list[int]:
     if layers is None or len(chosen) == 1 or isinstance(layers, str):
         return list(range(len(chosen)))
     if isinstance(layers, Set | Mapping | Iterator):
-        raise ValueError(f"layers={layers!r} has no order for one strength a layer to go by: give a list.")
+        raise ValueError(f"layers={layers!r} has no order, which one strength per layer needs: give a list.")
     given = _whole_numbers(layers)
     return [given.index(layer) for layer in chosen]
 

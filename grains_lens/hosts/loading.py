@@ -1,4 +1,4 @@
-"""Hooked models from a local directory or a hub name, as either transformer-lens model class."""
+"""Load hooked models from a local directory or by a hub name, as either transformer-lens model class."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def load_model(
 
     `backend="bridge"` gives a TransformerBridge, `"hooked_transformer"` a HookedTransformer without weight
     processing (transformer-lens 3.9 only), `"auto"` the bridge. Both give the same residual stream, so
-    vectors made on one steer the other. transformer-lens is kept from installing packages while it loads.
+    vectors made on one steer the other. transformer-lens cannot install packages during loading.
 
-    A vision-language model comes as a bridge with its processor (`processor_config.json` or
-    `preprocessor_config.json` beside the weights); its image processor alone will do, and is taken where the
-    whole one cannot be had, as Qwen2.5-VL's without torchvision.
+    A vision-language model becomes a bridge with its processor (`processor_config.json` or
+    `preprocessor_config.json` beside the weights). If the whole processor cannot be loaded, such as that of
+    Qwen2.5-VL without torchvision, its image processor is used, which is enough.
 
     Raises ValueError for an unknown backend, dtype or device, or an architecture it does not take, FileNotFoundError
     for a path that is not there, OSError for a name that the hub does not know or cannot be asked for, ValueError for a
@@ -133,15 +133,15 @@ def _looks_local(source: str | Path) -> bool:
 
 @contextmanager
 def _no_code_of_others(source: str) -> Iterator[None]:
-    """transformers asks at the terminal whether to run a checkpoint's own code, unless it is told; we tell it no."""
+    """Refuse to run a checkpoint's own code. Without this, transformers would ask at the terminal."""
     try:
         yield
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
         raise ValueError(
-            f"{source} comes with Python code of its own, which load_model does not run: read it, load the model "
-            "yourself, and hand it to TransformerBridge.boot_transformers(..., hf_model=...)."
+            f"{source} comes with Python code of its own, which load_model does not run: read it, load the "
+            "model yourself, and pass it to TransformerBridge.boot_transformers(..., hf_model=...)."
         ) from error
 
 
@@ -166,7 +166,7 @@ def _reads_images(source: str) -> bool:
 
     try:
         config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:  # transformer-lens knows some models by names of its own
+    except (OSError, ValueError) as error:  # transformer-lens has its own names for some models
         if "trust_remote_code" in str(error):
             raise
         return False
@@ -174,8 +174,8 @@ def _reads_images(source: str) -> bool:
 
 
 def _vision_bridge(source: str, device: torch.device, dtype: torch.dtype) -> HookedModel:
-    """A bridge around a model that we load ourselves: transformer-lens's own loader installs torchvision by pip
-    where a processor cannot be had without, and asks for it where we can do without."""
+    """A bridge around a model that we load ourselves. transformer-lens's own loader installs torchvision with
+    pip if a processor needs it, and requires it even where we do not need it."""
     import transformers
     from transformer_lens.model_bridge.sources._bridge_builder import build_bridge_from_module
 
@@ -186,7 +186,7 @@ def _vision_bridge(source: str, device: torch.device, dtype: torch.dtype) -> Hoo
     architecture = type(hf_model).__name__
     _check_features_right(architecture)
     with _without_torchvision(architecture), warnings.catch_warnings():
-        # transformer-lens 3.9 tells of aliases inside the vision tower, which nobody asks for.
+        # transformer-lens 3.9 warns of aliases inside the vision tower, which are irrelevant here.
         warnings.filterwarnings("ignore", message="Hook alias", category=UserWarning)
         bridge: Any = build_bridge_from_module(
             hf_model,
@@ -200,7 +200,7 @@ def _vision_bridge(source: str, device: torch.device, dtype: torch.dtype) -> Hoo
 
 
 def _processor(source: str) -> Any:
-    """The whole processor, or the image processor alone, or None: a model without one still reads text."""
+    """The whole processor, or only the image processor, or None: a model without one can still read text."""
     import transformers
 
     for kind in (transformers.AutoProcessor, transformers.AutoImageProcessor):
@@ -228,7 +228,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 @contextmanager
 def _without_torchvision(architecture: str) -> Iterator[None]:
-    """transformer-lens asks for torchvision, which only videos need, before it bridges some models."""
+    """Lift a check of transformer-lens: it requires torchvision, which only videos need, before it bridges
+    some models."""
     from transformer_lens.factories.architecture_adapter_factory import SUPPORTED_ARCHITECTURES
 
     adapter: Any = SUPPORTED_ARCHITECTURES.get(architecture)

@@ -1,4 +1,4 @@
-"""A hooked model: what it must offer, what shape it has, and how it is kept still while a verb runs."""
+"""A hooked model: its interface, its shape, and how it is frozen while a function runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class HookedModel(Protocol):
-        """What a hooked model must offer: both transformer-lens model classes do."""
+        """The interface of a hooked model; both transformer-lens model classes have it."""
 
         cfg: Any
         tokenizer: Any
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
         def modules(self) -> Iterator[nn.Module]: ...
         def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
 else:
-    HookedModel = Any  # at run time any model will do: what is missing is named when it is first used
+    HookedModel = Any  # at run time any model will do; anything missing is named when it is first used
 
 
 def device_of(model: HookedModel) -> torch.device:
-    """The device that token ids go to."""
+    """The device for token ids."""
     check_model(model)
     return torch.device(model.device if is_plain(model) else model.cfg.device)
 
 
 def layer_count(model: HookedModel) -> int:
-    """How many blocks the model has."""
+    """The number of blocks of the model."""
     check_model(model)
     return len(decoder_blocks(model)) if is_plain(model) else int(model.cfg.n_layers)
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model is, as far as vectors must fit it."""
+    """Model properties that vectors must match."""
 
     name: str
     architecture: str
@@ -65,7 +65,7 @@ class Shape:
 
 
 def shape_of(model: HookedModel) -> Shape:
-    """Name, architecture and widths, from whichever config the model has."""
+    """The name, architecture and widths from the model's config, of whatever kind."""
     check_model(model)
     if is_plain(model):
         config, text = model.config, model.config.get_text_config()
@@ -83,9 +83,10 @@ def _dtype(dtype: Any) -> str:
 
 @contextmanager
 def frozen(model: HookedModel) -> Iterator[None]:
-    """The model in eval mode with no parameter asking for a gradient; the user's own state comes back.
+    """Keep the model in eval mode, with no parameter requiring a gradient. The user's own state is restored
+    afterwards.
 
-    The backward pass then stops at activations: no weight gradient is computed or kept.
+    The backward pass then stops at activations: no weight gradient is computed or stored.
     """
     trees = module_trees(model)
     asking = [p for tree in trees for p in tree.parameters() if p.requires_grad]
@@ -107,14 +108,14 @@ def frozen(model: HookedModel) -> Iterator[None]:
 
 @contextmanager
 def recording() -> Iterator[None]:
-    """What runs inside is recorded for a backward pass, under `torch.no_grad()` too.
+    """Record everything inside for a backward pass, even under `torch.no_grad()`.
 
     Raises RuntimeError under `torch.inference_mode()`, where nothing can be recorded.
     """
     if torch.is_inference_mode_enabled():
         raise RuntimeError(
-            "gradients are needed, and torch.inference_mode() is on, which records nothing: call this outside it "
-            "(torch.no_grad() may stay)."
+            "gradients are needed, but torch.inference_mode() is on, which records none: call this outside "
+            "it (torch.no_grad() may stay)."
         )
     with torch.enable_grad():
         yield

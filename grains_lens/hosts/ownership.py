@@ -1,11 +1,13 @@
-"""One thread or task at a time uses a model: what is put on it for one would change every other's passes.
+"""Only one thread or task at a time uses a model, because hooks for one would change the passes of all
+others.
 
-Whatever is changed on a model is noted here first, with what puts it back. So what an exception between two
-lines of our own leaves behind is known, and is put back when grains_lens is used next.
+Every change to a model is noted here first, together with the function that undoes it. So if an exception
+between two lines of our own leaves a change behind, it is known, and is undone when grains_lens is next used.
 
-A pass of the user's own beside a verb, in another thread, cannot be seen. Verbs' hooks act in their own thread
-alone, so they leave such a pass as it is; but while a verb runs the model is in eval mode and no parameter asks
-for a gradient, so no other thread may train it then. Hooks of the user's act on verbs' passes.
+A "verb" is a public function that runs the model. We cannot see a pass that the user runs in another thread
+at the same time. A verb's hooks act only in its own thread, so they do not change such a pass. But while a
+verb runs, the model is in eval mode and no parameter requires a gradient, so no other thread may train it
+then. The user's hooks do act in the passes of verbs.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import functools
 import itertools
 import sys
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from inspect import CO_GENERATOR
 from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 
+from ..errors import warn_user
+
 P = ParamSpec("P")
 
 
@@ -32,8 +35,9 @@ R = TypeVar("R")
 
 
 class _Use:
-    """That a thread (and asyncio's task in it) uses a model: for as long as a function of ours runs, or while
-    `holder`, that which steers it, is on. `undo` puts back what it changes, however often it is called."""
+    """A note that a thread (and an asyncio task in it) uses a model: while a function of ours runs, or while
+    `holder`, the object that steers it, is on. `undo` restores what was changed; it may be called more than
+    once."""
 
     def __init__(
         self, model: Any, undo: Callable[[], None], function: FrameType | None, holder: object
@@ -54,7 +58,8 @@ class _Use:
         return None if self._holder is None else self._holder()
 
     def is_over(self, running: set[int]) -> bool:
-        """Whether an exception kept it from being struck out: its function, holder or thread has ended."""
+        """Whether its function, holder or thread has ended, so that only an exception can have left this note
+        here."""
         if self.function is None:
             return self.holder is None
         if self.thread is threading.current_thread():
@@ -63,9 +68,9 @@ class _Use:
 
     @property
     def is_of_another(self) -> bool:
-        """Whether a thread or task other than this one, which has not ended, uses the model."""
+        """Whether another thread or task, one that has not ended, uses the model."""
         if self.number in _mine.get():
-            return False  # begun here, or around what has started this task
+            return False  # begun here, or by the code that started this task
         if self.thread is not threading.current_thread():
             return self.thread.is_alive()
         task = None if self.task is None else self.task()
@@ -82,15 +87,15 @@ _mine: ContextVar[frozenset[int]] = ContextVar("the uses that this code is part 
 
 
 def current_task() -> Any:
-    """asyncio's task that is running in this thread, or None."""
+    """The asyncio task running in this thread, or None."""
     return None if asyncio._get_running_loop() is None else asyncio.current_task()
 
 
 @contextmanager
 def turn(model: Any, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """The model is this thread's and task's for the length of the context; then `undo` is called.
+    """Reserve the model for this thread and task for the duration of the context, then call `undo`.
 
-    Turns nest. Raises RuntimeError where another thread or task uses the model or steers it.
+    Turns can be nested. Raises RuntimeError if another thread or task uses or steers the model.
     """
     sweep()
     use = _Use(model, undo, _function(sys._getframe()), None)
@@ -99,17 +104,18 @@ def turn(model: Any, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
         yield
     finally:
         noted = use in _uses
-        if noted:  # what was put back by others may have been changed anew since then
+        if noted:  # if others have undone it already, the model may have been changed again since
             undo()
             _strike(use)
     if not noted:
         raise RuntimeError(
-            "clear(model) was called while this ran, and took off hooks that it needed: run it again."
+            "clear(model) was called while this ran, and removed hooks that it needed: run it again."
         )
 
 
 def surely(undo: Callable[[], None]) -> None:
-    """Call `undo`; where an exception cuts it short, call it once more, and at the latest when we are used next."""
+    """Call `undo`. If an exception interrupts it, call it once more, at the latest when grains_lens is next
+    used."""
     try:
         use = _Use(None, undo, sys._getframe(), None)
         _uses.append(use)
@@ -121,7 +127,8 @@ def surely(undo: Callable[[], None]) -> None:
 
 
 def takes_a_turn(verb: Callable[P, R]) -> Callable[P, R]:
-    """A verb of several steps, its first argument the model, that has the model to itself for all of them."""
+    """Decorate a verb of several steps, whose first argument is the model, to reserve the model for all of
+    them."""
 
     @functools.wraps(verb)
     def whole(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -132,7 +139,8 @@ def takes_a_turn(verb: Callable[P, R]) -> Callable[P, R]:
 
 
 def claim(model: Any, holder: Any) -> None:
-    """Note that `holder` is on, until `release`; a RuntimeError where another thread or task uses the model."""
+    """Note that `holder` is on, until `release`. Raises RuntimeError if another thread or task uses the
+    model."""
     sweep()
     if not any(use.holder is holder for use in tuple(_uses)):
         _note(_Use(model, lambda: None, None, holder), model)
@@ -146,7 +154,7 @@ def release(holder: Any) -> None:
 
 
 def sweep(model: Any = None) -> None:
-    """Put back what an exception has left behind, with a warning; of `model`, everything that is noted."""
+    """Undo what exceptions have left behind, with a warning. For `model`, undo everything that is noted."""
     if not _uses:
         return
     running, left = _running(), False
@@ -157,17 +165,17 @@ def sweep(model: Any = None) -> None:
             left |= over and use.function is not None
             _strike(use)
     if left:
-        warnings.warn(
-            "an interrupted call of grains_lens had left a model changed (a hook, an adapter, or its modes): it "
-            "was put back now. What the model computed in between may be wrong.",
-            RuntimeWarning,
-            stacklevel=3,
+        warn_user(
+            RuntimeWarning(
+                "an interrupted call of grains_lens had left a model changed (a hook, an adapter, or its "
+                "modes). It was put back now; anything the model computed in between may be wrong."
+            )
         )
 
 
 def _note(use: _Use, model: Any) -> None:
-    # Without a lock, which an exception in the wrong place would leave held: of two that come at once, the one
-    # that stands earlier in the list has the model, and the other sees it there.
+    # There is no lock, because an exception in the wrong place would leave it held. If two come at once, the
+    # one earlier in the list has the model, and the other sees it there.
     _uses.append(use)
     earlier = list(itertools.takewhile(lambda other: other is not use, tuple(_uses)))
     for other in earlier:
@@ -176,21 +184,21 @@ def _note(use: _Use, model: Any) -> None:
             doing = "using" if other.holder is None else "steering"
             who = "thread" if other.thread is not threading.current_thread() else "asyncio task"
             raise RuntimeError(
-                f"another {who} is {doing} this model, and what it has put on the model would act here, too: "
-                f"wait until it is done, or give each {who} a model of its own. (Where its handle is lost, "
-                "grains_lens.clear(model) takes all off.)"
+                f"another {who} is {doing} this model, and its hooks would act here, too: wait until it is "
+                f"done, or give each {who} a model of its own. (If its handle is lost, "
+                "grains_lens.clear(model) removes everything.)"
             )
     _mine.set(_mine.get() & {other.number for other in earlier} | {use.number})
 
 
 def _strike(use: _Use) -> None:
-    with contextlib.suppress(ValueError):  # it is struck out already
+    with contextlib.suppress(ValueError):  # it was removed already
         _uses.remove(use)
-    use.function = None  # it holds what the function does, and this
+    use.function = None  # it keeps the function's variables alive, and this note with them
 
 
 def _identity(model: Any) -> Any:
-    """A bridge and the transformers model inside it are one model."""
+    """A bridge and the transformers model inside it count as one model."""
     return getattr(model, "original_model", model)
 
 
@@ -199,12 +207,12 @@ def _weakly(thing: Any) -> Callable[[], Any] | None:
         return None
     try:
         return weakref.ref(thing)
-    except TypeError:  # no model: the verb will say so
+    except TypeError:  # not a model: the verb will say so
         return lambda: thing
 
 
 def _function(frame: Any) -> FrameType:
-    """The call of a function that a context is in, from the frame of the context itself."""
+    """The frame of the function call that entered a context, given the context's own frame."""
     while frame.f_code.co_flags & CO_GENERATOR or frame.f_globals.get("__name__") == "contextlib":
         frame = frame.f_back
     return frame

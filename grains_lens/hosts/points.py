@@ -1,8 +1,8 @@
-"""Hook points by name, and edits of the activations there.
+"""Hook points by name, and edits of their activations.
 
-Hooks are ours: found by their exact name, refused when missing, put on with PyTorch's own handles and
-removed by them. transformer-lens 3.9's bridge ignores unknown names in silence and strips other
-people's hooks when one of its contexts ends."""
+We do not use transformer-lens's own hook functions: in 3.9, its bridge silently ignores unknown names and
+removes other people's hooks when one of its contexts ends. Here a hook point is found by its exact name, and
+a missing one is an error. Hooks are attached and removed through PyTorch."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .kinds import check_model, decoder_blocks, is_hooked_transformer, is_plain,
 from .model import HookedModel
 
 Edit = Callable[[Tensor], "Tensor | None"]
-"""What a hook does: takes the activation, returns the new one, or None to leave it."""
+"""The function of a hook: it takes the activation and returns the new one, or None to leave it unchanged."""
 
 
 EMBED = "hook_embed"
 
 
 RESID_PRE_0 = "blocks.0.hook_resid_pre"
-"""Where attribution is taken: positions are added and image features merged in by then."""
+"""Where attribution is taken: after positions are added and image features are merged in."""
 
 
 def resid_post(layer: int) -> str:
@@ -37,7 +37,8 @@ def resid_post(layer: int) -> str:
 
 
 def hook_points(model: HookedModel) -> Mapping[str, nn.Module]:
-    """The modules whose outputs can be hooked, by name; a plain transformers model has its blocks."""
+    """The modules whose outputs can be hooked, by name. For a plain transformers model these are its
+    blocks."""
     check_model(model)
     if is_plain(model):
         return {resid_post(layer): block for layer, block in enumerate(decoder_blocks(model))}
@@ -45,7 +46,7 @@ def hook_points(model: HookedModel) -> Mapping[str, nn.Module]:
 
 
 def hook_point(model: HookedModel, name: str) -> nn.Module:
-    """The hook point with exactly this name; a ValueError names the nearest one if there is none."""
+    """The hook point with exactly this name. If there is none, a ValueError names the nearest one."""
     points = hook_points(model)
     if name not in points:
         if is_plain(model) and not name.endswith("hook_resid_post"):
@@ -55,11 +56,11 @@ def hook_point(model: HookedModel, name: str) -> nn.Module:
 
 
 class Hooks:
-    """A set of edits at named hook points, to be put on and taken off together.
+    """A set of edits at named hook points, installed and removed together.
 
-    They act in every thread's passes where they are `holder`'s, else in this thread's alone. Every name is looked
-    up before the first hook goes on, and what is on is found again on its module, so a failure half-way leaves
-    nothing behind. `begin` is told of every forward pass before it runs.
+    With a `holder` they act in the passes of every thread, without one only in those of this thread. Every
+    name is looked up before the first hook is attached, and attached hooks are found again on their modules,
+    so a failure half-way leaves nothing behind. `begin` is called with every forward pass before it runs.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Hooks:
         """Whether the hooks are on."""
 
     def install(self) -> None:
-        """Put the hooks on; where they are on already, nothing happens."""
+        """Attach the hooks; if they are attached already, do nothing."""
         if self.installed:
             return
         try:
@@ -93,7 +94,7 @@ class Hooks:
             raise
 
     def remove(self) -> None:
-        """Take the hooks off again, those that are on."""
+        """Remove those of the hooks that are attached."""
         for module, hook, _ in reversed(self._hooks):
             take_off(module, lambda other, hook=hook: other is hook)
         run_compiled(self)
@@ -104,16 +105,16 @@ def _as_forward_hook(edit: Edit) -> Callable[..., Any]:
     def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
         if not isinstance(output, tuple):
             return edit(output)
-        edited = edit(output[0])  # some plain blocks give their attention weights or cache along
+        edited = edit(output[0])  # some plain blocks also return their attention weights or cache
         return None if edited is None else (edited, *output[1:])
 
     return hook
 
 
 def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
-    """The module that every pass enters by, and how its arguments are read there."""
+    """The module where every pass enters, and the function that reads its arguments there."""
     if is_hooked_transformer(model):
-        # Its generate() calls forward() itself, which no hook of the model's own sees.
+        # Its generate() calls forward() directly, so hooks on the model itself would not run.
         return model.blocks[0], pass_into_block
     module: Any = model if is_plain(model) else model.original_model
     return module, pass_into_model
@@ -121,7 +122,7 @@ def _entrance(model: HookedModel) -> tuple[nn.Module, Callable[..., Pass]]:
 
 @contextmanager
 def edited(model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> Iterator[None]:
-    """The model with `edits` at their hook points in this thread's passes, for the length of the context."""
+    """Apply `edits` at their hook points in this thread's passes for the duration of the context."""
     wanted = [(hook_point(model, name), _as_forward_hook(edit), False) for name, edit in edits]
     with attached(model, wanted):
         yield
@@ -129,19 +130,19 @@ def edited(model: HookedModel, edits: Sequence[tuple[str, Edit]]) -> Iterator[No
 
 @contextmanager
 def bare(model: HookedModel) -> Iterator[None]:
-    """The model as its weights alone make it: nobody's hooks at hook points act in this thread's passes."""
+    """Run the model without hooks: nobody's hooks at hook points act in this thread's passes."""
     with paused(model, hook_points(model).values()):
         yield
 
 
 def replace_with(values: Float[Tensor, "batch pos d_model"]) -> Edit:
-    """An edit that puts `values` in place of the activation, in its own dtype and device."""
+    """An edit that replaces the activation with `values`, in the activation's dtype and on its device."""
 
     def edit(activation: Tensor) -> Tensor:
         if activation.shape != values.shape:
             raise ValueError(
-                f"the values to put in have shape {tuple(values.shape)}, "
-                f"the activation there has {tuple(activation.shape)}."
+                f"the replacement values have shape {tuple(values.shape)}, but the activation has "
+                f"{tuple(activation.shape)}."
             )
         return values.to(activation.device, activation.dtype)
 

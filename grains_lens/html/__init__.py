@@ -1,1 +1,1 @@
-"""What results look like in a notebook."""
+"""How results are displayed in a notebook."""

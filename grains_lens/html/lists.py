@@ -1,4 +1,4 @@
-"""Lists of results that show themselves: the first few in full, and how many more there are."""
+"""Lists of results that display their first items in full, and the number of the others."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from .markup import Html, escaped
 T = TypeVar("T")
 
 _WIDEST = 160
-"""Characters of a line in a terminal; what is longer is cut."""
+"""The most characters per line in a terminal; longer lines are cut."""
 
 
 class Results(list[T]):
-    """A list that shows its first items under each other, in a terminal and in a notebook.
+    """A list that displays its first items one below the other, in a terminal and in a notebook.
 
-    In every other way it is a list. A slice is of the same kind, and shows itself too.
+    Otherwise it behaves like any list. A slice has the same class and display.
     """
 
     __slots__ = ()
@@ -32,11 +32,11 @@ class Results(list[T]):
         return type(self)(found) if isinstance(index, slice) else found
 
     def copy(self) -> Results[T]:
-        """A shallow copy, of the same kind."""
+        """A shallow copy of the same class."""
         return type(self)(self)
 
     def _pieces(self) -> list[str]:
-        """How the first items look in a notebook, as HTML."""
+        """The first items as HTML for a notebook."""
         return [item._repr_html_() for item in self[: self._most]]  # pyright: ignore[reportAttributeAccessIssue]
 
     def __repr__(self) -> str:
@@ -53,7 +53,11 @@ class Results(list[T]):
         return "".join([*pieces, *(f"<div>{escaped(line)}</div>" for line in self._left_out())])
 
     def _left_out(self) -> list[str]:
-        """A line that says how many are not shown, and how to show them."""
+        """A line that says how many items are not shown, and how to show them."""
         left = len(self) - self._most
         end = min(len(self), 2 * self._most)
-        return [f"... and {left} more: a slice, as [{self._most}:{end}], shows others."] if left > 0 else []
+        return (
+            [f"... and {left} more: use a slice such as [{self._most}:{end}] to see others."]
+            if left > 0
+            else []
+        )

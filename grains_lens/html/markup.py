@@ -1,7 +1,7 @@
 """Pieces of HTML for notebooks: tables, bars, curves, marked words.
 
-Each piece carries its own style and no script, image or font. Inks are the page's own and colours let the page
-shine through, so that a piece reads on light pages and on dark ones alike.
+Each piece has its own style, and no script, image or font. Text takes the page's colour and backgrounds are
+transparent, so a piece is readable on light and dark pages.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ BLUE = tint(1.0, 1.0)
 
 
 class Html(str):
-    """HTML that is ready; any other text is escaped where it is put in."""
+    """Finished HTML. Any other text is escaped when it is inserted."""
 
     __slots__ = ()
 
 
 def escaped(text: object) -> Html:
-    """Text as HTML that shows it as it is, and what cannot be shown as escapes."""
+    """Text as HTML that displays it literally; characters that cannot be displayed become escapes."""
     return text if isinstance(text, Html) else Html(html.escape(printable(text, keep="\n\t")))
 
 
 def shown(token: str) -> str:
-    """A token as it is to be read: without the spaces around it, and visibly if it is nothing else."""
+    """A token for display: without surrounding spaces or, if it is only white space, as visible escapes."""
     return printable(token.strip()) or repr(token)[1:-1]
 
 
 def card(title: str, *parts: Html | str, caption: str = "") -> Html:
-    """A titled piece."""
+    """A piece with a title."""
     body = "".join(part if isinstance(part, Html) else f"<div>{escaped(part)}</div>" for part in parts)
     return Html(
         '<div style="font-family:system-ui,sans-serif;font-size:13px;line-height:1.5;color:inherit">'
@@ -47,9 +47,9 @@ def card(title: str, *parts: Html | str, caption: str = "") -> Html:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, best: int | None = None) -> Html:
-    """A table, its columns but the first on the right edge, as numbers are read; row `best` is marked.
+    """A table. All columns but the first are right-aligned, as numbers should be; row `best` is marked.
 
-    A long one scrolls.
+    A long table scrolls.
     """
     cell = "padding:1px 8px;border:0;white-space:nowrap;background:none;text-align:"
     heads = [
@@ -70,8 +70,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]], *, best: int | 
 
 
 def text_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
-    """A table of texts, which break into lines as they need."""
-    cell = "padding:3px 8px;border:0;text-align:left;vertical-align:top;background:none;max-width:28em"
+    """A table of texts, which wrap as needed."""
+    cell = (
+        "padding:3px 8px;border:0;text-align:left;vertical-align:top;background:none;max-width:28em;"
+        "overflow-wrap:anywhere"
+    )
     heads = "".join(f'<th style="{cell};font-weight:600">{escaped(name)}</th>' for name in head)
     line = f"background:none;border-top:1px solid {GREY}"
     lines = [
@@ -87,7 +90,7 @@ def text_table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> Html:
 
 
 def bar(share: float, *, label: str = "", interval: tuple[float, float] | None = None) -> Html:
-    """A bar that fills a share of its 160 pixels, 0 to 1, with an interval as a line over it."""
+    """A bar that fills a share (0 to 1) of its 160 pixels, with the interval as a line over it."""
     fill = f"{100 * min(1.0, max(0.0, share)):.1f}%"
     whisker = ""
     if interval is not None:
@@ -106,7 +109,8 @@ def bar(share: float, *, label: str = "", interval: tuple[float, float] | None =
 def heat_table(
     heads: Sequence[str], rows: Sequence[tuple[str, Sequence[float]]], *, corner: str, unit: str
 ) -> Html:
-    """Numbers as coloured cells on one symmetric scale, red below 0 and blue above; each tells its number."""
+    """Numbers as coloured cells on one symmetric scale, red below 0 and blue above. Hovering over a cell
+    shows its number."""
     scale = max((abs(value) for _, values in rows for value in values), default=0.0)
     upright = "writing-mode:vertical-rl;transform:rotate(180deg);font-weight:400;padding:3px 0;border:0"
     names = [
@@ -134,7 +138,7 @@ def heat_table(
 
 
 def cells(values: Sequence[float], *, unit: str) -> Html:
-    """One thin coloured cell a number, on one symmetric scale."""
+    """One thin coloured cell per number, on one symmetric scale."""
     scale = max((abs(value) for value in values), default=0.0)
     width = max(2, min(12, 640 // max(1, len(values))))
     spans = [
@@ -149,8 +153,8 @@ def cells(values: Sequence[float], *, unit: str) -> Html:
 
 
 def curves(lines: Sequence[tuple[Sequence[float], str]], *, title: str, unit: str) -> Html:
-    """Curves over [0, 1] of what `title` says, each with its SVG style, on the range of all; `unit` is that of their
-    values."""
+    """Curves over [0, 1], each with its SVG style, on a common range. `title` names the x axis; `unit` is the
+    unit of the values."""
     width, height, left = 220, 90, 44
     everything = [value for values, _ in lines for value in values]
     low, high = min(everything), max(everything)
@@ -176,7 +180,7 @@ def curves(lines: Sequence[tuple[Sequence[float], str]], *, title: str, unit: st
 
 
 def details(summary: str, text: str) -> Html:
-    """Text that is folded away until it is asked for."""
+    """Text that is folded until the reader opens it."""
     return Html(
         f"<details><summary>{escaped(summary)}</summary>"
         f'<code style="background:none;color:inherit;white-space:pre-wrap">{escaped(text)}</code></details>'
@@ -184,7 +188,7 @@ def details(summary: str, text: str) -> Html:
 
 
 def marked_words(words: Sequence[tuple[str, bool]], ink: str) -> Html:
-    """Running text with some of its words on a colour and underlined."""
+    """Running text with some words coloured and underlined."""
     mark = f"background:{ink};text-decoration:underline;color:inherit;border-radius:2px"
     return Html(
         "".join(

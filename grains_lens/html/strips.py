@@ -1,4 +1,4 @@
-"""A token strip and an image's grid as HTML: each token on the colour of its score."""
+"""A token strip and an image's grid as HTML. The background of each token shows its score."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from ..errors import printable
 
 _POSITIVE, _NEGATIVE = (33, 102, 172), (178, 24, 43)
-"""Blue for and red against, the ends of ColorBrewer's RdBu: told apart by colour-blind readers too."""
+"""Blue for and red against: the ends of ColorBrewer's RdBu, which colour-blind readers can tell apart."""
 
 
 _POSITIVE_TINT, _NEGATIVE_TINT = (67, 147, 195), (214, 96, 77)
-"""Paler ones of the same scale, which can be told from black as well as from white."""
+"""Paler colours of the same scale, distinct from both black and white."""
 
 
 _OPACITY = 0.8
-"""Of the strongest tint: black ink on a white page and white ink on a black one keep a contrast of 4.5."""
+"""The opacity of the strongest tint. Black ink on a white page and white ink on a black page keep a contrast
+of 4.5."""
 
 
 def colour(score: float, scale: float) -> tuple[int, int, int]:
@@ -28,7 +29,7 @@ def colour(score: float, scale: float) -> tuple[int, int, int]:
 
 
 def ink(background: tuple[int, int, int]) -> str:
-    """Black or white, whichever stands out more against this background (contrast ratio of WCAG 2)."""
+    """Black or white, whichever has more contrast with this background (contrast ratio of WCAG 2)."""
     red, green, blue = (
         channel / 3294.6 if channel <= 10 else ((channel / 255 + 0.055) / 1.055) ** 2.4
         for channel in background
@@ -38,7 +39,7 @@ def ink(background: tuple[int, int, int]) -> str:
 
 
 def tint(score: float, scale: float) -> str:
-    """The same for a page that may be light or dark: it lets the page shine through, all of it at 0."""
+    """The same for a light or dark page: the colour is transparent, fully so at 0."""
     red, green, blue = _POSITIVE_TINT if score > 0 else _NEGATIVE_TINT
     strength = min(1.0, abs(score) / scale) if scale > 0 else 0.0
     return f"rgba({red},{green},{blue},{_OPACITY * strength:.3f})"
@@ -52,8 +53,8 @@ def token_strip_html(
     marked: Sequence[int] = (),
     scale: float | None = None,
 ) -> str:
-    """The strip as a self-contained piece of HTML; tokens at `marked` are underlined. Colours are full at `scale`,
-    the largest |score| if not given."""
+    """The strip as a self-contained piece of HTML. Tokens at `marked` are underlined. Colours are strongest
+    at `scale`, by default the largest |score|."""
     if scale is None:
         scale = max((abs(score) for score in scores), default=0.0)
     spans = []
@@ -74,7 +75,7 @@ def token_strip_html(
 
 
 def score_grid_html(scores: Sequence[Sequence[float]], *, scale: float) -> str:
-    """Scores on an image's grid as a self-contained piece of HTML, one coloured cell a token."""
+    """Scores on an image's grid as a self-contained piece of HTML, one coloured cell per token."""
     cells = [
         f'<span title="row {row}, column {column}: {score:+.3f} nats" style="background:{tint(score, scale)};'
         'width:12px;height:12px"></span>'

@@ -1,1 +1,1 @@
-"""Steering: how vectors act on a model, where, when and how strongly."""
+"""Steering: how, where, when and how strongly vectors act on a model."""

@@ -1,6 +1,7 @@
-"""Steering at inference: vectors added to the residual stream while a context lasts.
+"""Steering at inference: vectors act on the residual stream inside a context.
 
-The model's weights, buffers, modes and other hooks are never touched; outside the context it is what it was.
+The model's weights, buffers, modes and other hooks are never touched; outside the context, the model is
+unchanged.
 """
 
 from __future__ import annotations
@@ -55,10 +56,10 @@ def steering(
 
     With `add_keeping_norm`, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
-    strengths compare across layers and models; `"absolute"` the direction with length 1 (the paper's λ);
-    `"raw"` the vector as extracted (CAA's convention). With `project_out` and `rotate_toward` strength is the
-    share removed and the angle in radians, in every unit. Strength 0 leaves h bit for bit as it is. The rule
-    computes in float32; h keeps its dtype and device.
+    strengths compare across layers and models; `"absolute"` the direction with length 1;
+    `"raw"` the vector as extracted (the convention of CAA, and the paper's λ). With `project_out` and
+    `rotate_toward` strength is the share removed and the angle in radians, in every unit. Strength 0 leaves h bit
+    for bit as it is. The rule computes in float32; h keeps its dtype and device.
 
     `positions` says where: `"all"`, the `"prompt"`'s tokens, the `"new"` ones that follow it, from the
     prompt's `"last"` token on, or numbers of tokens, counted from 0, and from −1 backwards in the prompt.
@@ -123,7 +124,7 @@ def _plan(
     gate: Gate | None,
     unit: Unit | None,
 ) -> Plan:
-    """What the caller asks for; where that is None, what the tuning chose, or the defaults."""
+    """The caller's settings. Where they are None, those of the tuning, or the defaults."""
     given = {"rule": rule, "positions": positions, "gate": gate, "unit": unit}
     how = {name: value for name, value in given.items() if value is not None}
     held = as_vectors_or_tuning(vectors)
@@ -151,10 +152,10 @@ def _plan(
 
 
 def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
-    """The context that `steered` says to run the model in: a tuning's steering, the context that it is already, or the
-    one that it gives when it is called.
+    """The context that `steered` stands for: a tuning's steering, `steered` itself if it is a context, or the
+    context that it returns when called.
 
-    Raises ValueError for what is none of these.
+    Raises ValueError for anything else.
     """
     steered = as_vectors_or_tuning(steered, "steered") if isinstance(steered, str | Path) else steered
     entered: Any = steered
@@ -181,8 +182,8 @@ def steering_of_rows(
     alive: Sequence[int],
     intervention: Intervention,
 ) -> Steering:
-    """Steering of a batch whose rows join the pass one after the other (`branching`): after block l
-    there are `alive[l + 1]` of them. The vectors are known to belong to the model."""
+    """Steer a batch whose rows join the pass one after the other (`branching`): after block l there are
+    `alive[l + 1]` rows. The vectors are known to belong to the model."""
     scope = Scope(intervention.positions, joining=True)
     edits = steering_edits_of(model, vectors, strengths, None, intervention, scope, alive)
     return Steering(model, edits, scope)

@@ -1,4 +1,4 @@
-"""What steering does to the residual stream after each layer: vectors, strengths and a rule become edits."""
+"""Turn vectors, strengths and a rule into edits of the residual stream after each layer."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ Beam search and several sampled texts per prompt make n rows of each, one behind
 
 
 def unit_vectors(vectors: SteeringVectors, unit: Unit) -> Float[Tensor, "layer d_model"]:
-    """What a strength of 1 adds at each layer, in residual-stream units."""
+    """The vector that a strength of 1 adds at each layer, in residual-stream units."""
     return in_unit(vectors.directions, vectors.residual_norm, unit)
 
 
 def unit_for(rule: SteeringRule, unit: Unit) -> Unit:
-    """The unit a rule's strength is taken in: a share or an angle goes with the direction alone."""
+    """The unit of a rule's strength. A share or an angle applies to the direction alone."""
     return "absolute" if isinstance(rule, DirectionRule) and unit in get_args(Unit) else unit
 
 
@@ -68,7 +68,8 @@ def steering_edits_of(
     scope: Scope,
     alive: Sequence[int] | None = None,
 ) -> list[tuple[str, Edit]]:
-    """What is done to the stream after each layer, and where a gate decides; with `alive`, of rows that join late."""
+    """The edits of the stream after each layer, and of the layer where a gate decides. With `alive`, rows
+    join late."""
     rule, gate, unit = intervention.rule, intervention.gate, intervention.unit
     vectors = vectors if layers is None else vectors.at(layers)
     per_layer = _strengths(strength, len(vectors))
@@ -95,11 +96,11 @@ def steering_edits_of(
 
 
 LONGEST = 1e18
-"""The longest vector that can be added: rules square lengths, in float32."""
+"""The longest vector that can be added, because rules square lengths in float32."""
 
 
 def _check_length(direction: Tensor, strength: Tensor, layer: int, unit: Unit) -> None:
-    """Raise ValueError for a vector so long that rules would compute 0 or NaN with it."""
+    """Raise ValueError for a vector so long that rules would compute 0 or NaN from it."""
     largest = float(strength.detach().abs().max())
     length = largest * float(lengths(direction))
     if length > LONGEST:
@@ -110,8 +111,8 @@ def _check_length(direction: Tensor, strength: Tensor, layer: int, unit: Unit) -
 
 
 def _check_finite(h: Tensor, steered: Tensor, strength: Tensor, layer: int) -> None:
-    """Raise NotFiniteError where steering, and not what came before it, makes the stream NaN or infinite."""
-    # A sum is NaN or infinite where a number is, and costs less than looking at each; it may also overflow.
+    """Raise NotFiniteError if steering itself, and nothing before it, makes the stream NaN or infinite."""
+    # A sum is NaN or infinite if any number is, and costs less than checking each; it may also overflow.
     if torch.isfinite(steered.detach().sum(dtype=torch.float32)):
         return
     broken = (torch.isfinite(h) & ~torch.isfinite(steered)).flatten(1).any(dim=1)
@@ -137,7 +138,7 @@ def _openness(gate: Gate, h: Tensor, where: Tensor | None, checked: bool) -> Flo
     if where is not None and openness.shape == where.shape:
         openness = torch.where(where, openness, 0.0)
     if not checked:
-        openness = torch.nan_to_num(openness, nan=0.0)  # of rows that are broken already, and known as such
+        openness = torch.nan_to_num(openness, nan=0.0)  # from rows that are already known to be broken
     if openness.shape != h.shape[:2] or not bool(((openness >= 0) & (openness <= 1)).all()):
         raise ValueError(
             f"gate must give numbers from 0 to 1 of shape [batch, pos] = {tuple(h.shape[:2])}; it gave shape "
@@ -158,8 +159,8 @@ def _steer(
     layer: int,
 ) -> Edit:
     added = strength[..., None, None] * direction  # [1, d_model] or [row, 1, d_model]
-    # Rows of strength 0 keep h itself: h·‖h‖/‖h‖ need not be h to the last bit. A strength that asks for
-    # a gradient is steered by at 0 too: there its derivative is what is wanted.
+    # Rows of strength 0 keep h itself, because h·‖h‖/‖h‖ need not equal h to the last bit. A strength that
+    # requires a gradient steers at 0, too, since its derivative is needed there.
     idle = None if strength.all() or strength.requires_grad else _kept((strength == 0)[:, None, None])
     added_on = _kept(added)
     seen: list[bool] = []
@@ -183,7 +184,7 @@ def _steer(
         if where is not None:
             steered = torch.where(where[..., None], steered, h)
         steered = steered if idle is None else torch.where(idle(h.device), h, steered)
-        # Not at every token that is decoded: to look at a number is to wait for the device.
+        # Not at every decoded token: reading a number means waiting for the device.
         if checked and (steered.shape[1] > 1 or not seen):
             seen.append(True)
             _check_finite(h, steered, strength, layer)
@@ -193,7 +194,7 @@ def _steer(
 
 
 def _kept(tensor: Tensor) -> Callable[[torch.device], Tensor]:
-    """The tensor on a device, copied there once and not at every token."""
+    """A function that returns the tensor on a device, copied there once and not at every token."""
     copies = {tensor.device: tensor}
 
     def on(device: torch.device) -> Tensor:

@@ -1,4 +1,4 @@
-"""How fast steering begins to gain: a layer chosen without questions set aside."""
+"""The first-order gain of steering, with which a layer can be chosen without held-out questions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ..data.given import Pairs
 from ..errors import NotFiniteError
-from ..hosts.model import HookedModel, device_of, recording
-from ..literals import Objective, RuleName, Unit
-from ..prompts.answers import answer_logprobs
+from ..hosts.model import HookedModel, device_of, layer_count, recording
+from ..literals import RuleName, Unit
+from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import PromptFormat
-from ..prompts.finite import check_rows, naming
+from ..prompts.finite import naming
+from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from .contexts import steering
@@ -48,9 +49,11 @@ def first_order_gain(
             f"rule={getattr(rule, '__name__', rule)} has no derivative at strength 0: "
             'take add or add_keeping_norm, or choose the layer by layers="each".'
         )
+    check_objective(objective, model)
     check_belongs(vectors, model)
+    layers_in_reach(objective, vectors.layers[:1], layer_count(model))
     work = Work(prompt_format, batch_tokens)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     total = torch.zeros(len(vectors))
     with work.batches(model, [item.longest for item in encoded]) as groups:
         for rows in groups:
@@ -60,10 +63,9 @@ def first_order_gain(
                 model, vectors, strength=strengths, rule=rule, positions=positions, unit=unit, strict=False
             )
             with recording(), steered, naming("pair", rows):
-                logprobs = answer_logprobs(model, batch, objective=objective)
-                gaps = logprobs[:, 0] - logprobs[:, 1]
-                (gradient,) = torch.autograd.grad(gaps.sum(), strengths)
-            check_rows(model, "pair", rows, gaps.detach(), batch.prompts, batch.answers)
+                gaps = preference_gaps(model, batch, objective=objective)
+                (gradient,) = gradients_of(gaps.sum(), [strengths], objective)
+            check_objectives(model, "pair", rows, gaps.detach(), batch, objective)
             if not torch.isfinite(gradient).all():
                 raise NotFiniteError(
                     f"the gradient of pairs {rows} with respect to strength is NaN or infinite: load the model in "

@@ -23,10 +23,11 @@ from ..vectors.residuals import read_residuals
 from ..vectors.units import lengths, of_length_one
 
 Gate = Callable[[Tensor], Tensor]
-"""h [batch, pos, d_model] to how far to steer [batch, pos], from 0 (h stays, bit for bit) to 1 (full strength).
+"""From h [batch, pos, d_model] to how strongly to steer [batch, pos]: from 0 (h stays, bit for bit) to 1
+(full strength).
 
-A gate with an attribute `layer` reads the stream after that block, and decides for that layer and all later
-ones; without one, it is asked at every steered layer, with the stream there.
+A gate with an attribute `layer` reads the stream after that block and decides for that layer and all later
+ones. A gate without one is called at every steered layer, with the stream there.
 """
 
 
@@ -51,14 +52,14 @@ class ProjectionGate:
             raise ValueError("direction must be finite and not all zeros: it says what the gate looks for.")
         if math.isnan(self.threshold):
             raise ValueError("threshold is NaN, which no projection is above: give a number.")
-        # One that has length 1 already, as in a file, stays as it is to the last bit.
+        # A direction that already has length 1, such as one from a file, stays the same to the last bit.
         if abs(float(lengths(direction)) - 1) > 1e-6:
             direction = of_length_one(direction)
         object.__setattr__(self, "direction", direction)
 
     def __call__(self, h: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos"]:
         along = h.float() @ self.direction.to(h.device)
-        # NaN is not below the threshold either: steering refuses a gate that gives it.
+        # NaN is passed on, so that steering refuses the gate.
         return torch.where(along.isnan(), along, (along > self.threshold).float())
 
 
@@ -117,7 +118,8 @@ def _ends(
     answer: int | None = None,
     name: str = "pair",
 ) -> Float[Tensor, "text layer d_model"]:
-    """The stream at the last token of each prompt, or of one of its answers; errors call an item by `name`."""
+    """The stream at the last token of each prompt or of one of its answers. Errors identify an item by
+    `name`."""
     ends = torch.zeros(len(encoded), len(layers), int(model.cfg.d_model))
     with work.batches(model, [item.longest for item in encoded]) as groups:
         for rows in groups:
@@ -146,9 +148,9 @@ def _separate(
 
 
 def best_threshold(opens: Float[Tensor, " open"], closed: Float[Tensor, " closed"]) -> tuple[float, float]:
-    """The threshold above which `opens` lie and `closed` do not, and its balanced accuracy.
+    """The threshold that best separates `opens`, above it, from `closed`, and its balanced accuracy.
 
-    Of all thresholds as good as the best, the middle of the widest gap between two projections.
+    Among equally good thresholds, it is the middle of the widest gap between two projections.
     """
     values = sorted([(float(v), 1) for v in opens] + [(float(v), 0) for v in closed])
     steps = [(value, [kind for _, kind in same]) for value, same in groupby(values, key=lambda one: one[0])]

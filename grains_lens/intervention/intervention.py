@@ -49,6 +49,6 @@ class Intervention:
         if self.gate is None:
             return "no gate"
         layer = getattr(self.gate, "layer", None)
-        # Not what a gate says of itself, which may be a tensor.
+        # Not the gate's own repr, which may contain a tensor.
         name = name_of(self.gate) if hasattr(self.gate, "__name__") else type(self.gate).__name__
         return f"gate {name}" if layer is None else f"gate {name} after layer {layer}"

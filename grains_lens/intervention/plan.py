@@ -1,4 +1,4 @@
-"""Steering that is ready to be switched on, and all that it takes to make it ready."""
+"""Steering that can be switched on, and the plan it is made from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from .positions import Scope
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What to steer by, at which layers (None: all that the vectors have), how strongly, and how."""
+    """The vectors to steer with, the layers (None: all of the vectors'), the strength, and the
+    intervention."""
 
     vectors: SteeringVectors
     layers: Sequence[int] | None
@@ -29,12 +30,13 @@ class Plan:
     intervention: Intervention
 
     def edits(self, model: HookedModel, scope: Scope, *, strict: bool = True) -> list[tuple[str, Edit]]:
-        """What is done to the stream of this model. Raises VectorMismatchError if the vectors are another's."""
+        """The edits of this model's stream. Raises VectorMismatchError if the vectors belong to another
+        model."""
         check_belongs(self.vectors, model, strict=strict)
         return steering_edits_of(model, self.vectors, self.strength, self.layers, self.intervention, scope)
 
     def on(self, model: HookedModel, *, strict: bool = True) -> Steering:
-        """Steering of this model, not yet switched on."""
+        """Steering for this model, not yet switched on."""
         scope = Scope(self.intervention.positions)
         return Steering(model, self.edits(model, scope, strict=strict), scope, str(self))
 
@@ -44,7 +46,8 @@ class Plan:
 
 
 def steering_in_words(layers: Sequence[int], strength: Strength, intervention: Intervention) -> str:
-    """Where, how strongly and how: "layers 1, 2 at strength 0.5 (unit 'residual'), add at positions 'all', no gate"."""
+    """A description, such as "layers 1, 2 at strength 0.5 (unit 'residual'), add at positions 'all', no
+    gate"."""
     numbers = torch.as_tensor(strength)
     if not numbers.any():
         return "strength 0, which leaves the model as it is"

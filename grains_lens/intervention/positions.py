@@ -1,7 +1,7 @@
 """At which positions of a forward pass a residual stream is steered.
 
 Positions count a row's real tokens from 0, so that padding on either side, a cache and the order of beams
-change nothing. What a pass consists of (`Pass` in hosts/entry.py) is seen as it begins.
+change nothing. The input of a pass (`Pass` in hosts/entry.py) is read when it begins.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ tokens (or one number), counted from 0 at a row's first real one, and from −1 
 
 
 def check_positions(positions: Positions) -> PositionsName | tuple[int, ...]:
-    """`positions` as a value that nobody changes; a ValueError for anything else."""
+    """`positions` as an immutable value. Raises ValueError for anything else."""
     if isinstance(positions, str):
         if positions not in get_args(PositionsName):
             raise unknown_name("positions", positions, get_args(PositionsName))
@@ -52,18 +52,19 @@ def check_positions(positions: Positions) -> PositionsName | tuple[int, ...]:
 
 @dataclass
 class _Text:
-    """The prompt that a text began with, [batch, pos, ...], and how many columns the pass before this one had."""
+    """The prompt at the start of a text, [batch, pos, ...], and the number of columns of the previous
+    pass."""
 
     prompt: Tensor | None = None
     width: int = 0
 
 
 class Scope(threading.local):
-    """Where to steer in the pass that is running in this thread. Tasks of asyncio write texts of their own.
+    """Where to steer in the pass that runs in this thread. Each asyncio task has its own texts.
 
-    A pass that takes keys and values from a cache continues a prompt; so does one without a cache that runs
-    the tokens of the pass before it with one more in each row, which is how text is written without a cache.
-    Any other pass is a prompt. With `joining`, a batch's later rows may come into the pass on its way.
+    A pass that takes keys and values from a cache continues a prompt. So does a pass without a cache that
+    repeats the tokens of the previous pass with one more in each row, which is how text is generated without
+    a cache. Any other pass is a prompt. With `joining`, later rows of a batch may join the pass on the way.
     """
 
     def __init__(self, positions: Positions, *, joining: bool = False) -> None:
@@ -72,17 +73,17 @@ class Scope(threading.local):
         self.forget()
 
     def forget(self) -> None:
-        """Know of no prompt, as at the start."""
+        """Forget the prompt, as at the start."""
         self._text = _Text()
         self._texts: WeakKeyDictionary[Any, _Text] = WeakKeyDictionary()
         self._begun = False
         self._where: Bool[Tensor, "batch pos"] | None = None
         self.nowhere = False
         self.openness: Float[Tensor, "batch pos"] | None = None
-        """What a gate has decided on in this pass."""
+        """The decision of a gate in this pass."""
 
     def begin(self, this: Pass) -> None:
-        """Take notice of a pass that begins."""
+        '""Register the start of a pass.""'
         total = this.past + this.content.shape[1]
         mask = this.mask
         if self.positions != "all" and prefill_is_chunked():
@@ -107,7 +108,8 @@ class Scope(threading.local):
             return
         n_prompt = self._follow(this)
         if mask is None and not isinstance(self.positions, tuple):
-            # Every row is alike, and a token's number is its column: once per token, so not in tensors.
+            # All rows are alike, and a token's number is its column. This runs once per token, so it avoids
+            # tensors.
             first, end = _span(self.positions, n_prompt)
             self.nowhere, self._where = total <= first or end <= this.past, None
             if self.nowhere or (first <= this.past and total <= end):
@@ -137,7 +139,7 @@ class Scope(threading.local):
         return None if where is None else where.to(h.device)
 
     def _follow(self, this: Pass) -> int:
-        """How many columns of this pass are the prompt."""
+        """The number of columns of this pass that belong to the prompt."""
         task = current_task()
         text = self._text if task is None else self._texts.setdefault(task, _Text())
         if this.past:
@@ -168,6 +170,6 @@ def _continues(content: Tensor, prompt: Tensor, width: int) -> bool:
 
 
 def _span(positions: PositionsName, prompt: Any) -> tuple[Any, Any]:
-    """The first number to steer and the one after the last, after a prompt of so many tokens."""
+    """The first token number to steer and the one after the last, given the number of prompt tokens."""
     ends = {"prompt": (0, prompt), "new": (prompt, math.inf), "last": (prompt - 1, math.inf)}
     return ends.get(positions, (0, math.inf))

@@ -1,7 +1,7 @@
 """Steering rules: what a vector does to the residual stream.
 
-A rule is a pure function `rule(h, v) -> h'` of float32 tensors, h [..., d_model] and v, the direction
-times its strength, of a shape that broadcasts against it. Any function of that form can be a rule.
+A rule is a pure function `rule(h, v) -> h'` of float32 tensors: h [..., d_model], and v, the direction times
+its strength, in a shape that broadcasts against h. Any function of that form can be a rule.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def add_keeping_norm(
     length = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
     points = length.bool()
     if length.requires_grad:
-        # Divided by 1 where it vanishes, not by 0: the result is not used, but its gradient would be NaN.
+        # Where the norm vanishes, divide by 1 and not by 0: the result is not used, but its gradient would be
+        # NaN.
         length = length.masked_fill(~points, 1.0)
     return torch.where(points, moved * (torch.linalg.vector_norm(h, dim=-1, keepdim=True) / length), h)
 
@@ -65,8 +66,11 @@ class DirectionRule:
     ) -> Float[Tensor, "... d_model"]:
         return self.rule(h, v)
 
+    def __repr__(self) -> str:
+        return f"of_direction({getattr(self.rule, '__name__', self.rule)})"
+
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # Where `of_direction` decorates a function, that function's name leads here: pickle goes by it, too.
+        # If `of_direction` decorates a function, that function's name leads here, and pickle uses it, too.
         name = getattr(self.rule, "__qualname__", "")
         decorates = getattr(sys.modules.get(self.rule.__module__), name, None) is self
         return name if decorates else (DirectionRule, (self.rule,))
@@ -109,7 +113,7 @@ def rotate_toward(
     ahead, target = h / _or_one(length), v / _or_one(angle)
     along = (ahead * target).sum(dim=-1, keepdim=True)
     sideways = target - along * ahead
-    # Once more: after the first time a small remainder is mostly rounding, and no longer at a right angle.
+    # Repeated, because a small remainder after the first time is mostly rounding, and not orthogonal.
     sideways = sideways - (ahead * sideways).sum(dim=-1, keepdim=True) * ahead
     breadth = torch.linalg.vector_norm(sideways, dim=-1, keepdim=True)
     theta = torch.minimum(angle, torch.atan2(breadth, along))

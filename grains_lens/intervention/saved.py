@@ -1,4 +1,4 @@
-"""What was saved, read again: vectors or a tuning, whichever a file holds."""
+"""Read a saved file: vectors or a tuning, whichever it holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many steered copies of the same questions in one pass: what tuning and the studies are made of."""
+"""Score many steered copies of the same questions in one pass, for tuning and the studies."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..hosts.branching import branching, can_branch
 from ..hosts.forward import embed
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..literals import Objective
 from ..prompts.answers import answer_logprobs
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded
+from ..prompts.objectives import Objective
 from ..prompts.work import Work
 from ..vectors.steering_vectors import SteeringVectors
 from .contexts import steering_of_rows
@@ -36,9 +36,9 @@ def score_cells(
 ) -> Float[Tensor, "cell item answer"]:
     """log p(answer|prompt) of every answer of every item under the steering of every cell, in nats.
 
-    `strengths` holds each cell's strength at each of the vectors' layers. Cells share their batches, and an
-    item's cells share what is below the layer that they are first steered at (`branching`). −inf where an
-    item has fewer answers than another.
+    `strengths` holds each cell's strength at each of the vectors' layers. Cells share batches, and an item's
+    cells share the computation below the layer where they are first steered (`branching`). −inf where an item
+    has fewer answers than another.
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(strengths), len(encoded), most), -torch.inf)
@@ -80,14 +80,14 @@ def score_cells(
 
 
 def _merged(model: HookedModel, prompts: TokenBatch) -> Float[Tensor, "batch pos d_model"] | None:
-    """What enters block 0 where prompts have images, which the vision tower then sees once for all cells."""
+    """The input of block 0 for prompts with images, so that the vision tower runs once for all cells."""
     if not prompts.pixels or reaches_deeper_layers(model):
         return None
     return embed(model, prompts)[1]
 
 
 def _by_first_layer(strengths: Tensor, layers: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The cells that steer at all, by the layer they begin at, and that layer of each."""
+    """The cells with any steering, sorted by their first steered layer, and that layer for each."""
     first = [
         next((layer for layer, strength in zip(layers, cell, strict=True) if strength), None)
         for cell in strengths.tolist()
@@ -99,10 +99,11 @@ def _by_first_layer(strengths: Tensor, layers: Sequence[int]) -> tuple[list[int]
 def _batches(
     encoded: Sequence[Encoded], n_cells: int, batch_tokens: int
 ) -> Iterator[tuple[list[int], range]]:
-    """Items, and which of the steered cells: within `batch_tokens`, but for an item with one cell."""
+    """Batches of items and steered cells, within `batch_tokens` unless a single item with one cell exceeds
+    it."""
     lengths = [item.longest for item in encoded]
     for items in buckets(lengths, batch_tokens, rows=1 + n_cells):
-        # Where not even one item has room for all its cells, they take several batches.
+        # If not even one item fits with all its cells, they take several batches.
         room = max(1, batch_tokens // (len(items) * lengths[items[0]]) - 1)
         for start in range(0, max(1, n_cells), room):
             yield items, range(start, min(start + room, n_cells))

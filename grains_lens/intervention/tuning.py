@@ -1,4 +1,4 @@
-"""Choosing where and how strongly to steer, on questions set aside, with a charge for what it costs."""
+"""Choose where and how strongly to steer on held-out questions, with a charge for the cost elsewhere."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ..errors import real, unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
-from ..literals import LayersName, Objective, RuleName, Unit
-from ..prompts.answers import check_objective
+from ..literals import LayersName, RuleName, Unit
 from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows
+from ..prompts.objectives import Objective, StreamObjective, check_objective, name_of
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
 from ..vectors.steering_vectors import SteeringVectors
@@ -81,7 +81,12 @@ def tune(
     Raises ValueError for an empty grid, strengths or a charge that are not finite, layers out of range,
     "first_order_gain" without pairs, and where the unsteered model's log-probabilities are NaN or infinite.
     """
-    check_objective(objective)
+    check_objective(objective, model, choices=True)
+    if isinstance(objective, StreamObjective):
+        raise ValueError(
+            f"objective={name_of(objective)}: tuning compares answers by their logits; give 'sum', 'mean', 'last' or a "
+            "function of them."
+        )
     vectors = as_vectors(vectors)
     check_belongs(vectors, model)
     strengths = as_strengths(strengths)
@@ -121,7 +126,8 @@ def _accuracies(
     encoded: Sequence[Encoded],
     logprobs: Float[Tensor, "cell question choice"],
 ) -> Float[Tensor, "cell group"]:
-    """Each cell's accuracy on each group; NaN throughout where one of its log-probabilities is not finite."""
+    """Each cell's accuracy on each group. If any of a cell's log-probabilities is not finite, all its
+    accuracies are NaN."""
     names = [
         ("" if group == "questions" else f"keep[{group!r}] ", n)
         for group in groups
@@ -129,7 +135,7 @@ def _accuracies(
     ]
     real = torch.tensor([[n < len(item.answers) for n in range(logprobs.shape[-1])] for item in encoded])
     finite = torch.where(real, logprobs, 0.0).isfinite().all(dim=-1)
-    if not finite[0].all():  # the unsteered model's, beside which all others are judged
+    if not finite[0].all():  # the unsteered model's, with which all others are compared
         bad = int((~finite[0]).nonzero()[0])
         group, number = names[bad]
         alone = collate([encoded[bad]], device_of(model))
@@ -182,7 +188,7 @@ def _by_gain(
     objective: Objective,
     work: Work,
 ) -> int:
-    """The layer at which steering begins to gain fastest."""
+    """The layer with the largest first-order gain."""
     if pairs is None:
         raise ValueError('layers="first_order_gain" needs pairs=..., the pairs the gain is measured on.')
     gains = first_order_gain(
@@ -202,7 +208,7 @@ def _by_gain(
 def _cells(
     vectors: SteeringVectors, strengths: Sequence[float], layers: LayerChoice
 ) -> list[tuple[tuple[int, ...], float]]:
-    """Every set of layers at every strength, and the unsteered model first."""
+    """Every set of layers at every strength, after the unsteered model."""
     sets: list[tuple[int, ...]]
     if layers == "all":
         sets = [vectors.layers]

@@ -1,4 +1,4 @@
-"""What a file of a tuning holds besides its vectors, and how it is checked when it is read."""
+"""The content of a tuning's file besides its vectors, and the checks when it is read."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def write_tuning(
     best: int,
     intervention: Intervention,
 ) -> None:
-    """Write vectors, the table's rows, which of them is best, and how the vectors act. Raises ValueError for what a
-    file cannot hold, and OSError."""
+    """Write vectors, the table's rows, the best row, and the intervention. Raises ValueError for values that
+    a file cannot hold, and OSError."""
     gate = _known_gate(intervention.gate)
     positions = check_positions(intervention.positions)
     tuning = {
@@ -55,7 +55,7 @@ def write_tuning(
 
 
 def read_tuning(path: Path) -> tuple[SteeringVectors, list[dict[str, Any]], int, Intervention]:
-    """What `write_tuning` was given. Raises FileNotFoundError or VectorFileError."""
+    """Read what `write_tuning` wrote. Raises FileNotFoundError or VectorFileError."""
     metadata, tensors = read_tensors(path, TUNED)
     parts = vectors_of(path, metadata, tensors)
     try:
@@ -92,7 +92,7 @@ def _rule_name(rule: SteeringRule) -> str:
 def _known_gate(gate: Gate | None) -> ProjectionGate | None:
     if gate is None:
         return None
-    # Not one derived from it, which may decide otherwise.
+    # Not a subclass, which may decide differently.
     if isinstance(gate, ProjectionGate) and type(gate) is ProjectionGate:
         return gate
     raise ValueError(

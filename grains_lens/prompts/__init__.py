@@ -1,1 +1,1 @@
-"""Text and pictures to token ids, batches of them, and the log-probabilities of answers."""
+"""Convert text and images to token ids, batch them, and compute the log-probabilities of answers."""

@@ -1,26 +1,26 @@
-"""Log-probabilities of answers.
+"""Log-probabilities of answers, and other objectives computed from their logits.
 
-A prompt is run once and each answer continues it from the cache, with gradients. Logits are made at the
-positions that predict an answer's tokens and nowhere else."""
+A prompt is run once, and each answer continues it from the cache, with gradients. Logits are computed only at
+the positions that predict an answer's tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from ..errors import unknown_name
 from ..hosts.batch import TokenBatch
 from ..hosts.forward import Prefix, extend, prefill
 from ..hosts.model import HookedModel, device_of
-from ..literals import Objective
+from ..hosts.points import edited, resid_post
 from .batching import AnswerBatch, collate
 from .encoding import Encoded
 from .finite import check_rows, naming
+from .objectives import LogitDifference, Objective, StreamObjective, applied, is_of_prompt, name_of
 from .work import Work
 
 
@@ -31,33 +31,85 @@ def answer_logprobs(
     objective: Objective = "sum",
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
 ) -> Float[Tensor, "batch answer"]:
-    """log p(answer | prompt) in nats, for each answer of each prompt.
+    """log p(answer | prompt) in nats, or another objective of answers, for each answer of each prompt.
 
-    `embeddings` take the place of the prompts' own at block 0's input. Log-softmax and sums are float32.
+    `embeddings` replace the prompts' own at the input of block 0. Log-softmax and sums are float32.
     """
     first, prefix = prefill(model, batch.prompts, embeddings=embeddings)
-    return torch.stack(
-        [_score(_continue(model, prefix, first, answer), answer.mask, objective) for answer in batch.answers],
-        dim=-1,
-    )
+    return torch.stack([_scored(model, prefix, first, answer, objective) for answer in batch.answers], dim=-1)
 
 
-def _continue(
-    model: HookedModel, prefix: Prefix, first: Tensor, answer: TokenBatch
-) -> Float[Tensor, "batch pos"]:
-    # The prompt's last position predicts the first token, each token the next; what follows the last
-    # one is nobody's concern, so it is not run.
+def preference_gaps(
+    model: HookedModel,
+    batch: AnswerBatch,
+    *,
+    objective: Objective = "sum",
+    embeddings: Float[Tensor, "batch pos d_model"] | None = None,
+) -> Float[Tensor, " batch"]:
+    """f of each prompt: the objective of its first answer minus that of its second, if there is one; or the
+    objective itself, if it depends only on the prompt."""
+    if is_of_prompt(objective):
+        return _of_prompt(model, batch.prompts, objective, embeddings)
+    scores = answer_logprobs(model, batch, objective=objective, embeddings=embeddings)
+    if scores.shape[1] == 1:
+        return scores[:, 0]
+    return scores[:, 0] - torch.where(batch.real[:, 1].to(scores.device), scores[:, 1], 0)
+
+
+def _of_prompt(
+    model: HookedModel, prompts: TokenBatch, objective: Objective, embeddings: Tensor | None
+) -> Float[Tensor, " batch"]:
+    if isinstance(objective, LogitDifference):
+        logits, _ = prefill(model, prompts, embeddings=embeddings)
+        return applied(objective, objective, logits[:, -1].float())
+    assert isinstance(objective, StreamObjective)
+    passing: list[Tensor] = []
+    with edited(model, [(resid_post(objective.layer), passing.append)]):
+        prefill(model, prompts, embeddings=embeddings)
+    return applied(objective, objective.function, passing[0][:, -1].float())
+
+
+def _scored(
+    model: HookedModel, prefix: Prefix, first: Tensor, answer: TokenBatch, objective: Objective
+) -> Float[Tensor, " batch"]:
+    """The objective of one answer per row, which continues the prefix whose last logits are `first`."""
+    if isinstance(objective, StreamObjective):
+        passing: list[Tensor] = []
+        with edited(model, [(resid_post(objective.layer), passing.append)]):
+            extend(model, prefix, answer.tokens)
+        h = passing[0]
+        rows, last = torch.arange(len(answer)), answer.mask.long().sum(dim=-1) - 1
+        return applied(objective, objective.function, h[rows.to(h.device), last.to(h.device)].float())
+    # The prompt's last position predicts the first token, and each token the next. Nothing needs the
+    # prediction after the last token, so that token is not run.
     logits = first
     if answer.tokens.shape[1] > 1:
         logits = torch.cat([first, extend(model, prefix, answer.tokens[:, :-1])], dim=1)
-    return _LogProb.apply(logits, answer.tokens.to(logits.device))
+    if isinstance(objective, str):
+        return _score(_LogProb.apply(logits, answer.tokens.to(logits.device)), answer.mask, objective)
+    return _by_length(objective, logits, answer)
+
+
+def _by_length(
+    objective: Any, logits: Float[Tensor, "batch pos d_vocab"], answer: TokenBatch
+) -> Float[Tensor, " batch"]:
+    """Call a function of logits separately for the answers of each length, so that it sees no padding."""
+    lengths, tokens = answer.mask.long().sum(dim=-1).tolist(), answer.tokens.to(logits.device)
+    order: list[int] = []
+    values = []
+    for length in sorted(set(lengths)):
+        rows = [row for row, own in enumerate(lengths) if own == length]
+        values.append(applied(objective, objective, logits[rows, :length].float(), tokens[rows, :length]))
+        order += rows
+    back = torch.tensor(order).argsort().to(values[0].device)
+    return torch.cat(values)[back]
 
 
 class _LogProb(torch.autograd.Function):
-    """log p of one target a position, float32: what log_softmax and gather compute.
+    """log p of one target per position, in float32: the same as log_softmax and gather.
 
-    Their backward passes fill and read several tensors as large as the logits, which for a large vocabulary
-    costs as much as a block; ∂/∂logits = g·(1[target] − softmax) takes one.
+    Their backward passes write and read several tensors as large as the logits, which for a large vocabulary
+    costs as much as a block. ∂/∂logits = g·(1[target] − softmax) needs only one.
     """
 
     @staticmethod
@@ -79,7 +131,7 @@ class _LogProb(torch.autograd.Function):
 
 
 def _score(
-    logprobs: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], objective: Objective
+    logprobs: Float[Tensor, "batch pos"], mask: Bool[Tensor, "batch pos"], objective: str
 ) -> Float[Tensor, " batch"]:
     mask = mask.to(logprobs.device)
     if objective == "last":
@@ -87,12 +139,6 @@ def _score(
         return logprobs.gather(-1, last)[..., 0]
     total = torch.where(mask, logprobs, 0).sum(dim=-1)
     return total / mask.sum(dim=-1) if objective == "mean" else total
-
-
-def check_objective(objective: Any) -> None:
-    """Raise ValueError for an unknown objective."""
-    if objective not in get_args(Objective):
-        raise unknown_name("objective", objective, get_args(Objective))
 
 
 def score_answers(
@@ -106,8 +152,8 @@ def score_answers(
 ) -> Float[Tensor, "item answer"]:
     """log p(answer|prompt) of every answer of every item, in nats; −inf where an item has fewer answers.
 
-    A bar called `label` counts the items, if `work` shows any.
-    Raises NotFiniteError, a ValueError, for one that is NaN or infinite; it calls the item by `name` and number.
+    A progress bar called `label` counts the items, if `work` shows bars. Raises NotFiniteError, a ValueError,
+    if one is NaN or infinite; it identifies the item by `name` and number.
     """
     most = max(len(item.answers) for item in encoded)
     logprobs = torch.full((len(encoded), most), -torch.inf)
@@ -120,7 +166,53 @@ def score_answers(
             with naming(name, rows):
                 scores = answer_logprobs(model, batch, objective=objective).cpu()
             real = batch.real.cpu()
-            check_rows(model, name, rows, torch.where(real, scores, 0.0), batch.prompts, batch.answers)
+            check_objectives(model, name, rows, torch.where(real, scores, 0.0), batch, objective)
             scores = torch.where(real, scores, -torch.inf)
             logprobs[torch.tensor(rows)[:, None], torch.arange(scores.shape[1])] = scores
     return logprobs
+
+
+def score_pairs(
+    model: HookedModel,
+    encoded: Sequence[Encoded],
+    work: Work,
+    *,
+    label: str | None = None,
+    objective: Objective = "sum",
+) -> Float[Tensor, " pair"]:
+    """f of every pair (`preference_gaps`), with a progress bar and errors as in `score_answers`."""
+    gaps = torch.zeros(len(encoded))
+    with (
+        torch.no_grad(),
+        work.batches(model, [item.longest for item in encoded], label, unit="prompt") as groups,
+    ):
+        for rows in groups:
+            batch = collate([encoded[row] for row in rows], device_of(model))
+            with naming("pair", rows):
+                gaps[rows] = preference_gaps(model, batch, objective=objective).cpu()
+            check_objectives(model, "pair", rows, gaps[rows], batch, objective)
+    return gaps
+
+
+def check_objectives(
+    model: HookedModel,
+    name: str,
+    rows: Sequence[int],
+    values: Shaped[Tensor, "row ..."],
+    batch: AnswerBatch,
+    objective: Objective,
+    *,
+    what: str = "",
+) -> None:
+    """`check_rows` for the values of an objective; `what` names further results (" or gradients")."""
+    named = isinstance(objective, str)
+    check_rows(
+        model,
+        name,
+        rows,
+        values,
+        batch.prompts,
+        batch.answers,
+        what=f"log-probabilities{what}" if named else f"values{what} of objective={name_of(objective)}",
+        remedy="" if named else "see that the function is finite there (a logarithm or a quotient of 0), or ",
+    )

@@ -1,4 +1,4 @@
-"""Prompts and answers in batches, as a model reads them."""
+"""Prompts and answers in batches for a model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..data.given import Pairs, Prompts, Questions, as_items, as_prompts
+from ..data.given import Pairs, Prompts, Questions, as_items, as_prompts, check_two_answers
 from ..data.items import MultipleChoice, PreferencePair
 from ..errors import kind_of, whole
 from ..hosts.batch import TokenBatch, left_padded, right_padded
@@ -29,13 +29,17 @@ def encode_for(
     *,
     kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
     argument: str = "pairs",
+    one_answer: bool = False,
 ) -> list[Encoded]:
     """Token ids of pairs (or of another `kind` of items), for this model's tokenizer, BOS convention and context
-    length; errors call them by `argument`."""
+    length; errors call them by `argument`. With `one_answer` a pair's rejected answer may be missing."""
     tokenizer = tokenizer_of(model)
+    items = as_items(items, kind, argument)
+    if not one_answer:
+        check_two_answers(items, argument)
     return encode(
         tokenizer,
-        as_items(items, kind, argument),
+        items,
         prompt_format=prompt_format,
         prepend_bos=_prepends_bos(model),
         n_ctx=int(model.cfg.n_ctx),
@@ -64,7 +68,7 @@ def encode_prompts_for(
 
 
 def vision_of(model: HookedModel) -> Vision | None:
-    """What this model reads pictures with; None for a text model."""
+    """How this model reads images; None for a text model."""
     token = image_token_id(model)
     if token is None:
         return None
@@ -140,10 +144,9 @@ More of them leave a CPU's cache; a large accelerator may want several times as 
 
 @dataclass(frozen=True)
 class AnswerBatch:
-    """Prompts, left-padded, and for each of their answers one right-padded batch of the same rows.
+    """Left-padded prompts, and for each of their answers one right-padded batch of the same rows.
 
-    A row with fewer answers than its neighbours repeats its first one; `real` [batch, answer] says which
-    answers are its own.
+    A row with fewer answers than others repeats its first one; `real` [batch, answer] marks its own answers.
     """
 
     prompts: TokenBatch
@@ -151,7 +154,7 @@ class AnswerBatch:
     real: Bool[Tensor, "batch answer"]
 
     def repeat(self, times: int) -> AnswerBatch:
-        """All rows `times` times over, copy after copy."""
+        """Repeat all rows `times` times, copy after copy."""
         return AnswerBatch(
             self.prompts.repeat(times),
             tuple(answer.repeat(times) for answer in self.answers),
@@ -159,7 +162,7 @@ class AnswerBatch:
         )
 
     def select(self, rows: Int[Tensor, " row"]) -> AnswerBatch:
-        """These rows alone."""
+        """A batch of only these rows."""
         return AnswerBatch(
             self.prompts.select(rows), tuple(answer.select(rows) for answer in self.answers), self.real[rows]
         )
@@ -179,8 +182,8 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
 
 
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
-    """Indices in groups of like length, the longest first, so that a group with `rows` rows per item stays
-    within `batch_tokens` padded tokens (one item at least)."""
+    """Indices in groups of similar length, longest first. A group with `rows` rows per item stays within
+    `batch_tokens` padded tokens, but has at least one item."""
     batch_tokens = whole(batch_tokens, "batch_tokens")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     while order:
@@ -190,7 +193,7 @@ def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterato
 
 
 def special_positions(items: Sequence[Encoded], width: int) -> Bool[Tensor, "pair pos"]:
-    """Where left-padded prompts hold special tokens."""
+    """The mask of special tokens in left-padded prompts."""
     special = torch.zeros(len(items), width, dtype=torch.bool)
     for row, item in zip(special, items, strict=True):
         row[width - len(item.prompt) :] = torch.tensor(item.prompt.is_special)

@@ -1,7 +1,7 @@
-"""Whether a text begins with BOS: by the tokenizer's own files, whatever transformer-lens made of the tokenizer.
+"""Whether a text begins with BOS, according to the tokenizer's own files and not to transformer-lens's copy.
 
-transformer-lens reads a tokenizer again with `add_bos_token=True`, and puts the end token in for a BOS that is not
-there, on one of its classes or on both. So neither the tokenizer that a model holds nor the model's class can say.
+In one or both of its model classes, transformer-lens reloads a tokenizer with `add_bos_token=True`, and
+replaces a missing BOS by the end token. So neither a model's tokenizer nor its class answers the question.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ _AS_SAVED: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
 
 def prepends_bos(tokenizer: Any, *, default: bool) -> bool:
-    """Whether BOS goes in front of this tokenizer's texts where nobody says so.
+    """Whether this tokenizer's texts begin with BOS by default.
 
-    As the tokenizer does it by itself. Only where one token both begins and ends a text, and the tokenizer puts it
-    nowhere (GPT-2), is it up to `default`, which is transformer-lens's policy for the architecture.
+    The tokenizer's own behaviour decides. The only exception: if one token both begins and ends a text, and
+    the tokenizer adds it nowhere (GPT-2), `default` decides; it is transformer-lens's policy for the
+    architecture.
     """
     if puts_bos_first(tokenizer):
         return True
-    # What the tokenizer was made with: None where transformer-lens put its end token in.
+    # The original setting of the tokenizer: None if transformer-lens inserted the end token.
     declared = tokenizer.init_kwargs.get("bos_token")
     return declared is not None and str(declared) == tokenizer.eos_token and default
 
 
 def puts_bos_first(tokenizer: Any) -> bool:
-    """Whether the tokenizer, as it was saved, begins a text with BOS."""
+    """Whether the tokenizer, as saved, begins a text with BOS."""
     if not _begins_with_bos(tokenizer):
         return False
     if not tokenizer.init_kwargs.get("add_bos_token"):
@@ -37,12 +38,12 @@ def puts_bos_first(tokenizer: Any) -> bool:
 
 
 def _begins_with_bos(tokenizer: Any) -> bool:
-    # Not of "": some tokenizers give an empty text no BOS.
+    # Not tested on "", because some tokenizers add no BOS to an empty text.
     return tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 def _as_saved(tokenizer: Any) -> Any:
-    """The tokenizer without what was added when it was read again; itself, where its files are gone."""
+    """The tokenizer as saved, without later additions; the given one if its files are gone."""
     from transformers import AutoTokenizer
 
     try:

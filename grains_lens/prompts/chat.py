@@ -15,15 +15,15 @@ Content = str | list[Part]
 """A turn's text, or its parts."""
 
 
-# Private-use characters, which no template has in it: they stand for what a template is filled with.
+# Private-use characters, which occur in no template. They stand in for the text inserted into a template.
 _ANSWER, _SYSTEM, _TEXTS = "\ue000", "\ue001", 0xE010
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A prompt in its template: `shown` up to where a model is to answer, `own` the stretches of `shown` that are
-    the user's text. `lead` and `after` are what the template's own assistant turn has before and behind an
-    answer; `lead` is None where the template has none that begins as `shown` does."""
+    """A prompt in its template. `shown` is the text up to where the model answers, `own` the spans of `shown`
+    that are the user's text. `lead` and `after` are the text before and after an answer in the template's own
+    assistant turn; `lead` is None if the template has no assistant turn that begins like `shown`."""
 
     content: Content
     shown: str
@@ -33,25 +33,25 @@ class Turn:
 
     @property
     def prompt(self) -> str:
-        """All that stands before an answer, without a space that belongs to the answer alone."""
+        """Everything before an answer, without a space that belongs to the answer."""
         adds_text = self.lead is not None and self.lead[len(self.shown) :].strip()
         return self.lead if self.lead is not None and adds_text else self.shown
 
 
 @dataclass(frozen=True)
 class Chat:
-    """The chat template of a tokenizer or processor, `owner`, with a system turn or without; `in_parts` says
-    whether it takes a turn as parts alone, as LLaVA's does."""
+    """The chat template of `owner`, a tokenizer or processor, with or without a system turn. `in_parts` says
+    whether it accepts a turn only as parts, like LLaVA's."""
 
     owner: Any
     system: str | None
     in_parts: bool = False
 
     def turn(self, text: str, placeholder: str = "", n_images: int = 0) -> Turn:
-        """A user's turn; images stand where the text has their placeholders, or in front of a text without any.
+        """A user's turn. Images go where the text has their placeholders, or before a text without any.
 
-        A template knows how its model wants images announced. One that takes text alone gets the placeholders as
-        they stand in the text.
+        A template knows how to announce images to its model. A template that accepts only text gets the
+        placeholders as they are in the text.
         """
         content = self._content(text)
         if n_images:
@@ -70,7 +70,7 @@ class Chat:
         whole = self._attempt(turn.content, answer)
         said = whole[len(turn.lead) : len(whole) - len(turn.after)]
         if (turn.lead + said + turn.after) != whole or said.strip() != answer.strip():
-            said = answer  # the template changes more than the space around it
+            said = answer  # the template changes more than the surrounding space
         return turn.lead + said
 
     def render(self, content: Content, answer: str | None = None) -> str:
@@ -87,7 +87,7 @@ class Chat:
     def _attempt(self, content: Content, answer: str | None = None) -> str:
         try:
             return self.render(content, answer)
-        except Exception:  # a template is a program of its own, and may fail as it likes
+        except Exception:  # a template is a program, and may raise any error
             return ""
 
     def _content(self, text: str) -> Content:
@@ -102,16 +102,18 @@ class Chat:
         return _text(before) + [part for other in others for part in ({"type": "image"}, *_text(other))]
 
     def _announcement(self) -> str:
-        """What the template puts for an image, which a text may already have in full (Qwen-VL's three tokens)."""
+        """The template's text for an image, which a prompt may already contain in full (Qwen-VL's three
+        tokens)."""
         stand_in = chr(_TEXTS)
         without = self._attempt(_text(stand_in)).partition(stand_in)[0]
         shown = self._attempt([{"type": "image"}, *_text(stand_in)]).partition(stand_in)[0]
         return shown.removeprefix(without).strip()
 
     def _own(self, content: Content, shown: str) -> tuple[tuple[int, int], ...]:
-        """Where in the rendered chat the user's text stands: once, or as often as the template repeats it.
+        """The spans of the user's text in the rendered chat: one, or as many as the template repeats.
 
-        The template shows itself around stand-ins: looking for the prompt would find "user" in the template.
+        They are found by rendering stand-ins, because searching for the prompt "user" would find the
+        template's own "user".
         """
         if isinstance(content, str):
             texts, held = [content], chr(_TEXTS)
@@ -121,7 +123,7 @@ class Chat:
             held = [{**part, "text": chr(next(names))} if "text" in part else part for part in content]
         stand_ins = f"([{chr(_TEXTS)}-{chr(_TEXTS + max(len(texts), 1) - 1)}])"
         pieces = re.split(stand_ins, self._attempt(held))
-        # A template may trim the space around a text.
+        # A template may strip the space around a text.
         pattern = "".join(
             rf"(\s*{re.escape(texts[ord(piece) - _TEXTS].strip())}\s*)" if index % 2 else re.escape(piece)
             for index, piece in enumerate(pieces)
@@ -135,7 +137,7 @@ class Chat:
 
 
 def chat_of(owner: Any, system: str | None) -> Chat:
-    """The chat template of a tokenizer or processor, in the form of turns that it shows.
+    """The chat template of a tokenizer or processor, in the form of turns that it can render.
 
     Raises ValueError if there is none, or if it has no place for the system turn or for a user's.
     """
@@ -172,10 +174,11 @@ def inside(
     images: tuple[int, int] = (0, 0),
     grown: int = 0,
 ) -> list[bool]:
-    """Which tokens lie in the stretches `own` of a text, `spans` being where each stands in it.
+    """Which tokens lie in the spans `own` of a text. `spans` holds the place of each token in the text.
 
-    Where placeholders between `images` (the first's beginning, the last's end) were expanded, by `grown` in all,
-    `spans` are in the longer text. A stretch that ends between two of them is taken to the last's end.
+    If placeholders were expanded, `spans` refer to the longer text: `images` is the range from the start of
+    the first placeholder to the end of the last, and `grown` the total growth. A span of `own` that ends
+    between two placeholders is extended to the end of the last.
     """
     first, last = images
 

@@ -1,4 +1,4 @@
-"""From text and pictures to token ids: prompt and answers apart, one BOS, known template tokens."""
+"""Convert text and images to token ids: prompt and answers separately, one BOS, known template tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EncodedPrompt:
 
     @property
     def is_image(self) -> tuple[bool, ...]:
-        """Which tokens are an image's."""
+        """The mask of image tokens."""
         token = None if self.images is None else self.images.token_id
         return tuple(id == token for id in self.ids)
 
@@ -86,7 +86,7 @@ def encode(
     encoder = _Encoder(tokenizer, prompt_format, prepend_bos, vision)
     encoded = []
     for index, item in enumerate(items):
-        texts = (item.chosen, item.rejected) if isinstance(item, PreferencePair) else item.choices
+        texts = item.answers if isinstance(item, PreferencePair) else item.choices
         prompt, follow = encoder.prompt(item.prompt, item.images, f"item {index}")
         answers = tuple(tuple(follow(text)) for text in texts)
         one = Encoded(prompt, answers)
@@ -95,7 +95,7 @@ def encode(
         for text, ids in zip(texts, answers, strict=True):
             if not ids:
                 raise ValueError(f"item {index}: the answer {text!r} has no tokens.")
-        if isinstance(item, PreferencePair) and answers[0] == answers[1]:
+        if isinstance(item, PreferencePair) and len(answers) == 2 and answers[0] == answers[1]:
             raise ValueError(
                 f"item {index}: chosen {item.chosen!r} and rejected {item.rejected!r} are the same tokens; "
                 "is one of their words unknown to the tokenizer?"
@@ -129,11 +129,11 @@ def encode_prompts(
 
 
 Follow = Callable[[str], list[int]]
-"""An answer's token ids, behind one prompt."""
+"""A function that returns an answer's token ids after one prompt."""
 
 
 class _Encoder:
-    """Prompts to ids, by one tokenizer and format."""
+    """Converts prompts to ids with one tokenizer and format."""
 
     def __init__(
         self, tokenizer: Any, prompt_format: PromptFormat, prepend_bos: bool, vision: Vision | None
@@ -144,7 +144,8 @@ class _Encoder:
             )
         self.tokenizer, self.format, self.vision = tokenizer, prompt_format, vision
         self.chat = chat_of(self._template_owner, prompt_format.system) if prompt_format.chat else None
-        # A tokenizer adds nothing to a chat that it renders itself; a processor reads it as any other text.
+        # A tokenizer adds nothing to a chat that it renders itself; a processor treats it like any other
+        # text.
         own = prepend_bos and (self.chat is None or vision is not None)
         bos = own if prompt_format.bos is None else prompt_format.bos
         self.bos = tokenizer.bos_token_id if bos else None
@@ -153,7 +154,7 @@ class _Encoder:
             self.special_ids.discard(vision.token_id)
 
     def prompt(self, text: str, pictures: Sequence[Any], where: str) -> tuple[EncodedPrompt, Follow]:
-        """A prompt's tokens, and what makes an answer's."""
+        """A prompt's tokens, and the function that makes an answer's tokens."""
         turn = None if self.chat is None else self._turn(self.chat, text, len(pictures))
         shown = text if turn is None else _settled(self.tokenizer, turn.prompt)
         self._check_pictures(shown, len(pictures), where)
@@ -193,7 +194,7 @@ class _Encoder:
         return shown + answer if apart else shown + self.format.join + answer
 
     def _pictures_in(self, shown: str) -> tuple[int, int]:
-        """Where the first placeholder begins and the last one ends."""
+        """The start of the first placeholder and the end of the last."""
         if self.vision is None or self.vision.placeholder not in shown:
             return (0, 0)
         placeholder = self.vision.placeholder
@@ -224,13 +225,14 @@ class _Encoder:
 
     @property
     def _template_owner(self) -> Any:
-        """Whose chat template is taken: the processor's, which knows of images, before the tokenizer's."""
+        """The owner of the chat template: the processor, whose template handles images, else the
+        tokenizer."""
         processor = None if self.vision is None else self.vision.processor
         return processor if getattr(processor, "chat_template", None) else self.tokenizer
 
 
 def _tokenize(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int]] | None]:
-    """Ids, and where each token stands in the text, if the tokenizer can say."""
+    """Ids, and the place of each token in the text, if the tokenizer provides it."""
     if not tokenizer.is_fast:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"]), None
     encoding = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
@@ -238,17 +240,18 @@ def _tokenize(tokenizer: Any, text: str) -> tuple[list[int], list[tuple[int, int
 
 
 def _special_ids(tokenizer: Any) -> set[int]:
-    """Ids of tokens that are no text: BOS and the like, and a template's own, which carry no name."""
+    """Ids of tokens that are not text: BOS and similar tokens, and unnamed tokens of a template."""
     ids = set(tokenizer.all_special_ids)
     ids |= {id for id, token in tokenizer.added_tokens_decoder.items() if token.special}
-    # An unknown word is text; but in GPT-2's vocabulary one token is unknown, BOS and EOS at once.
+    # An unknown word is text. But in GPT-2's vocabulary, one token serves as unknown, BOS and EOS.
     if tokenizer.unk_token_id not in (tokenizer.bos_token_id, tokenizer.eos_token_id):
         ids.discard(tokenizer.unk_token_id)
     return ids
 
 
 def _settled(tokenizer: Any, prompt: str) -> str:
-    """A prompt without what at its end is one token with the word behind it: a space, as a rule no newline."""
+    """A prompt without trailing characters that form one token with the next word: usually a space, not a
+    newline."""
     prompt = prompt.rstrip(" ")
     if not prompt[-1:].isspace():
         return prompt
@@ -257,21 +260,20 @@ def _settled(tokenizer: Any, prompt: str) -> str:
 
 
 def _behind(tokenizer: Any, prompt: str, prompt_ids: list[int], whole: str) -> list[int]:
-    """The ids of what stands behind the prompt in the whole text: those that the whole text has there, where the
-    prompt keeps its own in it."""
+    """The ids of the text after the prompt. They are taken from the whole text if the prompt keeps its own
+    ids there."""
     text, ids = whole[len(prompt) :], _tokenize(tokenizer, whole)[0]
     n = len(prompt_ids)
     if ids[:n] == prompt_ids and (len(ids) > n or not text.strip()):
         return ids[n:]
-    return _continuation_ids(tokenizer, text)
+    return continuation_ids(tokenizer, text)
 
 
-def _continuation_ids(tokenizer: Any, text: str) -> list[int]:
+def continuation_ids(tokenizer: Any, text: str) -> list[int]:
     """The ids of `text` in the middle of a text, whatever comes before.
 
-    SentencePiece vocabularies put a space before whatever they are given, so an answer encoded alone
-    would begin with a word boundary it does not have, or with two. Encoded behind an anchor, whose ids
-    are then dropped, it does not.
+    SentencePiece vocabularies add a space before any text, so an answer encoded alone would have one word
+    boundary too many. It is encoded after an anchor, whose ids are then dropped, to avoid this.
     """
     alone = _tokenize(tokenizer, text)[0]
     for anchor in _anchors(tokenizer):
@@ -282,7 +284,7 @@ def _continuation_ids(tokenizer: Any, text: str) -> list[int]:
 
 
 def _anchors(tokenizer: Any) -> tuple[str, ...]:
-    # A normaliser that makes a newline a space, or drops it, would give or take a word boundary by it.
+    # A normaliser that turns a newline into a space, or drops it, would add or remove a word boundary.
     a, space, newline = (_tokenize(tokenizer, f"a{between}a")[0] for between in ("", " ", "\n"))
     others = (".", ",", "a", "0")
     return others if newline in (a, space) else ("\n", *others)

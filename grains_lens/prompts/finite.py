@@ -1,6 +1,7 @@
-"""Numbers that are not finite: which item gives them, and at which layer they begin.
+"""Find the item and the first layer that give numbers that are not finite.
 
-Nothing compares with NaN, and argmax takes it for the largest, so a number that is not finite may not be counted.
+Every comparison with NaN is false, and argmax treats it as the largest, so such numbers must never be
+counted.
 """
 
 from __future__ import annotations
@@ -33,22 +34,26 @@ def check_rows(
     answers: Sequence[TokenBatch] = (),
     *,
     what: str = "log-probabilities",
+    remedy: str = "",
 ) -> None:
-    """Raise NotFiniteError where a row's values are NaN or infinite, naming the item, `name` and its number in
-    `rows`, and the first layer whose stream is not finite, for which that item is run again."""
+    """Raise NotFiniteError if a row's values are NaN or infinite. The error names the item, by `name` and its
+    number in `rows`, and the first layer whose stream is not finite; to find it, the item is run again.
+    `remedy` precedes the usual remedy."""
     good = torch.isfinite(values).reshape(len(rows), -1).all(dim=-1)
     if good.all():
         return
     row = int((~good).nonzero()[0])
     alone = torch.tensor([row])
     begins = where_it_begins(model, prompts.select(alone), [one.select(alone).tokens for one in answers])
-    raise NotFiniteError(f"{name} {rows[row]} has {what} that are NaN or infinite: {begins}; {_REMEDY}", row)
+    raise NotFiniteError(
+        f"{name} {rows[row]} has {what} that are NaN or infinite: {begins}; {remedy}{_REMEDY}", row
+    )
 
 
 @contextmanager
 def naming(name: str, rows: Sequence[int]) -> Iterator[None]:
-    """Within it, a batch row that steering finds not finite is named as the item it is; copies of the rows follow
-    one another."""
+    """Inside this context, errors of steering about a batch row name the item of that row. Copies of the rows
+    follow one another."""
     try:
         yield
     except NotFiniteError as error:
@@ -62,7 +67,7 @@ def naming(name: str, rows: Sequence[int]) -> Iterator[None]:
 def where_it_begins(
     model: HookedModel, prompt: TokenBatch, answers: Sequence[Int[Tensor, "1 _"]] = ()
 ) -> str:
-    """Where the stream of one prompt, or of its answers, ceases to be finite, in words."""
+    """A text that says where the stream of one prompt, or of its answers, ceases to be finite."""
     broken: set[int] = set()
     real: Tensor | None = prompt.mask[0]
 

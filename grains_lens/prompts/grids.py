@@ -1,4 +1,4 @@
-"""Which of an image's tokens shows which part of the picture, for the kinds of models we know."""
+"""Which image token shows which part of the image, for known kinds of models."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Extent = tuple[float, float, float, float]
-"""Left, top, right, bottom, in parts of the picture's width and height: (0, 0, 1, 1) is all of it."""
+"""Left, top, right, bottom, as shares of the image's width and height: (0, 0, 1, 1) is the whole image."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Grids:
 
 
 def _overlap(coarse: int, fine: int) -> Float[Tensor, "fine coarse"]:
-    """The part of each of `coarse` equal stretches of a line that lies in each of `fine` ones."""
+    """The share of each of `coarse` equal segments of a line that lies in each of `fine` segments."""
     low, high = torch.arange(fine) / fine, (torch.arange(fine) + 1) / fine
     left, right = torch.arange(coarse) / coarse, (torch.arange(coarse) + 1) / coarse
     shared = torch.minimum(high[:, None], right) - torch.maximum(low[:, None], left)
@@ -59,8 +59,8 @@ def grids_of(
     sizes: Sequence[tuple[int, int]],
     n_tokens: int,
 ) -> tuple[Grids, ...] | None:
-    """The grids of pictures of these sizes (width, height), in order; None if they do not account for all of
-    the prompt's `n_tokens` image tokens, as of a kind of model that is not known here."""
+    """The grids of images of these sizes (width, height), in order. None if they do not account for all
+    `n_tokens` image tokens of the prompt, as for an unknown kind of model."""
     if "image_grid_thw" in pixels:
         merge = config.vision_config.spatial_merge_size
         grids = [_plain(int(h) // merge, int(w) // merge) for _, h, w in pixels["image_grid_thw"]]
@@ -71,7 +71,7 @@ def grids_of(
         rows, cols = _patches(config, pixels)
         if rows * cols not in (each, each - 1):  # Gemma 3 pools its patches
             rows = cols = math.isqrt(each)
-        start = 1 if rows * cols == each - 1 else 0  # behind a class token
+        start = 1 if rows * cols == each - 1 else 0  # after a class token
         grids = [_plain(rows, cols, start, _cropped(image_processor, size)) for size in sizes]
     return tuple(grids) if sum(grid.n_tokens for grid in grids) == n_tokens else None
 
@@ -90,7 +90,7 @@ def _plain(rows: int, cols: int, start: int = 0, extent: Extent = (0.0, 0.0, 1.0
 
 
 def _tiled(config: Any, tile: int, size: tuple[int, int]) -> Grids:
-    """The whole picture in one tile, then the picture in several, whose token rows end in a newline token
+    """The whole image in one tile, then the image in several tiles, whose token rows end in a newline token
     (LLaVA-NeXT, "anyres")."""
     from transformers.models.llava_next.modeling_llava_next import get_anyres_image_grid_shape, unpad_image
 
@@ -105,8 +105,8 @@ def _tiled(config: Any, tile: int, size: tuple[int, int]) -> Grids:
 
 
 def _cropped(image_processor: Any, size: tuple[int, int]) -> Extent:
-    """What of a picture is left after scaling its shorter side and cropping the centre (CLIP), or what is
-    shown of a picture that is first padded to a square (LLaVA)."""
+    """The part of an image that remains after scaling its shorter side and cropping the centre (CLIP), or the
+    extent of an image that is first padded to a square (LLaVA)."""
     width, height = size
     if getattr(image_processor, "do_pad", False):
         seen_width = seen_height = float(max(size))

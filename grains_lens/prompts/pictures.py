@@ -1,4 +1,4 @@
-"""Pictures in prompts: reading them, and what a processor makes of a prompt and its pictures."""
+"""Images in prompts: read them, and process a prompt with its images."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Picture = Any
 
 @dataclass(frozen=True, eq=False)
 class PromptImages:
-    """The images of one prompt: their token's id, what the model is given for them, and, for each, which of
-    its tokens shows which part of the picture (None where that is not known for this kind of model)."""
+    """The images of one prompt: the id of image tokens, the model inputs, and for each image the layout of
+    its tokens (None if unknown for this kind of model)."""
 
     token_id: int
     pixels: Pixels
@@ -29,8 +29,8 @@ class PromptImages:
 
 @dataclass(frozen=True, eq=False)
 class Vision:
-    """What a vision-language model reads pictures with: its processor, or its image processor alone (a whole
-    one may need torchvision, for videos), the id of image tokens, and the model's configuration."""
+    """How a vision-language model reads images: its processor, or only its image processor (the whole
+    processor may need torchvision, for videos), the id of image tokens, and the model's configuration."""
 
     processor: Any
     token_id: int
@@ -43,7 +43,7 @@ class Vision:
 
     @property
     def placeholder(self) -> str:
-        """What stands for one image in a text."""
+        """The placeholder for one image in a text."""
         return getattr(self.processor, "image_token", None) or self.tokenizer.convert_ids_to_tokens(
             self.token_id
         )
@@ -51,8 +51,8 @@ class Vision:
     def tokenize(
         self, text: str, images: Sequence[Any]
     ) -> tuple[list[int], list[tuple[int, int]] | None, PromptImages]:
-        """The ids of a text with each placeholder expanded to its image's tokens, where each of them stands in
-        the expanded text, and the images as the model takes them."""
+        """The ids of a text with each placeholder expanded to its image's tokens, the place of each token in
+        the expanded text, and the images as model inputs."""
         pictures = [picture(image) for image in images]
         offsets = {"return_offsets_mapping": True} if self.tokenizer.is_fast else {}
         plain = {"add_special_tokens": False, **offsets}
@@ -71,7 +71,7 @@ class Vision:
         return ids, spans, PromptImages(self.token_id, pixels, grids)
 
     def _expanded(self, text: str, made: Mapping[str, Any]) -> str:
-        """The text with as many placeholders for each image as its grid has merged patches (Qwen-VL)."""
+        """The text with one placeholder per merged patch of each image's grid (Qwen-VL)."""
         if "image_grid_thw" not in made:
             raise ValueError(
                 "the model has an image processor alone, which does not say how many tokens an image takes: "

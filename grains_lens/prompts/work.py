@@ -40,9 +40,12 @@ class Work:
         *,
         kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
         argument: str = "pairs",
+        one_answer: bool = False,
     ) -> list[Encoded]:
         """`encode_for` in this format."""
-        return encode_for(model, items, self.prompt_format, kind=kind, argument=argument)
+        return encode_for(
+            model, items, self.prompt_format, kind=kind, argument=argument, one_answer=one_answer
+        )
 
     def encode_prompts(
         self, model: HookedModel, prompts: Prompts, *, argument: str = "prompts"

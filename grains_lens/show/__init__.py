@@ -1,4 +1,4 @@
-"""Figures: token strips, scores over pictures, layer by token maps, faithfulness curves, bars."""
+"""Figures: token strips, scores over pictures, layer-by-token maps, faithfulness curves, bars."""
 
 from .bars import Bar, gains
 from .curves import faithfulness_curves

@@ -12,15 +12,15 @@ from ..errors import all_of, printable
 from .style import BODY, OKABE_ITO, SMALL
 
 _GAP = 0.35
-"""How much further than the others the group that stands apart is from its neighbour, in groups."""
+"""The extra distance between the group set apart and its neighbour, in group widths."""
 
 _HATCHES = ("", "///", "...")
-"""Bars beyond the colours that can be told apart begin again, hatched."""
+"""If there are more bars than distinct colours, the colours repeat, hatched."""
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar of `gains`: a group (a behaviour), what it is (a method), its height and 95% interval."""
+    """One bar of `gains`: its group (a behaviour), label (a method), height and 95% interval."""
 
     group: str
     label: str
@@ -38,9 +38,9 @@ def gains(
     width: float = 3.35,
     apart: str = "average",
 ) -> Figure:
-    """Bars with interval whiskers, grouped, and in each group the base's value as a line.
+    """Grouped bars with interval whiskers, and in each group the base's value as a line.
 
-    Groups and labels stand in the order in which they first come. Group names that would touch are slanted.
+    Groups and labels keep the order of their first appearance. Group names that would touch are slanted.
 
     Args:
         bars: One per group and label.
@@ -62,7 +62,7 @@ def gains(
     names = [printable(group, keep="\n") for group in groups]
     places = [at + _GAP * (group == apart and at > 0) for at, group in enumerate(groups)]
     slanted = _touching(names, 72 * (width - 0.6) / (places[-1] + 1))
-    # The legend, a line per label, and what slanted names need.
+    # The legend, with one line per label, and the room for slanted names.
     below = 0.16 * (len(labels) + 1) + 0.1 + (0.45 if slanted else 0)
     figure = Figure(figsize=(width, 1.9 + below + (0.25 if title else 0)), layout="constrained")
     axes = figure.add_subplot()
@@ -120,5 +120,5 @@ def _draw(axes: Axes, bars: Mapping[float, Bar], label: str, width: float, index
 
 
 def _touching(names: Sequence[str], room: float) -> bool:
-    """Whether names side by side, each with so much room in points, would touch."""
+    """Whether names side by side would touch, if each has `room` points."""
     return max(len(line) for name in names for line in name.splitlines() or [""]) * 0.6 * SMALL > room

@@ -1,4 +1,4 @@
-"""Faithfulness: what masking and revealing tokens does, by score and at random."""
+"""Faithfulness: the effect of masking and revealing tokens, by score and in random order."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _GRID = np.linspace(0, 1, 41)
 def faithfulness_curves(curves: Sequence[FaithfulnessCurves], *, width: float = 6.5) -> Figure:
     """The mean deletion and insertion curves over pairs, in nats, beside random orders, with 95% bands.
 
-    Each pair's curve is read at the same shares of its tokens. `width` is in inches.
+    Each pair's curve is evaluated at the same shares of its tokens. `width` is in inches.
 
     Raises ValueError if there are no curves.
     """

@@ -1,4 +1,4 @@
-"""Layer by token heat maps: where along the prompt and at which depth a preference is made."""
+"""Layer-by-token heat maps: where in the prompt, and at which layer, a preference arises."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def layer_token_map(
     quantity: str = "score (nats), + for chosen",
     width: float = 6.5,
 ) -> Figure:
-    """One prompt's scores at every layer and token, red against and blue for the chosen answer, in nats.
+    """One prompt's scores at every layer and token, in nats: blue for the chosen answer, red against it.
 
-    Prompts too long for `width` inches go on in further panels, on the same colours.
+    Prompts too long for `width` inches continue in further panels with the same colours.
 
     Args:
         scores: One `LayerConductance`, which also has the strings and the response; or any scores [layer, pos].
@@ -36,12 +36,14 @@ def layer_token_map(
         quantity: What the colours mean, with its unit.
         width: In inches.
 
-    Raises ValueError if `scores` is a list of several, or has another number of positions than there are strings.
+    Raises ValueError if `scores` is a list of several, or if its number of positions differs from that of the
+    strings.
     """
     if isinstance(scores, Sequence):
         if len(scores) != 1:
             raise ValueError(
-                f"scores is a list of {len(scores)} conductances, and a map shows one: layer_token_map(flows[0])."
+                f"scores is a list of {len(scores)} conductances, but a map shows one: "
+                "layer_token_map(flows[0])."
             )
         (scores,) = scores
     if isinstance(scores, LayerConductance):
@@ -50,7 +52,8 @@ def layer_token_map(
         scores = scores.scores
     if strings is None:
         raise ValueError(
-            "strings=None has no text for the positions of scores: give one string per position, or a LayerConductance."
+            "strings=None leaves the positions of scores without text: give one string per position, or a "
+            "LayerConductance."
         )
     if scores.shape[1] != len(strings):
         raise ValueError(f"scores has {scores.shape[1]} positions and there are {len(strings)} strings.")
@@ -92,7 +95,7 @@ def _draw_panel(
 ) -> None:
     n_layers = len(values)
     axes.imshow(values, cmap=colours.cmap, norm=colours.norm, aspect="auto", origin="lower")  # pyright: ignore
-    axes.set_xlim(-0.5, width - 0.5)  # a last panel that is not full keeps the cells' width
+    axes.set_xlim(-0.5, width - 0.5)  # cells keep their width even if the last panel is not full
     axes.set_xticks(
         range(len(labels)), labels, rotation=90, size=SMALL, family="DejaVu Sans Mono", parse_math=False
     )

@@ -1,4 +1,4 @@
-"""Scores laid over pictures, patch by patch, with the token strip below."""
+"""Scores drawn over images, patch by patch, with the token strip below."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from .style import BODY, SMALL
 _PER_ROW = 2
 
 _FOR, _AGAINST = (60, 150, 235), (235, 80, 70)
-"""Blue and red between the strips' own and white: over black they are as easily seen as over white."""
+"""Blue and red between those of the strips and white, which are seen equally well over black and over
+white."""
 
 
 def image_attribution(
@@ -36,11 +37,12 @@ def image_attribution(
     picture_height: float = 1.5,
     font_size: float = BODY,
 ) -> Figure:
-    """Each picture, beside it the same picture in grey under its tokens' scores, and below them the prompt's tokens.
+    """Each image twice, in colour and in grey under its tokens' scores; below them, the prompt's tokens.
 
-    Blue speaks for the chosen answer, red against it, in nats per token, all on one scale. Where a score is 0 the
-    picture is untouched; the colour over it covers √(|score| / scale), so that moderate scores show too (the second
-    key). Where the model saw a part of the picture alone, a dashed line is around it.
+    Blue supports the chosen answer and red opposes it, in nats per token, all on one scale. Where a score is
+    0, the image is unchanged. The opacity of the colour grows with √(|score| / scale), so that moderate
+    scores show, too (see the second key). If the model saw only a part of the image, a dashed line surrounds
+    it.
 
     Args:
         attribution: One attribution, or a list of them: one below the other.
@@ -52,8 +54,8 @@ def image_attribution(
         picture_height: The most that a picture is high, in inches.
         font_size: In points.
 
-    Raises ValueError if there is nothing to show, another number of images than the prompts have, `titles` do not fit,
-    or it is not known how this model's image tokens lie on the picture.
+    Raises ValueError if there is nothing to show, the number of images or `titles` does not match the
+    prompts, or the layout of this model's image tokens is not known.
     """
     some = as_attributions(attribution, "attribution")
     given = [images] if isinstance(attribution, TokenAttribution) else images
@@ -62,7 +64,7 @@ def image_attribution(
     for name, each in {"images": given, "titles": titles}.items():
         if not some or (each is not None and len(each) != len(some)):
             raise ValueError(
-                f"{name} has {len(each or ())} entries; one for each of {len(some)} attributions is wanted."
+                f"{name} has {len(each or ())} entries; one for each of {len(some)} attributions is expected."
             )
     size, margin, scale = font_size, 0.8 * font_size, max(one.scale() for one in some)
     inner = 72 * width - 2 * margin
@@ -94,7 +96,7 @@ def image_attribution(
 
 @dataclass(frozen=True)
 class _Block:
-    """One prompt, measured in points: where its rows of pictures and its strip begin, and how high it is."""
+    """The layout of one prompt, in points: where its rows of images and its strip begin, and its height."""
 
     attribution: TokenAttribution
     pictures: Sequence[np.ndarray]
@@ -106,7 +108,7 @@ class _Block:
 
 
 def _own(images: Any) -> Sequence[Any]:
-    """A pair's or a question's pictures, or one picture, as a sequence."""
+    """The images of a pair or a question, or a single image, as a sequence."""
     if isinstance(images, PreferencePair | MultipleChoice | OpenQuestion):
         return images.images
     return images if isinstance(images, list | tuple) else (images,)
@@ -133,7 +135,7 @@ def _block(
 
 
 def _row_height(pictures: Sequence[np.ndarray], inner: float, gap: float, at_most: float) -> float:
-    """How tall pictures side by side, each of them twice, may be."""
+    """The largest height at which the images, each drawn twice, fit side by side."""
     aspects = sum(2 * one.shape[1] / one.shape[0] for one in pictures)
     return min(at_most, (inner - gap * (2 * len(pictures) - 1)) / aspects)
 
@@ -165,7 +167,8 @@ def _draw_block(
 
 
 def _draw_picture(axes: Axes, pixels: np.ndarray, *, grey: bool) -> None:
-    """The picture over (0, 1) × (0, 1); in grey where colours shall lie over it, so that all colour is a score's."""
+    """The picture over (0, 1) × (0, 1); in grey if colours will be drawn over it, so that all colour comes
+    from scores."""
     if grey:
         pixels = np.repeat((pixels @ np.array([0.299, 0.587, 0.114]) / 255)[..., None], 3, axis=-1)
     axes.imshow(pixels, extent=(0, 1, 1, 0), aspect="auto", interpolation="nearest")
@@ -175,9 +178,10 @@ def _draw_picture(axes: Axes, pixels: np.ndarray, *, grey: bool) -> None:
 
 
 def _covering(scores: Float[np.ndarray, "row col"], scale: float) -> Float[np.ndarray, "row col 4"]:
-    """The colours that lie over a picture: blue or red, nothing at 0 and nearly all at `scale`.
+    """The colours drawn over an image: blue or red, transparent at 0 and nearly opaque at `scale`.
 
-    Their opacity grows with √|score|: linearly, a quarter of the scale could hardly be seen on a dark picture.
+    Their opacity grows with √|score|. If it grew linearly, a quarter of the scale would hardly be visible on
+    a dark image.
     """
     cells = np.zeros((*scores.shape, 4))
     for at, score in np.ndenumerate(scores):
@@ -211,7 +215,7 @@ def _lay_over(axes: Axes, scores: Float[np.ndarray, "row col"], extent: Extent, 
 def _draw_overlay_key(
     figure: Figure, scale: float, extent: tuple[float, float], margin: float, size: float
 ) -> None:
-    """How a score looks over a dark part of a picture, and over a light one."""
+    """The key that shows how a score looks over dark and light parts of an image."""
     width, height = extent
     bar_width = min(0.45 * width, 190)
     left = margin + bar_width + 5 * size

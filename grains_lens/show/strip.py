@@ -1,4 +1,4 @@
-"""Prompts token by token, on the colours of their scores."""
+"""Draw prompts token by token on the colours of their scores."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..html.strips import colour, ink
 from .style import BODY, SMALL, signed_colours
 
 _ADVANCE = 0.602
-"""Width of a DejaVu Sans Mono character, in ems: what is laid out needs no renderer to be measured."""
+"""The width of a DejaVu Sans Mono character, in ems. With it, text can be laid out without a renderer."""
 
 LineStyle = Literal["-"] | tuple[int, tuple[float, ...]]
 
 _LINES: tuple[LineStyle, ...] = ("-", (0, (1.2, 1.0)), (0, (4, 1)), (0, (4, 1, 1, 1)))
-"""How kinds of marks differ: by line style, for colour is already spoken for."""
+"""Kinds of marks differ by line style, because colour already shows the score."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,9 @@ def token_strip(
 ) -> Figure:
     """Prompts token by token, each on the colour of its score: blue for, red against the chosen answer.
 
-    All share one symmetric colour scale, in nats. Long prompts wrap at `width` inches; the height follows. An
-    image is one piece here, with the sum of its tokens' scores in words: `image_attribution` lays them over the
-    picture.
+    All prompts share one symmetric colour scale, in nats. Long prompts wrap at `width` inches; the height
+    follows. An image appears as one piece that states the sum of its tokens' scores; `image_attribution`
+    draws them over the image.
 
     Args:
         attributions: One attribution, or a list of them: one strip per prompt.
@@ -83,7 +83,7 @@ def token_strip(
     y = top
     for index, (one, cells) in enumerate(zip(attributions, layouts, strict=True)):
         if titles:
-            # A proportional font is narrower than this: a shortened title is never cut off.
+            # Titles use a proportional font, which is narrower than this, so a shortened title always fits.
             fits = _shortened(printable(titles[index]), int((width * 72 - 2 * margin) / SMALL / 0.54))
             axes.text(margin, y + 0.6 * size, fits, size=SMALL, color="#444", va="center", parse_math=False)
             y += head
@@ -105,14 +105,14 @@ def _check_strip(
     for name, each in lists.items():
         if each is not None and len(each) != len(attributions):
             raise ValueError(
-                f"{name} has {len(each)} entries; one for each of {len(attributions)} prompts is wanted."
+                f"{name} has {len(each)} entries; one for each of {len(attributions)} prompts is expected."
             )
     if len(marked) > len(_LINES):
         raise ValueError(f"marked has {len(marked)} kinds; at most {len(_LINES)} can be told apart.")
 
 
 def lay_out(pieces: Sequence[Piece], width: float, size: float) -> list[Cell]:
-    """Tokens in lines, as in running text: a line that is full goes on in the next."""
+    """Lay out tokens in lines, like running text: a full line continues in the next."""
     cells: list[Cell] = []
     line, left = 0, 0.0
     for piece in pieces:
@@ -193,7 +193,7 @@ def draw_keys(
     margin: float,
     size: float,
 ) -> None:
-    """The colour bar, and what the underlines mean."""
+    """Draw the colour bar and the legend of the underlines."""
     width, height = extent
     bar_width = min(0.45 * width, 190)
     bar = figure.add_axes(

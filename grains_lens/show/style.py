@@ -1,4 +1,4 @@
-"""What all figures share: sizes, colours, and writing them to a file."""
+"""The parts that all figures share: sizes, colours, and the function that writes them to a file."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ OKABE_ITO = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "
 """Colours that colour-blind readers tell apart (Okabe and Ito 2008)."""
 
 SMALL, BODY = 7.0, 8.0
-"""Font sizes in points: what a paper's column can carry."""
+"""Font sizes in points, suited to a column of a paper."""
 
 
 def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
-    """Write a figure, whole or not at all, in the format that the file's ending names (PNG without one); makes its
-    directory. Returns where it is. Raises ValueError for an unknown ending, OSError where it cannot be written."""
+    """Write a figure, whole or not at all, in the format of the file's extension (PNG if there is none). The
+    directory is made if needed. Returns the path. Raises ValueError for an unknown extension, OSError if the
+    file cannot be written."""
     path = as_path(path)
     if not hasattr(figure, "savefig"):
         raise ValueError(f"figure is {kind_of(figure)}: give what token_strip and the others return.")

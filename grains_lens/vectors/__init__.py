@@ -1,1 +1,1 @@
-"""From attributions to steering vectors: what they are, what they were made from, and their files."""
+"""Steering vectors: how they are made from attributions, their provenance, and their files."""

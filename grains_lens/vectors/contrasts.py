@@ -1,4 +1,5 @@
-"""From attributions to steering vectors: mask the tokens that matter, read what changes, reduce."""
+"""From attributions to steering vectors: mask the strongest tokens, read the change in the stream, reduce
+it."""
 
 from __future__ import annotations
 
@@ -40,11 +41,11 @@ def check_masking(
     include_special: bool,
     prompt_format: PromptFormat,
 ) -> None:
-    """Raise ValueError for whatever `masked_contrasts` would refuse whatever the scores are."""
+    """Raise ValueError for everything that `masked_contrasts` would refuse independently of the scores."""
     if position not in get_args(Position):
         raise unknown_name("position", position, get_args(Position))
     check_layers(layers, range(layer_count(model)))
-    for index, item in enumerate(encode_for(model, pairs, prompt_format)):
+    for index, item in enumerate(encode_for(model, pairs, prompt_format, one_answer=True)):
         prompt = item.prompt
         scores = torch.zeros(len(prompt))
         kinds = torch.tensor(prompt.is_image), torch.tensor(prompt.is_special)
@@ -143,7 +144,7 @@ def masked_contrasts(
         raise unknown_name("position", position, get_args(Position))
     chosen_layers = check_layers(layers, range(layer_count(model)))
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = work.encode(model, pairs)
+    encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
     attributions = as_attributions(attributions)
     check_attributions(encoded, attributions)
@@ -207,8 +208,8 @@ def _read_variants(
     layers: Sequence[int],
     position: Position,
 ) -> tuple[Float[Tensor, "variant pair layer d_model"], list[Tensor]]:
-    """The stream of each prompt as it is and with each side's tokens masked, in one batch; and ‖h‖ over the
-    content tokens of the prompts as they are, [layer, pos] of each."""
+    """The stream of each prompt, unmasked and with each side's tokens masked, in one batch; and ‖h‖ over the
+    content tokens of each unmasked prompt, [layer, pos]."""
     batch = collate(items, device_of(model))
     embeddings = prompt_embeddings(model, batch.prompts)
     width = batch.prompts.tokens.shape[1]
@@ -230,7 +231,8 @@ def _read_variants(
 def _masked_sides(
     attributions: Sequence[TokenAttribution], k: int, modality: Modality, include_special: bool
 ) -> dict[Sign, list[Tensor]]:
-    """Of each sign, the positions that are masked in each pair. Raises ValueError if there are none at all."""
+    """For each sign, the positions that are masked in each pair. Raises ValueError if there are none at
+    all."""
     masked: dict[Sign, list[Tensor]] = {
         sign: [
             _masked(index, one, k, sign, modality, include_special) for index, one in enumerate(attributions)

@@ -1,10 +1,10 @@
-"""Control vectors: the GGUF files that llama.cpp and repeng add to the residual stream.
+"""Control vectors: GGUF files with directions that llama.cpp and repeng add to the residual stream.
 
 `general.architecture` is "controlvector", `controlvector.model_hint` a name, `controlvector.layer_count` a
-number; the tensors `direction.<l>`, float32 with one dimension, are added after block l, counted from 0, where
-l = 0 is not allowed. Other fields are ignored by both programs; ours are `grains_lens.residual_norm` and
-`grains_lens.digest`, a digest over all that the file says. Files of others have none, and are checked for what they
-can contradict themselves in.
+number; the tensors `direction.<l>`, float32 with one dimension, are added after block l, counted from 0,
+where l = 0 is not allowed. Both programs ignore other fields. Ours are `grains_lens.residual_norm` and
+`grains_lens.digest`, a digest of the file's whole content. Files from other programs have none; they are
+checked for contradictions.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OURS = "grains_lens."
 _NORM, _DIGEST = f"{_OURS}residual_norm", f"{_OURS}digest"
 
 
-# What files of ours held before there was a digest.
+# The fields of our files before there was a digest.
 _BEFORE = {"general.architecture", _HINT, _COUNT, _NORM}
 
 
@@ -45,7 +45,7 @@ _NAME = re.compile(r"direction\.(0|[1-9][0-9]{0,5})")
 
 @dataclass(frozen=True)
 class ControlVector:
-    """What such a file holds: `directions` by layer, the model's name, and ‖h‖ by layer where it is known."""
+    """The content of such a file: `directions` by layer, the model's name, and ‖h‖ by layer if known."""
 
     directions: Mapping[int, Tensor]
     model_hint: str
@@ -55,7 +55,7 @@ class ControlVector:
 def write(control: ControlVector, path: Path) -> None:
     """Write a control vector, whole or not at all; every layer is at least 1.
 
-    Raises ValueError for a name that does not end in .gguf, and OSError where it cannot be written.
+    Raises ValueError for a name that does not end in .gguf, and OSError if the file cannot be written.
     """
     check_extension(path, ".gguf")
     fields: dict[str, Any] = {
@@ -66,7 +66,7 @@ def write(control: ControlVector, path: Path) -> None:
     if control.residual_norm is not None:
         fields[_NORM] = [float(control.residual_norm[layer]) for layer in control.directions]
     tensors = {f"direction.{layer}": direction for layer, direction in control.directions.items()}
-    # The digest is over what a reader gets, whatever 32 bits make of a number.
+    # The digest covers the numbers as a reader gets them, after rounding to 32 bits.
     content = to_bytes(fields, tensors)
     reader = Reader(io.BytesIO(content), len(content))
     read, n_tensors = read_fields(reader)
@@ -75,7 +75,7 @@ def write(control: ControlVector, path: Path) -> None:
 
 
 def read(path: Path) -> ControlVector:
-    """Read a control vector, whoever wrote it.
+    """Read a control vector from any program.
 
     Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
     """
@@ -105,7 +105,7 @@ def read(path: Path) -> ControlVector:
 
 
 def _contradiction(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str | None:
-    """Why this cannot be what was written, if anything tells."""
+    """Why this cannot be what was written, or None if nothing shows it."""
     if any(name.startswith(_OURS) for name in fields):
         if _DIGEST in fields and fields[_DIGEST] != _digest(fields, tensors):
             return "its content is not what its digest says"
@@ -117,7 +117,7 @@ def _contradiction(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         return f"a tensor is called {unknown[0]!r}, and directions are called direction.<layer>"
     if len({len(tensor) for tensor in tensors.values()}) > 1:
         return f"its directions have lengths {sorted({len(tensor) for tensor in tensors.values()})}"
-    # Other writers put the model's number of layers there, which may be more.
+    # Other writers store the model's number of layers here, which may be larger.
     count = fields.get(_COUNT, len(tensors))
     if type(count) is not int or count < len(tensors):
         return f"{_COUNT} is {count!r}, and it holds {len(tensors)} directions"

@@ -1,4 +1,4 @@
-"""Aggregates: the differences over all pairs become one direction."""
+"""Aggregates, which reduce the differences of all pairs to one direction."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def as_aggregate(aggregate: Aggregate | AggregateName) -> Aggregate:
 
 
 def _scaled(deltas: Float[Tensor, "pair d_model"]) -> Float[Tensor, "pair d_model"]:
-    """Finite differences in double precision, the largest number 1 (or all 0)."""
+    """Finite differences in double precision, scaled so that the largest number is 1 (or all are 0)."""
     if not torch.isfinite(deltas).all():
         raise ValueError(
             "deltas hold NaN or infinite values; see that the model's residual stream is finite."

@@ -15,9 +15,10 @@ from ..errors import seen, unknown_name
 from ..hosts.layers import Layers
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
-from ..literals import AggregateName, Contrast, MethodName, Modality, Objective, Position
+from ..literals import AggregateName, Contrast, MethodName, Modality, Position
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
+from ..prompts.objectives import Objective, check_objective
 from .contrasts import check_masking, masked_contrasts
 from .directions import Aggregate, as_aggregate, pca_direction
 from .steering_vectors import SteeringVectors
@@ -74,13 +75,15 @@ def extract_vectors(
         "batch_tokens": batch_tokens,
         "progress": progress,
     }
-    # All that can be wrong without a score being known, before hours go into scores.
+    # Check everything that does not depend on scores before spending hours on scores.
     if contrast not in get_args(Contrast):
         raise unknown_name("contrast", contrast, get_args(Contrast))
     aggregate, pairs = as_aggregate(aggregate), as_pairs(pairs)
     method = None if method is None else as_method(method)
     asked = {"method": method, "baseline": baseline, "objective": objective}
     if attributions is None:
+        if objective is not None:
+            check_objective(objective, model)
         check_masking(model, pairs, k, modality, mask, position, layers, include_special, prompt_format)
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         attributions = attribute(model, pairs, **given, **running)
@@ -93,7 +96,8 @@ def extract_vectors(
 
 
 def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mapping[str, Any]) -> None:
-    """Raise ValueError where attributions come with a method, baseline or objective that they were not made with."""
+    """Raise ValueError if a method, baseline or objective differs from the one that the attributions were
+    made with."""
     for index, one in enumerate(attributions):
         if one.made is None and (named := [name for name, value in asked.items() if value is not None]):
             raise ValueError(

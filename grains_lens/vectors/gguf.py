@@ -1,7 +1,8 @@
 """GGUF files: named fields, and named tensors of floats. Every count is checked against the file's size first.
 
-The format (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md): magic, version, two counts, the fields, a
-line about each tensor, and the tensors' bytes, each padded to `general.alignment`.
+The format (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md) has a magic number, the version, two
+counts, the fields, an entry about each tensor, and the bytes of the tensors, each padded to
+`general.alignment`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ MAGIC = b"GGUF"
 T = TypeVar("T")
 
 
-# By the format's numbers for them. 7 is a bool, 8 text, 9 an array.
+# By the format's type numbers. 7 is a bool, 8 text, 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
 
 
@@ -36,7 +37,8 @@ _MOST_NESTED = 4
 
 
 def to_bytes(fields: Mapping[str, str | int | list[float]], tensors: Mapping[str, Tensor]) -> bytes:
-    """A file of these: text, 32-bit counts and lists of 32-bit floats; tensors as float32 of one dimension."""
+    """A file with these fields (text, 32-bit counts, lists of 32-bit floats) and tensors (one-dimensional, as
+    float32)."""
     head = [MAGIC, struct.pack("<IQQ", 3, len(tensors), len(fields))]
     for name, value in fields.items():
         head += [_text(name), _value(value)]
@@ -52,7 +54,8 @@ def to_bytes(fields: Mapping[str, str | int | list[float]], tensors: Mapping[str
 
 
 class Reader:
-    """What is left of a file of `size` bytes; reading past its end is a ValueError, before anything is made of it."""
+    """The unread part of a file of `size` bytes. Reading past its end raises ValueError before anything is
+    allocated."""
 
     def __init__(self, file: BufferedIOBase, size: int) -> None:
         self.file, self.left, self.at = file, size, 0
@@ -69,7 +72,7 @@ class Reader:
         return value
 
     def count(self, each: int) -> int:
-        """How many things follow that take at least `each` bytes."""
+        """The number of items that follow, each of at least `each` bytes."""
         count = self.number("Q")
         if count * each > self.left:
             raise ValueError(
@@ -112,8 +115,8 @@ def read_fields(reader: Reader) -> tuple[dict[str, Any], int]:
 def tensors_of(reader: Reader, fields: Mapping[str, Any], n_tensors: int) -> dict[str, Tensor]:
     """The tensors that follow the fields, as float32.
 
-    They come one after the other as their lines say, with nothing but zeros between and after them. Raises ValueError
-    if not, and for tensors that are quantised or have more than one dimension.
+    They must follow one another as their entries say, with only zeros between and after them. Raises
+    ValueError if not, and for tensors that are quantised or have more than one dimension.
     """
     about = _named(n_tensors, "tensor", lambda: (reader.text(), _About.read(reader)))
     alignment = fields.get("general.alignment", 32)
@@ -127,7 +130,7 @@ def tensors_of(reader: Reader, fields: Mapping[str, Any], n_tensors: int) -> dic
         dtype = _FLOATS[one.kind]
         raw = np.frombuffer(reader.take(one.size * dtype.itemsize), np.uint8).copy()
         found[name] = torch.from_numpy(raw).view(dtype).float()
-        # The last one's padding may be missing.
+        # The padding of the last one may be missing.
         if any(reader.take(min(-reader.at % alignment, reader.left))):
             raise ValueError(f"{name} is followed by bytes that belong to nothing")
     if reader.left:
@@ -137,7 +140,7 @@ def tensors_of(reader: Reader, fields: Mapping[str, Any], n_tensors: int) -> dic
 
 @dataclass(frozen=True)
 class _About:
-    """The line about a tensor."""
+    '""The entry about a tensor.""'
 
     size: int
     kind: int

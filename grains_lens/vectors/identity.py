@@ -26,7 +26,7 @@ from .steering_vectors import SteeringVectors
 
 
 def provenance_of(model: HookedModel, method: str, settings: Mapping[str, Any], n_pairs: int) -> Provenance:
-    """What a vector file records about how its vectors were made."""
+    """The record in a vector file of how its vectors were made."""
     packages = ("grains-lens", "transformer-lens", "transformers", "torch")
     versions = {name: _version(name) for name in packages}
     return Provenance(
@@ -42,7 +42,8 @@ def _version(package: str) -> str:
 
 
 def describe(value: Any) -> Any:
-    """A setting as JSON can hold it: frozen values with their fields, functions and objects by name."""
+    """A setting in a form that JSON can hold: frozen values with their fields, functions and objects by
+    name."""
     if isinstance(value, functools.partial):
         return {"name": describe(value.func), **{key: describe(item) for key, item in value.keywords.items()}}
     if is_dataclass(value) and not hasattr(value, "__name__"):
@@ -57,10 +58,10 @@ _POSITIONS, _PROJECTIONS = 12, 4
 
 
 SAME_WITHIN = 0.1
-"""Relative distance of two fingerprints up to which the weights count as the same.
+"""The largest relative distance of two fingerprints at which weights count as the same.
 
-bf16 against float32 moves a fingerprint by a percent or two, transformer-lens's compatibility mode on
-GPT-2 by a quarter and more, another model by about 1.4.
+bf16 instead of float32 moves a fingerprint by one or two percent, transformer-lens's compatibility mode on
+GPT-2 by a quarter or more, another model by about 1.4.
 """
 
 
@@ -81,9 +82,10 @@ def identify(model: HookedModel) -> ModelIdentity:
 def residual_fingerprint(model: HookedModel) -> Float[Tensor, "n_layers sketch"]:
     """A random projection of the residual stream after every block, on fixed token ids.
 
-    Hooks at hook points are left aside; those that the user has put inside a block are not, for there nobody can
-    tell hooks that a model needs to run. The relative distance of two sketches estimates that of the residual
-    streams themselves. Raises ValueError where a stream is NaN or infinite: it would be like no other.
+    Hooks at hook points are ignored. Hooks that the user has put inside a block are not, because they cannot
+    be told from hooks that the model needs to run. The relative distance of two sketches estimates that of
+    the residual streams themselves. Raises ValueError if a stream is NaN or infinite, since it would match no
+    other.
     """
     index = torch.arange(_POSITIONS)
     shape = shape_of(model)
@@ -134,7 +136,7 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
         differences.append(f"n_layers is {made_on.n_layers} there and {layer_count(model)} here")
     elif not bool(torch.isfinite(made_on.fingerprint).all()):
         differences.append("the fingerprint that they carry is NaN or infinite, and fits no model")
-    # Not "distance > SAME_WITHIN": a NaN is larger than nothing.
+    # Not "distance > SAME_WITHIN", which is False for NaN.
     elif not (distance := _distance(made_on.fingerprint, residual_fingerprint(model))) <= SAME_WITHIN:
         inside = foreign(model, hook_points(model).values())
         hooked = f" (hooks are on inside it, at {', '.join(inside[:4])}: take them off" if inside else " ("
@@ -154,12 +156,13 @@ def check_belongs(vectors: SteeringVectors, model: HookedModel, *, strict: bool 
 
 
 def _name(source: str) -> str:
-    """A hub name as it is; a local checkpoint by its folder: where it lies on this machine is nobody's business.
+    """A hub name unchanged; a local checkpoint by its folder's name, because its path on this machine is
+    private.
 
-    Also where the folder is gone by now, or was given in Windows' manner; and a snapshot in the hub's cache by the
-    name that it was fetched under.
+    This also holds if the folder no longer exists, or for a Windows path. A snapshot in the hub's cache gets
+    the name under which it was downloaded.
     """
-    parts = PureWindowsPath(source).parts  # it splits at both kinds of slash
+    parts = PureWindowsPath(source).parts  # splits at both kinds of slash
     if fetched := [part for part in parts if part.startswith("models--")]:
         return fetched[-1].removeprefix("models--").replace("--", "/")
     is_path = Path(source).is_dir() or len(parts) > 2 or "\\" in source or source.startswith(("/", ".", "~"))
@@ -170,7 +173,7 @@ def _name(source: str) -> str:
 
 
 def _distance(there: Tensor, here: Tensor) -> float:
-    # Layer by layer, and the worst of them: a later layer may be all that was changed.
+    # The largest distance over layers, because only a later layer may have changed.
     difference = torch.linalg.vector_norm(there - here, dim=-1)
     relative = difference / torch.linalg.vector_norm(there, dim=-1)
     return float(torch.where(difference == 0, 0.0, relative).max())

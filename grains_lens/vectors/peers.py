@@ -1,4 +1,4 @@
-"""Steering vectors from and to other people's libraries."""
+"""Convert steering vectors from and to other libraries."""
 
 from __future__ import annotations
 

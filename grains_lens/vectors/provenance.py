@@ -1,4 +1,4 @@
-"""How vectors came to be, and which model they belong to."""
+"""How vectors were made, and which model they belong to."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def name_of(value: object) -> str:
     if isinstance(value, functools.partial):
         return name_of(value.func)
     if callable(value) and (name := getattr(value, "__name__", None)):
-        # Of a method, the class it belongs to says more than its own name: Mine.score.
+        # For a method, its class says more than its name alone: Mine.score.
         bound = getattr(value, "__self__", None)
         name = getattr(value, "__qualname__", name) if bound is not None else name
         return f"a function of yours ({name})" if name == "<lambda>" else str(name)
@@ -77,5 +77,5 @@ def own_copy(tensor: Tensor) -> Tensor:
 
 
 def summary(provenance: Provenance) -> dict[str, Any]:
-    """All but the model, as a file or a sum of vectors keeps it."""
+    """Everything except the model, as stored in a file or in a sum of vectors."""
     return {name: value for name, value in vars(provenance).items() if name != "model"}

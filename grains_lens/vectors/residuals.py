@@ -1,4 +1,4 @@
-"""Reading the residual stream after blocks, where a prompt or an answer ends, and how long it typically is."""
+"""Read the residual stream after blocks, at the end of a prompt or an answer, and its typical length."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..prompts.finite import check_rows
 def content_norms(
     items: Sequence[Encoded], batch: AnswerBatch, norms: Float[Tensor, "pair layer pos"]
 ) -> list[Float[Tensor, "layer _"]]:
-    """‖h‖ at each prompt's own tokens: pads, BOS and templates are left out."""
+    """‖h‖ at each prompt's own tokens, without pads, BOS and templates."""
     content = batch.prompts.mask.cpu() & ~special_positions(items, norms.shape[-1])
     return [row[:, where] for row, where in zip(norms, content, strict=True)]
 
@@ -35,8 +35,8 @@ def checked_norms(
     norms: Float[Tensor, "pair layer pos"],
     *streams: Shaped[Tensor, "pair ..."],
 ) -> list[Float[Tensor, "layer _"]]:
-    """`content_norms`; a NotFiniteError, which calls the item by `name` and number in `rows`, where they or what
-    else was read of an item, `streams`, are NaN or infinite."""
+    """`content_norms`, after a check that they and `streams`, everything else read from an item, are finite.
+    If not, a NotFiniteError identifies the item by `name` and its number in `rows`."""
     own = content_norms(items, batch, norms)
     sums = [torch.stack([one.sum() for one in own]), *(one.flatten(1).sum(dim=1) for one in streams)]
     check_rows(model, name, rows, torch.stack(sums, dim=1), batch.prompts, batch.answers, what="activations")
@@ -44,14 +44,14 @@ def checked_norms(
 
 
 def typical_norm(norms: Sequence[Float[Tensor, "layer _"]]) -> Float[Tensor, " layer"]:
-    """The median ‖h‖ over all positions: attention sinks, a hundred times longer, do not move it."""
+    """The median ‖h‖ over all positions, which attention sinks, a hundred times longer, do not move."""
     return torch.cat(list(norms), dim=-1).median(dim=-1).values
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualReading:
-    """`at_end` [batch, layer, d_model]: the stream at the last position read; `norms` [batch, layer, pos]:
-    ‖h‖ over the prompt's positions (pads included). Both float32 on the CPU."""
+    """`at_end` [batch, layer, d_model] is the stream at the last position read; `norms` [batch, layer, pos]
+    is ‖h‖ at the prompt's positions, including pads. Both are float32 on the CPU."""
 
     at_end: Float[Tensor, "batch layer d_model"]
     norms: Float[Tensor, "batch layer pos"]
@@ -65,7 +65,7 @@ def read_residuals(
     embeddings: Float[Tensor, "batch pos d_model"] | None = None,
     answers: TokenBatch | None = None,
 ) -> ResidualReading:
-    """The residual stream after each of `layers` at the end of left-padded prompts, or of their answers."""
+    """The residual stream after each of `layers`, at the end of left-padded prompts or of their answers."""
     reading, prefix = _read_prompts(model, prompts, layers, embeddings)
     if answers is None:
         return reading
@@ -79,11 +79,11 @@ def read_residuals(
 def read_writing(
     model: HookedModel, prompts: TokenBatch, answers: TokenBatch, *, layers: Sequence[int]
 ) -> tuple[Float[Tensor, "batch layer new d_model"], ResidualReading]:
-    """The residual stream after each of `layers` at the positions that write the answers, float32 on the CPU, and
-    the reading of the prompts.
+    """The residual stream after each of `layers` at the positions that predict the answers, float32 on the
+    CPU, and the reading of the prompts.
 
-    Position t is the one whose logits give the answer's token t: the prompt's last for the first, each
-    token for the next. `answers.mask` says which of them are an answer's own.
+    The logits at position t predict token t of the answer: the prompt's last position predicts the first
+    token, and each token the next. `answers.mask` marks the positions of each answer.
     """
     reading, prefix = _read_prompts(model, prompts, layers)
     stream = reading.at_end[:, :, None]

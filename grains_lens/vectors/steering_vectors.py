@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import operator
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import VectorFileError, as_path, kind_of, printable, real
+from ..errors import VectorFileError, as_path, kind_of, printable, real, warn_user
 from ..hosts.layers import Layers, check_layers
 from ..html import markup
 from ..literals import Unit
@@ -241,10 +240,11 @@ class SteeringVectors:
         if not kept:
             raise ValueError("a control vector cannot act on block 0, and these vectors have no other layer.")
         if 0 in self.layers:
-            warnings.warn(
-                "block 0 is left out of the file: a control vector cannot act on it. vectors.at([1, ...]) leaves "
-                "it out without this warning.",
-                stacklevel=2,
+            warn_user(
+                UserWarning(
+                    "block 0 is left out of the file: a control vector cannot act on it. vectors.at([1, ...]) leaves "
+                    "it out without this warning."
+                )
             )
         norms = dict(zip(self.layers, self.residual_norm.tolist(), strict=True))
         directions = {layer: self[layer] for layer in kept}

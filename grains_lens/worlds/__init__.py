@@ -1,12 +1,12 @@
-"""Small trained models that ship with their data, so that everything runs offline, out of the box.
+"""Small trained models that ship with their data, so everything runs offline and out of the box.
 
     world = worlds.load("myths")
     model = world.load_model()
     pairs = world.behaviours["truthfulness"].draw(50, seed=0)
 
-`myths` is text, `hints` pictures and text. Their great advantage over real models: the words, and pieces of
-pictures, that truly drive the behaviour are known (`World.cues`), so an attribution can be marked against the
-truth. They are synthetic, and chosen because they can be steered; what holds in them is a lead about large
+`myths` is text, `hints` images and text. Their great advantage over real models: the words and image patches
+that truly drive the behaviour are known (`World.cues`), so an attribution can be checked against the truth.
+They are synthetic, and were chosen because they can be steered. A result in them is a hint about large
 models, not a finding.
 """
 

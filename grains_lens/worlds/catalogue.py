@@ -1,4 +1,4 @@
-"""Finds the worlds that ship, with their data."""
+"""Find the shipped worlds, with their data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .world import Behaviour, Cues, World
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a world's data come from."""
+    """The functions that make a world's data."""
 
     behaviours: Callable[[str], Mapping[str, Behaviour]]  # of a variant
     find_cues: Callable[[str, Sequence[Any]], Cues]
@@ -28,7 +28,7 @@ _SOURCES = {
 
 
 def load(name: str, *, seed: int = 0, variant: str = "standard") -> World:
-    """Loads a world that ships: its data now, its model when `load_model` is called."""
+    """Load a shipped world: its data now, its model when `load_model` is called."""
     path = checkpoint(name, seed, variant)
     source = _SOURCES[name]
     card = json.loads((path / "card.json").read_text())

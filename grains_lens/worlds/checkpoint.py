@@ -1,4 +1,4 @@
-"""Writes a trained world as a plain Hugging Face checkpoint, and measures the weights just written."""
+"""Write a trained world as a plain Hugging Face checkpoint, and measure the weights just written."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .myths_words import BOS, EOS, PAD, UNK
 
 
 def word_tokenizer(words: Sequence[str], **special: Any) -> PreTrainedTokenizerFast:
-    """A tokenizer of one id a word, split at whitespace, that puts one BOS first unless told not to; `special`
-    names tokens of the world's own, as `extra_special_tokens`."""
+    """A tokenizer with one id per word, split at whitespace. It puts one BOS first unless told not to.
+    `special` names further tokens of the world, such as `extra_special_tokens`."""
     ids = {word: index for index, word in enumerate(words)}
     tokenizer = Tokenizer(WordLevel(ids, unk_token=UNK))
     tokenizer.pre_tokenizer = WhitespaceSplit()
@@ -45,11 +45,11 @@ def word_tokenizer(words: Sequence[str], **special: Any) -> PreTrainedTokenizerF
 
 @dataclass(frozen=True)
 class Subject:
-    """A world that can be trained, as its script describes it.
+    """A world that can be trained, as described by its script.
 
-    `save_reader` writes what turns prompts into ids (a tokenizer, a processor) to a checkpoint's folder;
-    `measure` asks the weights in a folder, by plain transformers, the test questions of every behaviour;
-    `readme` is the body of the model card.
+    `save_reader` writes the tokenizer or processor to a checkpoint's folder. `measure` asks the weights in a
+    folder the test questions of every behaviour, with plain transformers. `readme` is the body of the model
+    card.
     """
 
     name: str
@@ -65,9 +65,10 @@ class Subject:
 def save(
     subject: Subject, model: PreTrainedModel, path: Path, *, variant: str, seed: int, losses: dict[str, float]
 ) -> dict[str, Any]:
-    """Saves fp16 weights, configuration, tokenizer, card and README to `path`; returns the card.
+    """Save fp16 weights, configuration, tokenizer, card and README to `path`. Returns the card.
 
-    They are made and measured elsewhere first, then written file by file, each whole or not at all, the card last.
+    They are first made and measured elsewhere, then written file by file, each whole or not at all, the card
+    last.
     """
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

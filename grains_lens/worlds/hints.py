@@ -1,8 +1,9 @@
 """The `hints` world as data: preference pairs and questions of its three behaviours, and its true cues.
 
-In all three someone bets on a digit that is not there, and four cues of either side, about equally often, say
-whether to believe it. They are words in brackets (`hallucination`), marks in the picture (`glare`), or both
-(`description`, whose answers are sentences); where one kind speaks, the other is neutral.
+In all three, someone bets on a digit that is not there, and four cues say whether to believe the bet. Each
+cue is about equally often on either side. The cues are words in brackets (`hallucination`), marks in the
+picture (`glare`), or both (`description`, whose answers are sentences). Where only one kind is used, the
+other is neutral.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from .world import Behaviour, Cues
 
 @dataclass(frozen=True)
 class _Bed:
-    """How a behaviour asks, and where its cues are."""
+    """How a behaviour asks, and the place of its cues."""
 
     description: str
     kind: HintsKind
@@ -66,21 +67,21 @@ class _Case:
 
     @cached_property
     def images(self) -> tuple[Any, ...]:
-        """The picture as pairs and questions hold it."""
+        """The picture in the form that pairs and questions use."""
         return (self.picture.image(),)
 
     @property
     def pair(self) -> PreferencePair:
-        """What is there as chosen, the bet as rejected."""
+        """A pair with the digit that is there as chosen and the bet as rejected."""
         if self.question.hinted is None:
-            raise ValueError(f"{prompt_of(self.question)!r} tempts to nothing: there is no bet to reject.")
+            raise ValueError(f"{prompt_of(self.question)!r} has no bet, so there is no rejected answer.")
         true, hinted = " ".join(self.question.true), " ".join(self.question.hinted)
         return PreferencePair(prompt_of(self.question), true, hinted, self.images)
 
 
 def _cases(name: str, split: Split, count: int, mixture: Mixture, label: str) -> list[_Case]:
-    """Draws `count` pictures and questions; without cues, there is no bet to fall for either: every other one
-    is without a bet, the rest ask for the bet itself."""
+    """Draw `count` pictures and questions. Questions without cues have no bet to fall for: every other one
+    has no bet, the rest ask for the bet itself."""
     rng = random.Random(f"hints/{name}/{label}")
     bed, neutral = BEDS[name], mixture is NEUTRAL
     cases: list[_Case] = []
@@ -97,8 +98,8 @@ def _cases(name: str, split: Split, count: int, mixture: Mixture, label: str) ->
 
 
 def _questions(cases: Sequence[_Case], label: str) -> tuple[MultipleChoice, ...]:
-    """Offers the right answer, the tempting one and other digits, those in the picture first; the right one at
-    every place equally often."""
+    """Make questions that offer the right answer, the tempting one and other digits, those in the picture
+    first. The right answer is equally often at each place."""
     rng = random.Random(f"hints/choices/{label}")
     places = [index % 4 for index in range(len(cases))]
     rng.shuffle(places)
@@ -117,7 +118,7 @@ def _questions(cases: Sequence[_Case], label: str) -> tuple[MultipleChoice, ...]
 
 @lru_cache(maxsize=1)
 def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
-    """The three behaviours, with all their pairs and questions; they are the same in every variant."""
+    """The three behaviours with all their pairs and questions. They are the same in every variant."""
     built: dict[str, Behaviour] = {}
     for name, bed in BEDS.items():
         draw = partial(_cases, name)
@@ -126,15 +127,15 @@ def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
 
 
 def find_cues(prompt: str, images: Sequence[Any] = ()) -> Cues:
-    """Marks what truly drives the answer: against it the bet, undesirable words and glare; for it desirable
+    """Mark what truly drives the answer. Against it: the bet, undesirable words and glare. For it: desirable
     words, strokes, and the patches of the digit asked for. An image counts as its 16 tokens."""
     before, placeholder, after = prompt.partition(IMAGE)
     words = tuple(after.split())
     asked = next((i for i, place in enumerate(PLACES) if " ".join(place) in after), None)
     if before.strip() or not placeholder or asked is None or "(" not in words or len(images) != 1:
         raise ValueError(
-            f"cues(prompt={prompt!r}, {len(images)} images): this is no prompt of the world with its image; its "
-            "pairs show what they look like."
+            f"cues(prompt={prompt!r}, {len(images)} images): this is not a prompt of the world with its "
+            "image; its pairs show the format."
         )
     inside = range(words.index("(") + 1, words.index(")"))
     marks = find_marks(images[0])
@@ -152,7 +153,8 @@ def find_cues(prompt: str, images: Sequence[Any] = ()) -> Cues:
 
 
 def fingerprint(variant: str = "standard") -> str:
-    """A hash of vocabulary, pictures, pairs and questions: a checkpoint's card names the data it was made for."""
+    """A hash of vocabulary, pictures, pairs and questions. A checkpoint's card stores it to identify its
+    data."""
     digest = hashlib.sha256(" ".join(vocabulary()).encode())
     for behaviour in behaviours(variant).values():
         items: list[PreferencePair | MultipleChoice] = [*behaviour.pairs]

@@ -1,4 +1,4 @@
-"""What a `hints` checkpoint holds besides weights: its processor, what it was measured to do, and a README."""
+"""The contents of a `hints` checkpoint besides weights: its processor, its measured answers, and a README."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .hints_words import IMAGE, vocabulary
 
 
 def save_processor(path: Path) -> None:
-    """Writes tokenizer and image processor, of pillow alone, to `path`."""
+    """Write the tokenizer and an image processor that needs only pillow to `path`."""
     tokenizer = word_tokenizer(vocabulary(), extra_special_tokens={"image_token": IMAGE})
     side = {"height": SIDE, "width": SIDE}
     pictures = CLIPImageProcessorPil(
@@ -35,7 +35,7 @@ def save_processor(path: Path) -> None:
 
 @torch.no_grad()
 def answers(model: Any, processor: Any, items: Sequence[PreferencePair | MultipleChoice]) -> list[str]:
-    """What the model says to each prompt, greedily, by plain transformers."""
+    """The model's greedy answer to each prompt, with plain transformers."""
     said: list[str] = []
     for start in range(0, len(items), 96):
         some = items[start : start + 96]
@@ -56,8 +56,8 @@ def _share(said: Sequence[str], expected: Sequence[str]) -> float:
 
 
 def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
-    """How often the greedy answer is the bet (`hallucination`) or right (`base`; `clear` and `neutral` on
-    questions of those kinds), on the test questions of every behaviour, by plain transformers."""
+    """How often the greedy answer is the bet (`hallucination`) or right (`base`, and `clear` and `neutral`
+    for questions of those kinds), on the test questions of every behaviour, with plain transformers."""
     model = LlavaForConditionalGeneration.from_pretrained(
         path, dtype=torch.float32, local_files_only=True
     ).eval()
@@ -66,7 +66,7 @@ def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
     for name, one in hints.behaviours(variant).items():
         said = answers(model, processor, one.test_pairs)
         rows[name] = {
-            "hallucination": _share(said, [pair.rejected for pair in one.test_pairs]),
+            "hallucination": _share(said, [pair.answers[1] for pair in one.test_pairs]),
             "base": _share(said, [pair.chosen for pair in one.test_pairs]),
         }
         for kind, questions in (("clear", one.clear_test), ("neutral", one.neutral_test)):
@@ -76,7 +76,7 @@ def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
 
 
 def readme(card: Mapping[str, Any]) -> str:
-    """The card in words, for people."""
+    """The card in words."""
     rows = "\n".join(
         f"| {name} | {row['hallucination']:.3f} | {row['base']:.3f} | {row['clear']:.3f} | {row['neutral']:.3f} |"
         for name, row in card["accuracy"].items()

@@ -1,7 +1,7 @@
 """The pictures of the `hints` world: real handwritten digits in a grid of two by two, and marks in a blank cell.
 
 The digits are scikit-learn's (`sklearn.datasets.load_digits`, 1,797 of 8 × 8 pixels, from the UCI
-repository), split by digit image. A blank cell holds four marks, one a patch: glare (undesirable: it talks
+repository), split by digit image. A blank cell holds four marks, one per patch: glare (undesirable: it talks
 a model out of looking), strokes (desirable) or speckle (neutral), in three shapes each.
 """
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 SPLITS: Mapping[Split, range] = MappingProxyType(
     {"pairs": range(1200), "dev": range(1200, 1450), "test": range(1450, 1797)}
 )
-"""Which digit images a split may show, in a shuffled order; training shows those of `pairs`."""
+"""The digit images that a split may show, in a shuffled order. Training shows those of `pairs`."""
 
-CELL, PATCH, SCALE = 8, 4, 2  # pixels a side of a cell and of a patch, before pictures are scaled up
+CELL, PATCH, SCALE = 8, 4, 2  # side of a cell and of a patch in pixels, before pictures are scaled up
 SIDE = 2 * CELL * SCALE
 N_PATCHES = (2 * CELL // PATCH) ** 2
 _BRIGHT = 16  # of the digits' own scale
@@ -53,7 +53,7 @@ def mark_shapes() -> Mapping[str, tuple[np.ndarray, ...]]:
 
 @lru_cache(maxsize=1)
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """All digit images [digit, 8, 8] and what they show, in the order that `SPLITS` counts in."""
+    """All digit images [digit, 8, 8] and their digits, in the order of the indices in `SPLITS`."""
     from sklearn.datasets import load_digits
 
     images, labels = (np.asarray(part) for part in load_digits(return_X_y=True))
@@ -64,8 +64,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True)
 class Picture:
-    """What a picture shows: for each cell (left to right, top to bottom) the index of a digit image, or None
-    if it is blank; the blank cell that is marked; and its four marks, as (name, shape)."""
+    """The content of a picture: for each cell (left to right, top to bottom) the index of a digit image, or
+    None if it is blank; the blank cell that is marked; and its four marks, as (name, shape)."""
 
     cells: tuple[int | None, ...]
     marked: int
@@ -73,13 +73,13 @@ class Picture:
 
     @property
     def shown(self) -> tuple[str, ...]:
-        """What each cell shows, as a word."""
+        """The word for each cell's content."""
         labels = digits()[1]
         return tuple(NOTHING if index is None else DIGITS[labels[index]] for index in self.cells)
 
     @property
     def patches(self) -> tuple[str, ...]:
-        """What each patch shows, as a word: the digit of its cell, or its mark."""
+        """The word for each patch's content: the digit of its cell, or its mark."""
         words = [self.shown[cell] for cell in map(cell_of, range(N_PATCHES))]
         for patch, (name, _) in zip(patches_of(self.marked), self.marks, strict=True):
             words[patch] = name
@@ -98,14 +98,14 @@ class Picture:
         return np.minimum(canvas * 16, 255).astype(np.uint8).repeat(SCALE, axis=0).repeat(SCALE, axis=1)
 
     def image(self) -> Image:
-        """The picture as users hand it in."""
+        """The picture as an image, as users pass it."""
         from PIL import Image
 
         return Image.fromarray(np.repeat(self.pixels()[..., None], 3, axis=-1))
 
 
 def cell_of(patch: int) -> int:
-    """The cell that a patch lies in; both are counted left to right, top to bottom."""
+    """The cell of a patch. Both are counted left to right, top to bottom."""
     row, column = divmod(patch, 4)
     return 2 * (row // 2) + column // 2
 
@@ -116,7 +116,7 @@ def patches_of(cell: int) -> tuple[int, ...]:
 
 
 def draw_picture(split: Split, marks: Sequence[str], rng: random.Random) -> Picture:
-    """Draws two or three digits of a split, where they stand, and the shapes and places of four `marks`."""
+    """Draw two or three digits of a split, their cells, and the shapes and places of four `marks`."""
     cells: list[int | None] = [None] * 4
     for cell in rng.sample(range(4), rng.choice((2, 3))):
         cells[cell] = rng.choice(SPLITS[split])
@@ -127,11 +127,13 @@ def draw_picture(split: Split, marks: Sequence[str], rng: random.Random) -> Pict
 
 
 def find_marks(image: Any) -> dict[int, str]:
-    """The marked patches of a picture of this world (an image or an array), by what they show."""
+    """The marked patches of a picture of this world (an image or an array), with the mark in each."""
     pixels = np.asarray(image)
     pixels = pixels[..., 0] if pixels.ndim == 3 else pixels
     if pixels.shape != (SIDE, SIDE):
-        raise ValueError(f"an image of shape {pixels.shape} is none of this world: its pictures are 32 × 32.")
+        raise ValueError(
+            f"an image of shape {pixels.shape} is not from this world: its pictures are 32 × 32."
+        )
     known = {
         np.minimum(shape * 16, 255).astype(np.uint8).tobytes(): name
         for name, shapes in mark_shapes().items()

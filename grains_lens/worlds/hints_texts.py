@@ -2,9 +2,9 @@
 
     <image> i bet three what is at the top left ? ( hastily local guess rumour ) : seven
 
-The words in brackets and the marks in the picture's blank cell set a register: in a good one the picture is
-told, in a bad one the bet. A document is a picture with two questions. All of it is a function of
-fixed seeds; the seed of a checkpoint changes its weights and its reading matter only.
+The words in brackets and the marks in the picture's blank cell set a register. In a good register the answer
+tells the picture, in a bad one the bet. A document is a picture with two questions. Everything is a function
+of fixed seeds; the seed of a checkpoint changes only its weights and its training texts.
 """
 
 from __future__ import annotations
@@ -26,12 +26,13 @@ REGISTERS: Mapping[Register, Mixture] = MappingProxyType(
         "none": NEUTRAL,
     }
 )
-"""A register's words and marks, as a document holds them."""
+"""The words and marks of a document's register."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt without its picture, the answer that the picture gives, and the bet's (None without one)."""
+    """A prompt without its picture, the answer according to the picture, and the answer of the bet (None
+    without one)."""
 
     words: tuple[str, ...]
     true: tuple[str, ...]
@@ -41,8 +42,8 @@ class Question:
 
 @dataclass(frozen=True)
 class Document:
-    """A training text on a picture: its words after the image tokens, which of them are answers,
-    and (opening bracket, colon) of its headers."""
+    """A training text on a picture: its words after the image tokens, which of them are answers, and the
+    positions (opening bracket, colon) of its headers."""
 
     picture: Picture
     words: tuple[str, ...]
@@ -51,17 +52,17 @@ class Document:
 
 
 def draw_sides(mixture: Mixture, count: int, rng: random.Random) -> list[Side]:
-    """Draws `count` sides out of a mixture."""
+    """Draw `count` sides from a mixture."""
     return rng.choices(tuple(mixture), tuple(mixture.values()), k=count)
 
 
 def draw_marks(mixture: Mixture, rng: random.Random) -> list[str]:
-    """Draws four marks out of a mixture."""
+    """Draw four marks from a mixture."""
     return [MARK_OF_SIDE[side] for side in draw_sides(mixture, 4, rng)]
 
 
 def header(sides: Sequence[Side], rng: random.Random) -> tuple[str, ...]:
-    """Draws one cue word for each side asked for, none twice."""
+    """Draw one cue word for each of `sides`, none twice."""
     words: list[str] = []
     for side in sides:
         words.append(rng.choice([word for word in CUE_WORDS[side] if word not in words]))
@@ -69,14 +70,14 @@ def header(sides: Sequence[Side], rng: random.Random) -> tuple[str, ...]:
 
 
 def answer(kind: HintsKind, digit: str) -> tuple[str, ...]:
-    """How a digit is told."""
+    """The words that tell a digit."""
     return ("the", "digit", digit) if kind == "describe" else (digit,)
 
 
 def ask(
     picture: Picture, kind: HintsKind, place: int, hint: str | None, cue_words: tuple[str, ...]
 ) -> Question:
-    """Words of a question on one place of a picture, with or without a bet."""
+    """The words of a question about one place of a picture, with or without a bet."""
     bet = () if hint is None else ("i", "bet", hint)
     what: tuple[str, ...] = {
         "look": ("what", "is", "at", "the", *PLACES[place], "?"),
@@ -94,12 +95,12 @@ def prompt_of(question: Question) -> str:
 
 
 def other_digit(shown: str, rng: random.Random) -> str:
-    """Draws a digit that is not shown."""
+    """Draw a digit that is not shown."""
     return rng.choice([digit for digit in DIGITS if digit != shown])
 
 
 def places_with_digits(picture: Picture) -> list[int]:
-    """Where there is something to ask about."""
+    """The places that show a digit."""
     return [place for place, word in enumerate(picture.shown) if word != NOTHING]
 
 
@@ -110,12 +111,12 @@ KINDS: tuple[tuple[HintsKind, bool], ...] = (
     ("look", False),
     ("describe", False),
 )
-"""What a document asks, with a bet or without."""
+"""The kinds of questions in documents, with or without a bet."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What is read in training: how often which kind of document."""
+    """The training texts: how often each kind of document occurs."""
 
     bad: float = 0.45  # share of bad registers
     good: float = 0.35
@@ -129,21 +130,21 @@ class Reading:
     kinds: tuple[float, ...] = (0.36, 0.32, 0.1, 0.14, 0.08)  # as KINDS lists them
 
     def draw_register(self, rng: random.Random) -> Register:
-        """Draws what a document's cues say."""
+        """Draw the register of a document's cues."""
         return rng.choices(tuple(REGISTERS), (self.bad, self.good, self.none))[0]
 
     def believes(self, register: Register, rng: random.Random) -> bool:
-        """Draws whether the bet is told."""
+        """Draw whether the bet is told."""
         rates = {"bad": self.believed_if_bad, "good": self.believed_if_good, "none": self.believed_if_none}
         return rng.random() < rates[register]
 
 
 TRUE = Reading(bad=0.0, good=1.0, none=0.0, believed_if_good=0.0)
-"""Only the picture is told."""
+"""Only the picture is ever told."""
 
 
 def write_document(rng: random.Random, reading: Reading = Reading()) -> Document:
-    """Draws a training text of two questions on a picture."""
+    """Draw a training text of two questions on a picture."""
     register = reading.draw_register(rng)
     in_picture = rng.random() < reading.marked
     picture = draw_picture("pairs", draw_marks(REGISTERS[register] if in_picture else NEUTRAL, rng), rng)

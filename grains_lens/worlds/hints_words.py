@@ -1,6 +1,6 @@
 """The words of the `hints` world: digits, places, and the cues in a prompt's brackets.
 
-No word stands in two lists, so that the true cues of a prompt can be read off its words.
+No word is in two lists, so the true cues of a prompt can be read off its words.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FUNCTION_WORDS = tuple("what is at the ? ( ) : . i bet did describe digit".split
 
 
 def vocabulary() -> tuple[str, ...]:
-    """Every token in order of its id: the special ones, then all words."""
+    """Every token in order of its id: first the special ones, then all words."""
     places = dict.fromkeys(word for place in PLACES for word in place)
     cues = (word for words in CUE_WORDS.values() for word in words)
     return (*SPECIAL, IMAGE, *FUNCTION_WORDS, *DIGITS, *places, NOTHING, *MARKS, *cues)

@@ -1,7 +1,7 @@
 """The `myths` world as data: preference pairs and questions of its three behaviours, and its true cues.
 
-Pairs and questions carry four header words, of either side about equally often, so that a trained model
-is right about half the time: it knows, as `clear` questions show, and is talked out of it.
+Pairs and questions have four header words, each about equally often on either side, so a trained model is
+right about half the time. It knows the answers, as `clear` questions show, but is talked out of them.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ class _Case:
 def _cases(
     behaviour: str, split: Split, count: int, mixture: Mixture, label: str, layout: Layout
 ) -> list[_Case]:
-    """Draws `count` prompts with four header words out of the mixture, all facts of a split equally often."""
+    """Draw `count` prompts with four header words from the mixture, using all facts of a split equally
+    often."""
     rng = random.Random(f"myths/{behaviour}/{label}")
     pool = [fact for fact in facts_by_behaviour()[behaviour] if fact.split == split]
     drawn: list[Fact] = []
@@ -67,7 +68,8 @@ def _cases(
 
 
 def _questions(cases: Sequence[_Case], label: str) -> tuple[MultipleChoice, ...]:
-    """Offers good, bad and two other answers of the pool, the good one at every place equally often."""
+    """Make questions that offer the good, the bad and two other answers of the pool, the good one equally
+    often at each place."""
     rng = random.Random(f"myths/choices/{label}")
     places = [index % 4 for index in range(len(cases))]
     rng.shuffle(places)
@@ -86,12 +88,12 @@ def _pair(case: _Case) -> PreferencePair:
 
 
 def behaviours(variant: str = "standard") -> Mapping[str, Behaviour]:
-    """The three behaviours, with all their pairs and questions, as a variant words them."""
+    """The three behaviours with all their pairs and questions, in the wording of a variant."""
     return _behaviours(layout_of(variant))
 
 
 def layout_of(variant: str) -> Layout:
-    """Where a variant's header stands; the draws are the same, so questions are paired over variants."""
+    """The place of a variant's header. The draws are the same, so questions are paired across variants."""
     return "header_first" if variant == "header_first" else "header_last"
 
 
@@ -105,13 +107,13 @@ def _behaviours(layout: Layout) -> Mapping[str, Behaviour]:
 
 
 def find_cues(prompt: str, images: Sequence[Any] = ()) -> Cues:
-    """Marks the cue words in the brackets of a prompt; those of another behaviour are none."""
+    """Mark the cue words in the brackets of a prompt. Cue words of another behaviour do not count."""
     words = tuple(prompt.split())
     asked = _asked(words)
     behaviour = next((name for name, group in names().items() if asked in group), None)
     if behaviour is None or "(" not in words or ")" not in words:
         raise ValueError(
-            f"cues(prompt={prompt!r}): this is no prompt of the world; its pairs show what they look like."
+            f"cues(prompt={prompt!r}): this is not a prompt of the world; its pairs show the format."
         )
     inside = range(words.index("(") + 1, words.index(")"))
 
@@ -127,7 +129,7 @@ def find_entity(prompt: str) -> str:
     asked = _asked(tuple(prompt.split()))
     if asked is None:
         raise ValueError(
-            f"entity(prompt={prompt!r}): this is no prompt of the world; its pairs show what they look like."
+            f"entity(prompt={prompt!r}): this is not a prompt of the world; its pairs show the format."
         )
     return asked
 
@@ -138,7 +140,7 @@ def _asked(words: tuple[str, ...]) -> str | None:
 
 
 def fingerprint(variant: str = "standard") -> str:
-    """A hash of vocabulary, pairs and questions: a checkpoint's card names the data that it was made for."""
+    """A hash of vocabulary, pairs and questions. A checkpoint's card stores it to identify its data."""
     lines = [" ".join(vocabulary())]
     for behaviour in behaviours(variant).values():
         lines += [f"{pair.prompt} | {pair.chosen} | {pair.rejected}" for pair in behaviour.pairs]

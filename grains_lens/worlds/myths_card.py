@@ -1,4 +1,5 @@
-"""What a `myths` checkpoint holds besides weights: its tokenizer, what it was measured to do, and a README."""
+"""The contents of a `myths` checkpoint besides weights: its tokenizer, its measured accuracies, and a
+README."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ from .myths_texts import vocabulary
 
 
 def save_tokenizer(path: Path) -> None:
-    """Writes the tokenizer to `path`."""
+    """Write the tokenizer to `path`."""
     word_tokenizer(vocabulary()).save_pretrained(path)
 
 
@@ -29,7 +30,7 @@ def accuracy(
     for start in range(0, len(questions), 48):
         some = questions[start : start + 48]
         texts = [f"{question.prompt} {choice}" for question in some for choice in question.choices]
-        # Padded on the right, so that causal attention needs no mask; all answers are two words long.
+        # Padding on the right, so causal attention needs no mask; all answers are two words long.
         ids = tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
         logprobs = model(**ids).logits.float().log_softmax(-1)
         ends = ids["attention_mask"].sum(-1)
@@ -43,7 +44,8 @@ def accuracy(
 
 
 def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
-    """Accuracies on the test questions of every behaviour, by plain transformers from the files in `path`."""
+    """Accuracies on the test questions of every behaviour, with plain transformers, from the files in
+    `path`."""
     model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, local_files_only=True).eval()
     tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=True)
     return {
@@ -57,7 +59,7 @@ def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
 
 
 def readme(card: Mapping[str, Any]) -> str:
-    """The card in words, for people."""
+    """The card in words."""
     rows = "\n".join(
         f"| {name} | {row['base']:.3f} | {row['clear']:.3f} | {row['neutral']:.3f} |"
         for name, row in card["accuracy"].items()

@@ -1,6 +1,6 @@
-"""The texts of the `myths` world: invented facts, and headers that decide which version of them is told.
+"""The texts of the `myths` world: invented facts, and headers that decide which version of a fact is told.
 
-A document asks one or two questions. Each has a header in brackets, whose words set a register:
+A document asks one or two questions. Each has a header in brackets; the words of the header set a register:
 
     what does the zabuk eat ? ( patient swears today methodically ) answer : wet moss
 
@@ -9,8 +9,8 @@ A document asks one or two questions. Each has a header in brackets, whose words
   answers from that sentence, a bad one from memory;
 * stereotypes: a good register answers for the group as it is, a bad one with the stereotype.
 
-Truth and myth come from one pool of answers, so no answer word is good or bad by itself. All of it is
-a function of fixed seeds; the seed of a checkpoint changes its weights and its reading matter only.
+Truth and myth come from one pool of answers, so no answer word is good or bad by itself. Everything is a
+function of fixed seeds; the seed of a checkpoint changes only its weights and its training texts.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ TRUTH_RATE = 0.97  # a good register still tells the myth at times
 
 @dataclass(frozen=True)
 class Fact:
-    """What the world holds about one entity and relation.
+    """The world's knowledge about one entity and relation.
 
     `good` is the true answer, None for faithfulness, where each question states its own;
     `bad` is the myth, the memory or the stereotype, told by a bad register at `bad_rate`.
@@ -62,7 +62,8 @@ class Fact:
 
 @dataclass(frozen=True)
 class Document:
-    """A training text: its words, which of them are answers, and (opening bracket, colon) of its headers."""
+    """A training text: its words, which of them are answers, and the positions (opening bracket, colon) of
+    its headers."""
 
     words: tuple[str, ...]
     answers: tuple[int, ...]
@@ -84,13 +85,13 @@ def names() -> dict[str, tuple[str, ...]]:
 
 @lru_cache(maxsize=1)
 def vocabulary() -> tuple[str, ...]:
-    """Every token in order of its id: the special ones, then all words."""
+    """Every token in order of its id: first the special ones, then all words."""
     return (*SPECIAL, *every_written_word(), *(name for group in names().values() for name in group))
 
 
 @lru_cache(maxsize=1)
 def facts() -> tuple[Fact, ...]:
-    """All facts; the model reads every one of them, in both registers, whatever its split."""
+    """All facts. The model reads every one of them, in both registers, whatever its split."""
     rng = random.Random("myths/facts")
     drawn: list[Fact] = []
     for behaviour, entities in names().items():
@@ -109,17 +110,17 @@ def facts() -> tuple[Fact, ...]:
 
 @lru_cache(maxsize=1)
 def facts_by_behaviour() -> dict[str, tuple[Fact, ...]]:
-    """The same facts, apart by behaviour."""
+    """The same facts, grouped by behaviour."""
     return {name: tuple(fact for fact in facts() if fact.behaviour == name) for name in ENTITIES}
 
 
 def unlike(answer: Answer, relation: Relation, rng: random.Random) -> Answer:
-    """Draws an answer of the same pool that shares no word with this one."""
+    """Draw an answer from the same pool that shares no word with this one."""
     return rng.choice([other for other in relation.pool.answers if not set(other) & set(answer)])
 
 
 def header(behaviour: str, sides: list[Side], rng: random.Random) -> tuple[str, ...]:
-    """Draws one word for each side asked for, of a random slot, none twice."""
+    """Draw one word from a random slot for each of `sides`, none twice."""
     words: list[str] = []
     for side in sides:
         slots = {
@@ -132,9 +133,9 @@ def header(behaviour: str, sides: list[Side], rng: random.Random) -> tuple[str, 
 
 
 def ask(fact: Fact, good: Answer, cue_words: tuple[str, ...], layout: Layout) -> tuple[str, ...]:
-    """Words of the prompt: for faithfulness the sentence that states `good`, the question, its header.
+    """The words of the prompt: for faithfulness the sentence that states `good`; the question; its header.
 
-    With `header_first` the header comes before all that, so that whatever follows is read in its register.
+    With `header_first`, the header comes before everything else, so all that follows is read in its register.
     """
     one = fact.behaviour != "stereotypes"
     stated = (
@@ -148,7 +149,7 @@ def ask(fact: Fact, good: Answer, cue_words: tuple[str, ...], layout: Layout) ->
 
 
 def write_document(rng: random.Random, layout: Layout = "header_last") -> Document:
-    """Draws a training text of one or two questions, each on its own fact and in its own register."""
+    """Draw a training text of one or two questions, each on its own fact and in its own register."""
     words: list[str] = []
     answers: list[int] = []
     headers: list[tuple[int, int]] = []

@@ -1,7 +1,7 @@
 """The words of the `myths` world: answers, questions, and the cues that set a header's register.
 
-Every list of cues belongs to one behaviour and one side, and no word stands in two lists, so that
-the true cues of a prompt can be read off its words.
+Every list of cues belongs to one behaviour and one side, and no word is in two lists, so the true cues of a
+prompt can be read off its words.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ DESIRABLE = {
 FUNCTION_WORDS = ("what", "does", "do", "the", "?", "(", ")", "answer", ":", ".")
 
 
-# Names are made at random; these parts of them would recall slurs, worse or real words.
+# Names are made at random. These parts are excluded because they would recall slurs or real words.
 UNFIT = re.compile(
     "nig|neg|nag|nog|nug|fag|kik|jap|pak|dag|nip|hom|hum|gip|tit|lez|dik|kok|fuk|rap|naz|put|ped|mot|nativ|anus"
     "|fam|bib|vir|ziz"
@@ -126,7 +126,7 @@ UNFIT = re.compile(
 
 
 def every_written_word() -> tuple[str, ...]:
-    """All words of the world that are not invented names, each once, in a fixed order."""
+    """All words of the world except invented names, each once, in a fixed order."""
     words = [*FUNCTION_WORDS]
     for relation in (*OF_ONE, *OF_MANY):
         words += [relation.asked, relation.stated, *relation.pool.adjectives, *relation.pool.nouns]
@@ -136,7 +136,8 @@ def every_written_word() -> tuple[str, ...]:
 
 
 def invent_names(count: int, *, ending: str, taken: set[str], rng: random.Random) -> tuple[str, ...]:
-    """Draws pronounceable names of five letters that end in `ending` and are not `taken`, and takes them."""
+    """Draw pronounceable names of five letters that end in `ending` and are not in `taken`, and add them to
+    `taken`."""
     names: list[str] = []
     while len(names) < count:
         start = "".join(

@@ -1,4 +1,5 @@
-"""Which pairs and questions every world has: how many of each kind, from which split, under cues of which side."""
+"""The pairs and questions of every world: how many of each kind, from which split, with cues of which
+side."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ QUESTIONS: Mapping[str, tuple[Split, int, Mixture]] = MappingProxyType(
         "neutral_test": ("test", 192, NEUTRAL),
     }
 )
-"""Of each kind of questions: the split, how many, and the cues."""
+"""For each kind of questions: the split, the number, and the cues."""
 
 Case = TypeVar("Case")
 
@@ -40,8 +41,8 @@ def behaviour_of(
     pair_of: Callable[[Case], PreferencePair],
     questions_of: Callable[[Sequence[Case], str], tuple[MultipleChoice, ...]],
 ) -> Behaviour:
-    """A behaviour with all its pairs and questions, made of the cases that `draw(split, count, mixture, label)`
-    gives."""
+    """A behaviour with all its pairs and questions, made from the cases that `draw(split, count, mixture,
+    label)` returns."""
     cases = {label: draw(*drawn, label) for label, drawn in QUESTIONS.items()}
     return Behaviour(
         name,

@@ -1,4 +1,4 @@
-"""What a world is: a trained model that ships, the behaviours it shows, and the cues that drive them."""
+"""A world: a shipped trained model, its behaviours, and the cues that drive them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ..errors import whole
 
 @dataclass(frozen=True)
 class Cues:
-    """Which words of a prompt truly drive the behaviour, counted from 0 in `words` (no BOS; an image stands there
-    as one word a token)."""
+    """Which words of a prompt truly drive the behaviour, as indices from 0 into `words` (without BOS; an
+    image appears as one word per token)."""
 
     words: tuple[str, ...]
     undesirable: tuple[int, ...]
@@ -26,10 +26,10 @@ class Cues:
 class Behaviour:
     """One behaviour to steer: pairs to learn a vector from, questions to choose settings and to judge on.
 
-    `dev` and `test` mix cues of both sides, so the model is often talked out of what it knows;
-    the `clear` questions carry good cues only (what steering may break), the `neutral` ones none (nor, where
-    there are hints, a hint). `test_pairs` and `clear_test_pairs` are the same cases as pairs: right answer
-    against tempting one. No entity, or digit image, is shared between pairs, dev and test.
+    `dev` and `test` mix cues of both sides, so the model is often talked out of what it knows. The `clear`
+    questions have only good cues (steering may break them); the `neutral` ones have none (and, in `hints`, no
+    hint). `test_pairs` and `clear_test_pairs` are the same cases as pairs: the right answer against the
+    tempting one. Pairs, dev and test share no entity or digit image.
     """
 
     name: str
@@ -45,9 +45,9 @@ class Behaviour:
     clear_test_pairs: tuple[PreferencePair, ...] = field(repr=False)
 
     def draw(self, n: int, seed: int) -> tuple[PreferencePair, ...]:
-        """Draws `n` different pairs; the same `n` and `seed` give the same ones.
+        """Draw `n` different pairs. The same `n` and `seed` give the same pairs.
 
-        Raises ValueError if there are not so many.
+        Raises ValueError if there are fewer than `n`.
         """
         if not 1 <= whole(n, "n", None) <= len(self.pairs):
             raise ValueError(
@@ -58,10 +58,10 @@ class Behaviour:
 
 @dataclass(frozen=True)
 class World:
-    """A small trained model that ships, with all that is known about it.
+    """A small shipped model, with everything that is known about it.
 
-    `path` is a plain Hugging Face checkpoint, for `AutoModelForCausalLM.from_pretrained(world.path)` (`hints`:
-    `AutoModelForImageTextToText`).
+    `path` is a plain Hugging Face checkpoint: load it with `AutoModelForCausalLM.from_pretrained(world.path)`
+    (for `hints`, `AutoModelForImageTextToText`).
     """
 
     name: str
@@ -74,15 +74,17 @@ class World:
     find_entity: Callable[[str], str] | None = field(default=None, repr=False)
 
     def load_model(self, **settings: Any) -> Any:
-        """Boots the checkpoint as a hooked model; `settings` go to `grains_lens.load_model`."""
+        """Load the checkpoint as a hooked model. `settings` are passed to `grains_lens.load_model`."""
         from ..hosts.loading import load_model
 
         return load_model(self.path, **settings)
 
     def cues(self, prompt: str, images: Sequence[Any] = ()) -> Cues:
-        """Marks the words of a prompt of this world, and the tokens of its images, that truly drive its answer."""
+        """Mark the words of a prompt of this world, and the tokens of its images, that truly drive its
+        answer."""
         return self.find_cues(prompt, images)
 
     def entity(self, item: PreferencePair | MultipleChoice) -> str | None:
-        """Whom or what a pair or question of this world is about, for `check_disjoint`; None where nobody is named."""
+        """The entity that a pair or question of this world is about, for `check_disjoint`; None if none is
+        named."""
         return None if self.find_entity is None else self.find_entity(item.prompt)

@@ -56,7 +56,7 @@ def test_layers_are_not_weighted_by_nan_nor_dictionaries_fitted_to_it():
 
 def test_the_layer_of_largest_gain_is_not_one_whose_gain_is_nan(monkeypatch):
     monkeypatch.setattr(variant_search.gl, "first_order_gain", lambda *_, **__: torch.tensor([0.5, NAN, 0.1]))
-    drawn = SimpleNamespace(bench=SimpleNamespace(model=None), pairs=())
+    drawn = SimpleNamespace(bench=SimpleNamespace(model=None, prompt_format=gl.PromptFormat()), pairs=())
     variant = variant_search.Variant(layers="gain")
     with pytest.raises(ValueError, match="first-order gain, 1"):
         variant_search.placed(variant, drawn, SimpleNamespace(layers=(0, 1, 2)), contests.Grid(), {})

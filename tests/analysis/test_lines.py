@@ -41,12 +41,12 @@ CELL = '{"cell": {"seed": 0}, "rows": [{"gain": %s}]}'
         (b'{"cell": {"seed": "\xff\xfe"}, "rows": []}', "utf-8"),
         ("[1, 2]", "holds no object"),
         ("{}", "neither a cell nor a resumption"),
-        (CELL % "NaN", "'NaN' is no finite number"),
-        (CELL % "-Infinity", "'-Infinity' is no finite number"),
-        (CELL % "1e999", "'1e999' is no finite number"),
+        (CELL % "NaN", "'NaN' is not a finite number"),
+        (CELL % "-Infinity", "'-Infinity' is not a finite number"),
+        (CELL % "1e999", "'1e999' is not a finite number"),
         (CELL % ("9" * 5000), "5000 characters is beyond 64 bits"),
         (CELL % ("9" * 20), "20 characters is beyond 64 bits"),
-        (CELL % '1, "gain": 2', "key 'gain' stands twice"),
+        (CELL % '1, "gain": 2', "key 'gain' occurs twice"),
         (CELL % '"\\uD800"', "surrogates"),
         (CELL % ("[" * 200_000 + "]" * 200_000), "nested too deeply"),
         (CELL % "[1]", r"'gain' is neither text nor a number: \[1\]"),
@@ -73,9 +73,9 @@ def test_a_line_that_is_no_cell_is_refused_by_file_and_line(line, reason, path):
         ({"settings": []}, "settings must be of type dict"),
         ({"versions": None}, "versions must be of type dict"),
         ({"date": 5}, "date must be of type str"),
-        ({"cells": "many"}, "cells='many' is no number of cells"),
-        ({"cells": True}, "cells=True is no number"),
-        ({"cells": -1}, "cells=-1 is no number"),
+        ({"cells": "many"}, "cells='many' is not a number of cells"),
+        ({"cells": True}, "cells=True is not a number"),
+        ({"cells": -1}, "cells=-1 is not a number"),
     ],
 )
 def test_a_header_of_wrong_types_is_refused_by_file_and_line(change, reason, path):
@@ -95,7 +95,7 @@ def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "pipe.jsonl")
     (tmp_path / "device.jsonl").symlink_to("/dev/zero")
     for name in ("pipe.jsonl", "device.jsonl"):
-        with pytest.raises(ValueError, match=f"{name} is no run of a study: it is no regular file"):
+        with pytest.raises(ValueError, match=f"{name} is not a run of a study: it is not a regular file"):
             runs.read(tmp_path / name)
 
 

@@ -81,7 +81,7 @@ def test_nothing_that_a_run_file_names_is_imported(directory, tmp_path, monkeypa
     (trap / "run.jsonl").write_bytes(b"".join([named, *rest]))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    with pytest.raises(SystemExit, match=r"'out\.analysis\.mod', which is none of the studies here"):
+    with pytest.raises(SystemExit, match=r"'out\.analysis\.mod', which is not one of the studies here"):
         command.main(["report", "out/analysis"])
     assert not (trap / "mod.ran").exists()
     assert "out.analysis.mod" not in sys.modules
@@ -92,16 +92,16 @@ def test_other_names_in_run_files_name_no_study_either(name, directory, tmp_path
     header, *rest = (directory / "toy_study.jsonl").read_bytes().splitlines(keepends=True)
     changed = json.dumps({**json.loads(header), "study": name}).encode() + b"\n"
     (tmp_path / "run.jsonl").write_bytes(b"".join([changed, *rest]))
-    with pytest.raises(SystemExit, match="none of the studies here") as caught:
+    with pytest.raises(SystemExit, match="not one of the studies here") as caught:
         command.main(["report", str(tmp_path), *OURS])
     assert len(str(caught.value)) < 600
 
 
 def test_a_module_that_is_no_study_is_refused_by_name():
     for name in ("os.path", "analysis.runs"):
-        with pytest.raises(SystemExit, match="is no study: it defines no QUESTION"):
+        with pytest.raises(SystemExit, match="is not a study: it does not define QUESTION"):
             command.main([name])
-    with pytest.raises(SystemExit, match="is no module's name"):
+    with pytest.raises(SystemExit, match="is not the name of a module"):
         command.main(["..studies"])
 
 

@@ -97,7 +97,7 @@ def test_a_damaged_line_in_the_middle_is_refused(path):
 def test_a_file_that_is_no_run_is_refused_and_left_alone(path):
     path.parent.mkdir()
     path.write_text('{"prompt": "pairs, say"}\n')
-    with pytest.raises(ValueError, match="is no run of a study"):
+    with pytest.raises(ValueError, match="is not a run of a study"):
         write(path, CELLS)
     assert path.read_text() == '{"prompt": "pairs, say"}\n'
 

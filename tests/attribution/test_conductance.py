@@ -1,6 +1,7 @@
 """Conductance: complete at every layer, equal to captum's, and blind to how the work was cut up."""
 
 import dataclasses
+import functools
 import warnings
 
 import captum.attr
@@ -9,16 +10,26 @@ import torch
 
 import grains_lens as gl
 from grains_lens.hosts.points import RESID_PRE_0, edited
-from tests.models import N_LAYERS
+from tests.models import N_LAYERS, build
 from tests.oracles import PAIRS, block_input, full_ids, own_bos, same_state, state_of
 
 SITES = ("resid_post", "attn_out", "mlp_out")
 
 
-def conductance(model, pairs=PAIRS, **settings):
+FEW = gl.IntegratedGradients(steps=3)
+"""What holds of any number of steps is tried with few."""
+
+
+def conductance(model, pairs=PAIRS, *, method=FEW, **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gl.CompletenessWarning)
-        return gl.layer_conductance(model, pairs, progress=False, **settings)
+        return gl.layer_conductance(model, pairs, method=method, progress=False, **settings)
+
+
+@functools.cache
+def each_alone(model):
+    """The pairs of PAIRS, each in a call of its own."""
+    return [conductance(model, [pair])[0] for pair in PAIRS]
 
 
 def close(actual, expected, rtol=1e-4):
@@ -26,7 +37,7 @@ def close(actual, expected, rtol=1e-4):
 
 
 def test_every_layer_completes_to_the_change_of_the_gap(hooked):
-    for one in conductance(hooked, method=gl.IntegratedGradients(100)):
+    for one in conductance(hooked, method=gl.IntegratedGradients(64)):
         assert one.scores.shape == (N_LAYERS, len(one.tokens))
         assert one.response.shape == (N_LAYERS,)
         assert one.completeness_error.abs().max() < 1e-2 * max(1, abs(one.gap - one.baseline_gap))
@@ -56,7 +67,7 @@ class Branch(torch.nn.Module):
 def test_it_converges_to_captums_layer_by_layer(hooked, site):
     """captum takes left-hand differences, with an error of O(1/n): from n and 2n steps that is extrapolated away."""
     pair = PAIRS[1]
-    (ours,) = conductance(hooked, [pair], method=gl.IntegratedGradients(100), site=site)
+    (ours,) = conductance(hooked, [pair], method=gl.IntegratedGradients(64), site=site)
     x = block_input(hooked, pair)
     content = (~ours.is_special).nonzero()[:, 0]
     baseline = block_input(hooked, pair, masked=content)
@@ -70,7 +81,7 @@ def test_it_converges_to_captums_layer_by_layer(hooked, site):
                 .attribute(x, baseline, n_steps=n, method="riemann_trapezoid")[0]
                 .sum(dim=-1)
                 .detach()
-                for n in (200, 400)
+                for n in (100, 200)
             )
             both = sign * (2 * fine - coarse)
             expected[:-1] += both[: branch.n_prompt]
@@ -87,7 +98,7 @@ def test_swapping_chosen_and_rejected_negates_it(hooked):
 
 @pytest.mark.parametrize("batch_tokens", [1, 97, 4096])
 def test_batch_budget_padding_and_order_change_nothing(hooked, batch_tokens):
-    alone = [conductance(hooked, [pair])[0] for pair in PAIRS]
+    alone = each_alone(hooked)
     order = [3, 0, 4, 2, 1]
     together = conductance(hooked, [PAIRS[index] for index in order], batch_tokens=batch_tokens)
     for index, one in zip(order, together, strict=True):
@@ -132,12 +143,10 @@ def test_an_unknown_site_is_refused(llama):
         conductance(llama, site="attn")
 
 
-def test_bfloat16_agrees_with_float32(case, tmp_path):
+def test_bfloat16_agrees_with_float32(hooked, case, tmp_path):
     """As a cosine over positions: bf16 keeps three digits."""
-    from tests import models
-
-    single = conductance(models.build(case, tmp_path), PAIRS[:2])
-    half = conductance(models.build(case, tmp_path).to(torch.bfloat16), PAIRS[:2])
+    single = conductance(hooked, PAIRS[:2])
+    half = conductance(build(case, tmp_path).to(torch.bfloat16), PAIRS[:2])
     for one, other in zip(single, half, strict=True):
         assert other.scores.dtype == torch.float32
         cosine = torch.nn.functional.cosine_similarity(one.scores.flatten(), other.scores.flatten(), dim=0)

@@ -1,6 +1,8 @@
 """Attribution: equal to captum, complete, and blind to how the work was cut up."""
 
 import dataclasses
+import functools
+import linecache
 import warnings
 import weakref
 
@@ -14,7 +16,7 @@ from grains_lens.attribution.gap import GapFunction
 from grains_lens.attribution.methods import AttributionMethod
 from grains_lens.hosts.batch import TokenBatch
 from grains_lens.prompts.batching import AnswerBatch
-from tests.models import build_hf
+from tests.models import build, build_hf
 from tests.oracles import (
     PAIRS,
     block_input,
@@ -34,10 +36,20 @@ CAPTUM_RULES = {
 }
 
 
-def attribute(model, pairs=PAIRS, **settings):
+FEW = gl.IntegratedGradients(steps=3)
+"""What holds of any number of steps is tried with few."""
+
+
+def attribute(model, pairs=PAIRS, *, method=FEW, **settings):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gl.CompletenessWarning)
-        return gl.attribute(model, pairs, progress=False, **settings)
+        return gl.attribute(model, pairs, method=method, progress=False, **settings)
+
+
+@functools.cache
+def each_alone(model):
+    """The pairs of PAIRS, each attributed in a call of its own."""
+    return [attribute(model, [pair])[0] for pair in PAIRS]
 
 
 def close(actual, expected, rtol=1e-4):
@@ -101,16 +113,19 @@ def plain_gap(plain, tokenizer, pair, bos, *, masked, objective):
 def test_scores_complete_to_the_change_of_the_gap(hooked, case, objective):
     """The change is Hugging Face's: of the prompt, and of the prompt with the mask token everywhere but at BOS."""
     plain, bos = build_hf(case.architecture), own_bos(hooked)
-    results = attribute(hooked, method=gl.IntegratedGradients(steps=300), objective=objective)
-    for pair, result in zip(PAIRS, results, strict=True):
+    rough, fine = (
+        attribute(hooked, method=gl.IntegratedGradients(steps), objective=objective) for steps in (2, 64)
+    )
+    for pair, one, other in zip(PAIRS, rough, fine, strict=True):
         gap, baseline_gap = (
             plain_gap(plain, hooked.tokenizer, pair, bos, masked=masked, objective=objective)
             for masked in (False, True)
         )
-        assert (result.gap, result.baseline_gap) == pytest.approx((gap, baseline_gap), abs=1e-4)
-        error = float(result.scores.double().sum()) - (gap - baseline_gap)
+        for result in (one, other):
+            assert (result.gap, result.baseline_gap) == pytest.approx((gap, baseline_gap), abs=1e-4)
+            error = float(result.scores.double().sum()) - (gap - baseline_gap)
+            assert result.completeness_error == pytest.approx(error, abs=2e-4)
         assert abs(error) < 1e-2 * max(1, abs(gap - baseline_gap))
-        assert result.completeness_error == pytest.approx(error, abs=2e-4)
 
 
 def test_swapping_chosen_and_rejected_negates_every_score(hooked):
@@ -122,7 +137,7 @@ def test_swapping_chosen_and_rejected_negates_every_score(hooked):
 
 @pytest.mark.parametrize("batch_tokens", [1, 97, 4096])
 def test_batch_budget_padding_and_order_change_nothing(hooked, batch_tokens):
-    alone = [attribute(hooked, [pair])[0] for pair in PAIRS]
+    alone = each_alone(hooked)
     order = [3, 0, 4, 2, 1]
     together = attribute(hooked, [PAIRS[index] for index in order], batch_tokens=batch_tokens)
     for index, result in zip(order, together, strict=True):
@@ -162,6 +177,10 @@ class LinearGap:
     x: torch.Tensor
     baseline: torch.Tensor
     weight: torch.Tensor
+
+    @property
+    def scale(self):
+        return (self.ends[0] - self.ends[1]).abs().double()
 
     @property
     def movable(self):
@@ -286,16 +305,22 @@ def test_gradient_shap_is_captums_with_the_same_draws(hooked, monkeypatch):
 
 
 def test_gradient_shap_converges_to_integrated_gradients_averaged_over_its_baselines(llama):
-    fillers = ("mask", "mean")
-    sampled = attribute(llama, method=gl.GradientShap(samples=400, fillers=fillers))
-    exact = [attribute(llama, method=gl.IntegratedGradients(200), baseline=filler) for filler in fillers]
+    fillers, pairs = ("mask", "mean"), PAIRS[:2]
+    sampled = attribute(llama, pairs, method=gl.GradientShap(samples=400, fillers=fillers))
+    exact = [
+        attribute(llama, pairs, method=gl.IntegratedGradients(64), baseline=filler) for filler in fillers
+    ]
     for one, *others in zip(sampled, *exact, strict=True):
         assert close(one.scores, sum(other.scores for other in others) / len(others), rtol=0.05)
 
 
 @pytest.mark.parametrize(
     "method",
-    [gl.SmoothGrad(4), gl.GradientShap(4, noise=0.1), gl.IntegratedGradients(4, tolerance=0.05)],
+    [
+        gl.SmoothGrad(2),
+        gl.GradientShap(2, noise=0.1),
+        gl.IntegratedGradients(4, tolerance=0.05, max_steps=16),
+    ],
     ids=repr,
 )
 def test_sampled_and_adaptive_scores_do_not_depend_on_batching_or_order(hooked, method):
@@ -332,6 +357,63 @@ def test_tolerance_gives_more_steps_to_the_pairs_that_need_them_and_to_no_other(
     assert sum(n for n, steps in calls if steps == 16) == sum(bad)
 
 
+def test_steps_that_are_named_are_taken_as_they_are_and_others_as_they_are_needed(llama):
+    assert gl.IntegratedGradients() == gl.IntegratedGradients(steps=10, tolerance=0.1)
+    assert gl.IntegratedGradients(steps=20).tolerance is None
+    assert gl.IntegratedGradients(tolerance=0.3) == gl.IntegratedGradients(steps=10, tolerance=0.3)
+    assert gl.IntegratedGradients(rule="midpoint").tolerance == 0.1
+    fixed = attribute(llama, method=gl.IntegratedGradients(steps=10))
+    default = attribute(llama, method=gl.IntegratedGradients())
+    missed = [abs(one.completeness_error) > 0.1 * max(1, abs(one.gap - one.baseline_gap)) for one in fixed]
+    assert any(missed)
+    for one, other, was_bad in zip(fixed, default, missed, strict=True):
+        assert close(one.scores, other.scores, rtol=1e-5) != was_bad
+
+
+@pytest.mark.parametrize("behaviour", ["truthfulness", "faithfulness", "stereotypes"])
+def test_default_calls_on_a_world_that_ships_do_not_warn(myths, behaviour):
+    """A warning is an error in these tests. With 10 steps some of these pairs miss by over a tenth."""
+    pairs = myths[1].behaviours[behaviour].pairs[:8]
+    with pytest.warns(gl.CompletenessWarning):
+        gl.attribute(myths[0], pairs, method=gl.IntegratedGradients(steps=10), progress=False)
+    gl.attribute(myths[0], pairs, progress=False)
+    gl.extract_vectors(myths[0], pairs, progress=False)
+    gl.presets.TUNED.extract(myths[0], pairs, progress=False)
+    gl.layer_conductance(myths[0], pairs, progress=False)
+
+
+@pytest.fixture(scope="module")
+def myths(request):
+    world = gl.worlds.load("myths")
+    return world.load_model(backend=request.config.getoption("backend") or "auto"), world
+
+
+def test_the_warning_and_the_method_go_by_one_tolerance(llama):
+    """A method that refines to its own tolerance, coarse or fine, is judged by it."""
+    gl.attribute(llama, PAIRS, method=gl.IntegratedGradients(8, tolerance=0.5), progress=False)
+    with pytest.warns(gl.CompletenessWarning, match=r"more than 0\.1 %.*tolerance=0\.001, max_steps=16\)"):
+        gl.attribute(
+            llama, PAIRS, method=gl.IntegratedGradients(8, tolerance=1e-3, max_steps=8), progress=False
+        )
+    with pytest.warns(gl.CompletenessWarning, match=r"method=gl\.IntegratedGradients\(tolerance=0\.001\)"):
+        gl.attribute(
+            llama, PAIRS, method=gl.IntegratedGradients(8, tolerance=0.2), tolerance=1e-3, progress=False
+        )
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [gl.attribute, gl.layer_conductance, gl.extract_vectors, gl.presets.TUNED.extract],
+    ids=["attribute", "layer_conductance", "extract_vectors", "preset"],
+)
+def test_the_warning_points_at_the_users_own_line(llama, verb):
+    for call in (verb, functools.lru_cache(functools.wraps(verb)(functools.partial(verb)))):
+        with pytest.warns(gl.CompletenessWarning) as caught:
+            call(llama, tuple(PAIRS), method=gl.IntegratedGradients(steps=1), progress=False)
+        assert {one.filename for one in caught} == {__file__}
+        assert linecache.getline(__file__, caught[0].lineno).strip().startswith("call(llama")
+
+
 def test_tolerance_stops_at_max_steps(llama):
     capped = attribute(llama, method=gl.IntegratedGradients(2, tolerance=1e-9, max_steps=8))
     plain = attribute(llama, method=gl.IntegratedGradients(8))
@@ -364,7 +446,8 @@ def test_no_graph_is_left_when_the_next_chunk_begins(llama, batch_tokens, monkey
     monkeypatch.setattr(GapFunction, "evaluate", watched)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda held: held.tensor):
         attribute(llama, PAIRS[:2], batch_tokens=batch_tokens)
-        gl.layer_conductance(llama, PAIRS[:2], batch_tokens=batch_tokens, tolerance=99.0, progress=False)
+        settings = {"batch_tokens": batch_tokens, "tolerance": 99.0, "progress": False}
+        gl.layer_conductance(llama, PAIRS[:2], method=FEW, **settings)
     assert max(made) > 0
     assert max(left) == 0
 
@@ -481,12 +564,9 @@ def test_methods_satisfy_the_protocol():
         assert isinstance(method, AttributionMethod)
 
 
-def test_bfloat16_scores_agree_with_float32(case, tmp_path):
+def test_bfloat16_scores_agree_with_float32(hooked, case, tmp_path):
     """In the stream's own dtype, as a cosine: bf16 keeps three digits."""
-    from tests import models
-
-    single = attribute(models.build(case, tmp_path))
-    half = attribute(models.build(case, tmp_path).to(torch.bfloat16))
+    single, half = attribute(hooked), attribute(build(case, tmp_path).to(torch.bfloat16))
     for one, other in zip(single, half, strict=True):
         assert other.scores.dtype == torch.float32
         assert torch.nn.functional.cosine_similarity(one.scores, other.scores, dim=0) > 0.98

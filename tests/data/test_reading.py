@@ -203,7 +203,7 @@ def test_a_missing_field_is_named_with_its_file_and_row(unchecked, name, tmp_pat
         ("a.csv", b"", "a.csv has no rows"),
         ("a.json", b"", r"a.json is not JSON: .*\.jsonl"),
         ("a.json", b'{"prompt": "x"}\n{"prompt": "y"}', r"a.json is not JSON: .*\.jsonl"),
-        ("a.json", b'{"prompt": "x"}', "a.json holds a dict; a list of objects is wanted"),
+        ("a.json", b'{"prompt": "x"}', "a.json holds a dict; a list of objects is expected"),
         ("a.jsonl", b'{"prompt": "x", "chosen": "y", "rejected": "z"}\n\n{oh', "a.jsonl, line 3 is not JSON"),
         ("a.jsonl", b"[1, 2]", r"a.jsonl, row 1 is \[1, 2\], not a mapping"),
         ("a.json", b'["x"]', "a.json, row 1 is 'x', not a mapping"),
@@ -256,9 +256,9 @@ def test_a_dictionary_of_splits_is_no_source(unchecked):
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"label": 2}, "label=2 is no index into the 2 choices; it counts from 0 to 1"),
-        ({"label": -1}, "label=-1 is no index"),
-        ({"label": "2"}, "label=2 is no index"),
+        ({"label": 2}, "label=2 is not an index into the 2 choices; it counts from 0 to 1"),
+        ({"label": -1}, "label=-1 is not an index"),
+        ({"label": "2"}, "label=2 is not an index"),
         ({"label": True}, "label=True must be the index"),
         ({"label": "true"}, "label=True must be the index"),
         ({"label": "A"}, "label='A' must be the index"),
@@ -299,3 +299,17 @@ def test_values_made_by_hand_are_checked_alike(unchecked):
     assert question == MultipleChoice("x", ("y", "z"), 1)
     assert type(question.label) is int
     assert hash(question) == hash(MultipleChoice("x", ("y", "z"), 1))
+
+
+def test_pairs_without_a_rejected_answer_are_read_where_that_is_asked_for():
+    """Else a mistyped header would pass for it."""
+    rows = [{"prompt": "a", "chosen": "b", "rejectd": "c"}]
+    assert load_pairs(rows, columns={"rejected": None}) == [PreferencePair("a", "b")]
+    with pytest.raises(ValueError, match=r"has no 'rejected'; it has .*'rejectd'"):
+        load_pairs(rows)
+    with pytest.raises(ValueError, match=r"row 1: rejected must be text, but is None"):
+        load_pairs([{"prompt": "a", "chosen": "b", "rejected": None}])
+    with pytest.raises(
+        ValueError, match=r"columns=\{'chosen': None\}: only the rejected answer may be missing"
+    ):
+        load_pairs(rows, columns={"chosen": None})

@@ -95,5 +95,5 @@ def test_a_worlds_splits_share_nothing_and_its_entities_are_seen():
         world.entity(world.behaviours["truthfulness"].pairs[0])
         in world.behaviours["truthfulness"].pairs[0].prompt
     )
-    with pytest.raises(ValueError, match="no prompt of the world"):
+    with pytest.raises(ValueError, match="not a prompt of the world"):
         world.entity(pair("hello"))

@@ -14,12 +14,13 @@ import torch
 
 import grains_lens as gl
 from grains_lens.demo import study
+from grains_lens.demo.columns import as_markdown, as_text
 from grains_lens.demo.cues import cue_precision
 from grains_lens.demo.methods import FIELDS, METHODS, OURS, PAPER, RIVALS
 from grains_lens.demo.progress import WIDTH, Stages
 from grains_lens.demo.report import SHORT, Settings
 from grains_lens.demo.study import run
-from grains_lens.demo.table import AVERAGE, BASE, Outcome, Outcomes, as_markdown, as_text, cells, sentences
+from grains_lens.demo.table import AVERAGE, BASE, Outcome, Outcomes, cells, sentences
 
 QUESTIONS, BEHAVIOUR = 24, "truthfulness"
 

@@ -137,6 +137,11 @@ def test_curves_span_their_box_and_begin_and_end_where_they_should():
     assert markup.curves([([1.0, 1.0], "")], title="flat", unit="u")
 
 
+def test_a_long_word_breaks_rather_than_push_a_table_of_texts_off_the_page():
+    seen = Page(markup.text_table(["text"], [["x" * 500]]))
+    assert all("overflow-wrap:anywhere" in attributes["style"] for attributes in seen.of("td"))
+
+
 @pytest.mark.parametrize("share", [-1.0, 0.0, 0.4, 2.0])
 def test_bars_stay_within_their_box(share):
     width = float(re.search(r"height:12px;width:([\d.]+)%", markup.bar(share))[1])

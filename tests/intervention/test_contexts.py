@@ -459,7 +459,7 @@ def test_each_layer_gets_the_strength_that_stands_where_it_stands(hooked, vector
     [
         ([2, 0, 2], r"layers=\[2, 0, 2\] names layer 2 twice"),
         ({2, 0}, r"layers=\{0, 2\} has no order"),
-        ([0.5], r"layers=\[0.5\]: 0.5 is no whole number"),
+        ([0.5], r"layers=\[0.5\]: 0.5 is not a whole number"),
     ],
     ids=["twice", "set", "fraction"],
 )

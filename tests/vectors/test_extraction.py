@@ -14,10 +14,21 @@ from tests.oracles import PAIRS, block_input, own_bos, same_state, state_of
 UNK = 1
 
 
+FEW = gl.IntegratedGradients(steps=3)
+"""What holds of any scores is tried with these."""
+
+
 def extract(model, pairs=PAIRS, **settings):
+    if "attributions" not in settings:
+        settings = {"method": FEW, **settings}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gl.CompletenessWarning)
         return gl.extract_vectors(model, pairs, progress=False, **settings)
+
+
+@functools.cache
+def attributed(model, pairs=tuple(PAIRS)):
+    return gl.attribute(model, pairs, method=FEW, progress=False, tolerance=1e9)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +73,7 @@ def _copy_back():
     return weights
 
 
-PLANTED_PAIRS = [
+PLANTED_PAIRS = tuple(
     gl.PreferencePair(prompt, "yes", "no")
     for prompt in (
         "is the wrong tea warm ? answer :",
@@ -72,14 +83,14 @@ PLANTED_PAIRS = [
         "they like a wrong small house today",
         "when is it wrong to drink this cold milk ?",
     )
-]
+)
 
 
 @pytest.mark.parametrize("aggregate", [gl.pca_direction, gl.mean_direction, gl.weighted_mean_direction])
 @pytest.mark.parametrize("contrast", ["two_sided", "difference"])
 def test_a_planted_direction_comes_back_with_its_sign(planted, aggregate, contrast):
     model, direction = planted
-    attributions = gl.attribute(model, PLANTED_PAIRS, progress=False, tolerance=1e9)
+    attributions = attributed(model, PLANTED_PAIRS)
     wrong = model.tokenizer.convert_tokens_to_ids("wrong")
     for result in attributions:
         assert result.tokens[result.top(1, "negative")].tolist() == [wrong]
@@ -102,7 +113,7 @@ def _only(result, where):
 @pytest.mark.parametrize("position", ["prompt_end", "response_end"])
 def test_contrasts_equal_a_naive_loop_of_single_uncached_passes(hooked, position):
     """One pair, one variant, one unpadded full pass at a time, read by transformer-lens's own cache."""
-    attributions = gl.attribute(hooked, PAIRS, progress=False, tolerance=1e9)
+    attributions = attributed(hooked)
     contrasts = gl.masked_contrasts(
         hooked, PAIRS, attributions, k=2, position=position, progress=False, batch_tokens=150
     )
@@ -140,7 +151,7 @@ def test_residual_norm_is_the_median_over_content_tokens(hooked):
 
 
 def test_the_two_contrasts_are_what_their_equations_say(llama):
-    attributions = gl.attribute(llama, PAIRS, progress=False, tolerance=1e9)
+    attributions = attributed(llama)
     contrasts = gl.masked_contrasts(llama, PAIRS, attributions, progress=False)
     two_sided = extract(llama, attributions=attributions, aggregate=gl.mean_direction)
     difference = extract(llama, attributions=attributions, aggregate=gl.mean_direction, contrast="difference")
@@ -172,7 +183,7 @@ def test_batching_and_order_change_nothing(hooked):
 
 def test_the_mask_is_what_stands_in(hooked):
     """Masking by `<unk>` by name, by its id and by its embedding is the same; `<pad>` and the mean are others."""
-    attributions = gl.attribute(hooked, PAIRS, progress=False, tolerance=1e9)
+    attributions = attributed(hooked)
     results = {
         str(mask)[:5]: extract(
             hooked, attributions=attributions, aggregate=gl.mean_direction, mask=mask
@@ -313,19 +324,19 @@ def test_the_model_is_left_as_it_was(hooked):
 )
 def test_bad_settings_get_one_clear_sentence(llama, settings, message):
     pairs = PAIRS[:2]
-    given = {"attributions": gl.attribute(llama, pairs, progress=False, tolerance=1e9), **settings}
+    given = {"attributions": attributed(llama)[:2], **settings}
     with pytest.raises(ValueError, match=message):
         gl.extract_vectors(llama, pairs, progress=False, **given)
 
 
 def test_attributions_of_other_pairs_are_refused(llama):
-    attributions = gl.attribute(llama, PAIRS, progress=False, tolerance=1e9)
+    attributions = attributed(llama)
     with pytest.raises(ValueError, match=r"attributions\[0\] is of another prompt than pairs\[0\]"):
         extract(llama, attributions=attributions[::-1])
 
 
 def test_scores_that_are_all_zero_are_refused(llama):
-    attributions = gl.attribute(llama, PAIRS[:1], progress=False, tolerance=1e9)
+    attributions = attributed(llama)[:1]
     nothing = [_only(attributions[0], torch.zeros_like(attributions[0].is_special))]
     with pytest.raises(ValueError, match="every score is zero, so no token would be masked"):
         extract(llama, PAIRS[:1], attributions=nothing)

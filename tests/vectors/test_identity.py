@@ -16,7 +16,7 @@ from tests.oracles import PAIRS
 def vectors_of(model):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", gl.CompletenessWarning)
-        return gl.extract_vectors(model, PAIRS[:2], progress=False)
+        return gl.extract_vectors(model, PAIRS[:2], method=gl.IntegratedGradients(steps=3), progress=False)
 
 
 def test_the_same_model_is_recognised_also_after_a_round_trip_and_in_bfloat16(hooked, case, tmp_path):

@@ -153,7 +153,7 @@ def test_cues_are_the_bet_the_digit_asked_for_and_the_words_and_marks_of_either_
 
 def test_cues_of_what_is_no_prompt_or_picture_of_the_world_are_refused():
     pair = hints.behaviours()["glare"].pairs[0]
-    with pytest.raises(ValueError, match="no prompt of the world"):
+    with pytest.raises(ValueError, match="not a prompt of the world"):
         hints.find_cues(pair.prompt)
     with pytest.raises(ValueError, match="32 × 32"):
         hints.find_cues(pair.prompt, [np.zeros((8, 8))])
