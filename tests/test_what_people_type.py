@@ -6,12 +6,18 @@ import ast
 import functools
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
 import grains_lens as gl
+from grains_lens import literals
+from grains_lens.attribution.names import as_method
+from grains_lens.hosts.loading import as_dtype
+from grains_lens.intervention.rules import RULES, as_rule
+from grains_lens.vectors.directions import as_aggregate
 from tests import models
 from tests.evaluation.test_choices import QUESTIONS
 from tests.oracles import PAIRS, random_vectors
@@ -129,6 +135,21 @@ def test_methods_go_by_name(llama, name, method):
     assert named.made.method == method
 
 
+def test_every_name_there_is_leads_to_an_object():
+    assert {type(as_method(name)) for name in get_args(literals.MethodName)} == {
+        gl.IntegratedGradients,
+        gl.GradientTimesInput,
+        gl.SmoothGrad,
+        gl.GradientShap,
+        gl.Occlusion,
+        gl.RandomScores,
+    }
+    assert tuple(as_rule(name) for name in get_args(literals.RuleName)) == RULES
+    assert len({as_aggregate(name) for name in get_args(literals.AggregateName)}) == 4
+    for name in get_args(literals.DtypeName):
+        assert as_dtype(name) is as_dtype(f"torch.{name}") is getattr(torch, name)
+
+
 @pytest.mark.parametrize("name", ["pca", "mean", "weighted_mean", "probe", "mean_direction"])
 def test_aggregates_go_by_name(llama, scores, name):
     function = getattr(gl, f"{name.removesuffix('_direction')}_direction")
@@ -211,7 +232,7 @@ REFUSED = {
     ),
     "a question with a wrong label": (
         lambda m, s: gl.multiple_choice(m, ("a", ("b", "c"), 2)),
-        r"questions\[0\]: label=2 is no index",
+        r"questions\[0\]: label=2 is not an index",
     ),
     "a world as pairs": (
         lambda m, s: gl.attribute(m, s.world),

@@ -161,6 +161,8 @@ def precision_at_k(
     """The share of each pair's top-k tokens of a sign that are among its true positions.
 
     |top-k ∩ truth| / k; at best min(k, |truth|)/k, since many prompts hold fewer than k true tokens.
+
+    Raises ValueError for a k below 1 or above a prompt's tokens, and where there is not one truth for each attribution.
     """
     attributions = as_attributions(attributions)
     if not isinstance(truth, Sequence) or len(truth) != len(attributions):

@@ -11,7 +11,8 @@ from .steering_vectors import SteeringVectors
 def to_steering_vector(vectors: SteeringVectors) -> Any:
     """The same directions as a `steering_vectors.SteeringVector`, whose multiplier is our `unit="raw"`.
 
-    It adds, with no norm kept (`rule=add`). Raises ImportError without the package.
+    It adds, with no norm kept (`rule=add`). Raises ImportError without the package, ValueError for what is no
+    SteeringVectors.
     """
     if not isinstance(vectors, SteeringVectors):
         raise ValueError(f"vectors is {kind_of(vectors)}: give SteeringVectors.")

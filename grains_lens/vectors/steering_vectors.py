@@ -89,6 +89,8 @@ class SteeringVectors:
 
         Without `residual_norm`, nothing tells how long the stream is: each direction's own length stands in
         for it, so that strength 1 adds the vector as it is in `unit="residual"` as in `"raw"`.
+
+        Raises ValueError for directions that do not come by layer, differ in length, or are not finite.
         """
         if not isinstance(directions, Mapping):
             raise ValueError(f"directions is {kind_of(directions)}: give them by layer, as {{6: direction}}.")
