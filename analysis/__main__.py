@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -14,7 +15,7 @@ import tyro
 from . import needs as needs  # first, because it reports missing packages
 from . import study
 from .backends import Backend
-from .files import printable, write_figure, write_text
+from .files import in_one_line, printable, write_figure, write_text
 from .report import write_report
 from .running import run
 from .tables import markdown
@@ -77,7 +78,8 @@ def command(arguments: Sequence[str], program: str = PROGRAM) -> None:
     if name in ("-h", "--help"):
         print(listing(program))
     elif name == "report":
-        print(printable(report(tyro.cli(Report, args=rest, prog=f"{program} report")), keep="\n"))
+        asked = partial(tyro.cli, Report, args=rest, prog=f"{program} report")
+        print(printable(report(in_one_line(asked, program)), keep="\n"))
     else:
         run_study(name, parse(name, rest, program))
 
@@ -95,7 +97,8 @@ def parse(name: str, arguments: Sequence[str], program: str = PROGRAM) -> Comman
     """Parse a study's command line. `--quick` changes the defaults of the settings; flags override both."""
     chosen = study.load(name)
     quick = "--quick" in arguments
-    return tyro.cli(
+    asked = partial(
+        tyro.cli,
         Command[chosen.Settings],
         args=list(arguments),
         prog=f"{program} {name}",
@@ -103,6 +106,7 @@ def parse(name: str, arguments: Sequence[str], program: str = PROGRAM) -> Comman
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
         default=Command(Running(), chosen.QUICK if quick else chosen.Settings()),
     )
+    return in_one_line(asked, program)
 
 
 def run_study(name: str, command: Command[Any]) -> None:
@@ -116,6 +120,7 @@ def run_study(name: str, command: Command[Any]) -> None:
         jobs=running.jobs,
         backend=running.backend,
         address=running.address,
+        progress=sys.stderr.isatty(),
     )
     frame = made.frame()
     text = markdown(chosen.table(frame))

@@ -85,3 +85,5 @@ from .vectors.peers import from_steering_vector as from_steering_vector
 from .vectors.peers import to_steering_vector as to_steering_vector
 from .vectors.provenance import Provenance as Provenance
 from .vectors.steering_vectors import SteeringVectors as SteeringVectors
+
+__version__: str

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Shaped
 
+from .errors import kind_of
+
 
 def bootstrap_interval(
     values: Shaped[np.ndarray, "model question"] | Shaped[np.ndarray, " question"],
@@ -23,8 +25,11 @@ def bootstrap_interval(
     Raises ValueError if there are no values, one is NaN or infinite, or `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
-        raise ValueError(f"level={level} must be between 0 and 1, such as 0.95.")
-    values = np.atleast_2d(np.asarray(values, dtype=float))
+        raise ValueError(f"level={level} must be between 0 and 1, as 0.95.")
+    try:
+        values = np.atleast_2d(np.asarray(values, dtype=float))
+    except (TypeError, ValueError):
+        raise ValueError(f"values is {kind_of(values)}: give an array of numbers.") from None
     if not values.size or not np.isfinite(values).all():
         raise ValueError(
             f"values, of shape {values.shape}, are empty or hold NaN or infinity: leave out values that "

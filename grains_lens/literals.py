@@ -24,8 +24,10 @@ ObjectiveName = Literal["sum", "mean", "last"]
 """An answer's log-probability in nats: the `sum` over its tokens (GrAInS, section 3.1), the `mean` per token,
 or that of the `last` token."""
 
-MethodName = Literal["integrated_gradients", "gradient_times_input", "occlusion", "random"]
-"""Attribution methods, by their names on the command line."""
+MethodName = Literal[
+    "integrated_gradients", "gradient_times_input", "smooth_grad", "gradient_shap", "occlusion", "random"
+]
+"""Attribution methods by name."""
 
 FillerName = Literal["mask", "unk", "pad", "eos", "mean", "zero"]
 """The replacement for a token."""
@@ -51,8 +53,11 @@ Contrast = Literal["two_sided", "difference"]
 Position = Literal["prompt_end", "response_end"]
 """Where the residual stream is read: at the prompt's last token, or at the chosen answer's."""
 
-AggregateName = Literal["pca", "mean", "weighted_mean"]
-"""Aggregates, by their names on the command line."""
+AggregateName = Literal["pca", "mean", "weighted_mean", "probe"]
+"""Aggregates by name."""
+
+RuleName = Literal["add", "add_keeping_norm", "project_out", "rotate_toward"]
+"""Steering rules by name."""
 
 Unit = Literal["residual", "absolute", "raw"]
 """`"residual"`: a vector of the stream's typical length at that layer; `"absolute"`: a vector of length 1;
@@ -66,6 +71,9 @@ EachOrAll = Literal["each", "all"]
 LayersName = Literal[EachOrAll, "first_order_gain"]
 """Which sets of layers tuning tries: every layer alone and all together, only all together, or the one that
 gains fastest."""
+
+PresetName = Literal["paper", "tuned"]
+"""GrAInS as a whole: see `presets`."""
 
 # --- the worlds that ship ------------------------------------------------------------------------
 

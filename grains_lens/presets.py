@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .data.items import MultipleChoice, PreferencePair
+from .data.given import Choices, Pairs
 from .hosts.model import HookedModel
 from .intervention.gates import Gate
+from .intervention.given import Vectors
 from .intervention.intervention import Intervention
 from .intervention.positions import Positions
-from .intervention.rules import SteeringRule, add_keeping_norm
+from .intervention.rules import SteeringRule, add_keeping_norm, as_rule
 from .intervention.tuning import LayerChoice, tune
 from .intervention.tunings import Tuning
-from .literals import Unit
+from .literals import AggregateName, RuleName, Unit
 from .vectors.directions import Aggregate, mean_direction, pca_direction
 from .vectors.extraction import extract_vectors
 from .vectors.steering_vectors import SteeringVectors
@@ -33,29 +33,27 @@ class Preset:
     `extract_vectors` and `tune` with these settings; all other settings can be passed."""
 
     k: int
-    aggregate: Aggregate
+    aggregate: Aggregate | AggregateName
     layers: LayerChoice
     positions: Positions = "all"
-    rule: SteeringRule = add_keeping_norm
+    rule: SteeringRule | RuleName = add_keeping_norm
     gate: Gate | None = None
     unit: Unit = "residual"
 
     @property
     def intervention(self) -> Intervention:
         """How vectors act: rule, positions, gate and unit."""
-        return Intervention(self.rule, self.positions, self.gate, self.unit)
+        return Intervention(as_rule(self.rule), self.positions, self.gate, self.unit)
 
-    def extract(
-        self, model: HookedModel, pairs: Sequence[PreferencePair], **settings: Any
-    ) -> SteeringVectors:
+    def extract(self, model: HookedModel, pairs: Pairs, **settings: Any) -> SteeringVectors:
         """`extract_vectors` with this preset's k and aggregate."""
         return extract_vectors(model, pairs, **{"k": self.k, "aggregate": self.aggregate, **settings})
 
     def tune(
         self,
         model: HookedModel,
-        vectors: SteeringVectors,
-        questions: Sequence[MultipleChoice],
+        vectors: Vectors,
+        questions: Choices,
         **settings: Any,
     ) -> Tuning:
         """`tune` with this preset's layers and intervention, which the returned tuning also steers with."""

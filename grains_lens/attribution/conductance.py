@@ -11,13 +11,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
 from ..errors import unknown_name
 from ..hosts.model import HookedModel, layer_count, recording
 from ..hosts.points import edited
 from ..html import markup
 from ..html.lists import Results
-from ..literals import Site
+from ..literals import MethodName, Site
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
@@ -32,6 +32,7 @@ from .gap import (
     warn_if_incomplete,
 )
 from .methods import IntegratedGradients, better, limit_of
+from .names import as_method
 from .quadrature import path_derivative, quadrature
 from .scores import readable
 
@@ -88,9 +89,9 @@ class LayerConductance:
 
 def layer_conductance(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    method: IntegratedGradients = IntegratedGradients(),
+    method: IntegratedGradients | MethodName = IntegratedGradients(),
     baseline: Filler = "mask",
     objective: Objective = "sum",
     site: Site = "resid_post",
@@ -127,21 +128,22 @@ def layer_conductance(
     check_objective(objective, model)
     if site not in get_args(Site):
         raise unknown_name("site", site, get_args(Site))
-    if not isinstance(method, IntegratedGradients):
+    path = as_method(method)
+    if not isinstance(path, IntegratedGradients):
         raise ValueError(
             f"method={method!r} must be IntegratedGradients(...): conductance is made of its passes."
         )
-    limit = limit_of(method, tolerance)
+    limit = limit_of(path, tolerance)
     check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
     layers = layers_in_reach(objective, None, layer_count(model))
-    run = _Conductance(method, [f"blocks.{layer}.hook_{site}" for layer in layers])
+    run = _Conductance(path, [f"blocks.{layer}.hook_{site}" for layer in layers])
 
     def parts(f: GapFunction) -> Tensor:
         # The parts of a component need not add up, so there is no error to refine them by.
-        return method.refined(f, run) if site == "resid_post" else run(f, method.evaluations(0))
+        return path.refined(f, run) if site == "resid_post" else run(f, path.evaluations(0))
 
     scored = score_pairs(
         model,
@@ -149,7 +151,7 @@ def layer_conductance(
         parts,
         work,
         label="conductance",
-        rows=method.evaluations(0),
+        rows=path.evaluations(0),
         baseline=baseline,
         objective=objective,
         include_special=include_special,
@@ -157,7 +159,8 @@ def layer_conductance(
     done = Results(_layer_conductance(model, site, one) for one in scored)
     if site == "resid_post":
         errors = [float(one.completeness_error[one.completeness_error.abs().argmax()]) for one in done]
-        warn_if_incomplete(errors, [one.gap - one.baseline_gap for one in done], limit, better(method, limit))
+        ends = [one.gap for one in done], [one.baseline_gap for one in done]
+        warn_if_incomplete(objective, errors, *ends, limit, better(path, limit))
     return done
 
 

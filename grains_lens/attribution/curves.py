@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
+from ..errors import kind_of
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
 from ..html.lists import Results
@@ -21,7 +22,7 @@ from ..prompts.objectives import Objective, check_objective
 from ..prompts.work import Work
 from .fillers import Filler, filler_embedding
 from .gap import check_finite, gap_function
-from .scores import TokenAttribution, check_attributions
+from .scores import TokenAttribution, as_attributions, check_attributions
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,8 +92,8 @@ def area(curve: Float[Tensor, "*curves step"]) -> Float[Tensor, "*curves"]:
 
 def faithfulness(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
-    attributions: Sequence[TokenAttribution],
+    pairs: Pairs,
+    attributions: TokenAttribution | Sequence[TokenAttribution],
     *,
     mask: Filler = "mask",
     random_orders: int = 5,
@@ -118,6 +119,7 @@ def faithfulness(
         )
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs, one_answer=True)
+    attributions = as_attributions(attributions)
     check_attributions(encoded, attributions)
     generator = torch.Generator().manual_seed(seed)
     curves: Results[FaithfulnessCurves] = Results()
@@ -150,7 +152,7 @@ def _prefixes(order: Int[Tensor, " content"], width: int) -> Bool[Tensor, "step 
 
 
 def precision_at_k(
-    attributions: Sequence[TokenAttribution],
+    attributions: TokenAttribution | Sequence[TokenAttribution],
     truth: Sequence[Collection[int]],
     *,
     k: int = 3,
@@ -160,6 +162,14 @@ def precision_at_k(
 
     |top-k ∩ truth| / k; at best min(k, |truth|)/k, since many prompts hold fewer than k true tokens.
     """
+    attributions = as_attributions(attributions)
+    if not isinstance(truth, Sequence) or len(truth) != len(attributions):
+        raise ValueError(
+            f"truth is {kind_of(truth)}, and there are {len(attributions)} attributions: give a list with the true "
+            "positions of each."
+        )
+    if k < 1:
+        raise ValueError(f"k={k} selects nothing: it must be at least 1.")
     hits = [
         len(set(one.top(k, sign).tolist()) & set(positions)) / k
         for one, positions in zip(attributions, truth, strict=True)

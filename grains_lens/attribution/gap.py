@@ -22,7 +22,7 @@ from ..prompts.batching import (
 )
 from ..prompts.encoding import Encoded
 from ..prompts.finite import naming
-from ..prompts.objectives import Objective, gradients_of, is_of_prompt, name_of
+from ..prompts.objectives import LogitDifference, Objective, StreamObjective, gradients_of, name_of
 from ..prompts.work import Work
 from .fillers import Filler, FillerEmbedding, PromptEmbeddings, filler_embedding, prompt_embeddings
 
@@ -62,6 +62,12 @@ class GapFunction:
     def ends(self) -> Float[Tensor, "2 pair"]:
         """f(x) and f(baseline) in nats, computed once."""
         return self.values(torch.stack([self.x, self.baseline]))
+
+    @property
+    def scale(self) -> Float[Tensor, " pair"]:
+        """What each pair's completeness error is held against (`error_scale`), float64 on the CPU."""
+        gaps, baseline_gaps = self.ends.cpu().double()
+        return error_scale(self.objective, gaps, baseline_gaps)
 
     def select(self, rows: Int[Tensor, " row"]) -> GapFunction:
         """The same function for only these pairs."""
@@ -196,8 +202,8 @@ def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> 
 def warn_if_answers_are_alike(
     objective: Objective, gaps: Sequence[float], baseline_gaps: Sequence[float]
 ) -> None:
-    """Give a UserWarning if a function of answers gives the same number for both answers of every pair."""
-    if isinstance(objective, str) or is_of_prompt(objective) or any(gaps) or any(baseline_gaps):
+    """Give a UserWarning if a function of logits gives the same number for both answers of every pair."""
+    if isinstance(objective, str | LogitDifference | StreamObjective) or any(gaps) or any(baseline_gaps):
         return
     warn_user(
         UserWarning(
@@ -214,22 +220,41 @@ def check_tolerance(tolerance: float) -> None:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 
 
+def error_scale(
+    objective: Objective, gaps: Float[Tensor, " pair"], baseline_gaps: Float[Tensor, " pair"]
+) -> Float[Tensor, " pair"]:
+    """What completeness errors are held against: |f(x) − f(x')| or one nat, whichever is more; of functions, whose
+    unit is not known, |f(x) − f(x')|, |f(x)| or |f(x')|."""
+    change = (gaps - baseline_gaps).abs()
+    if isinstance(objective, str | LogitDifference):
+        return change.clamp(min=1)
+    return torch.stack([change, gaps.abs(), baseline_gaps.abs()]).amax(dim=0)
+
+
 def warn_if_incomplete(
-    errors: Sequence[float], changes: Sequence[float], tolerance: float, better: str
+    objective: Objective,
+    errors: Sequence[float],
+    gaps: Sequence[float],
+    baseline_gaps: Sequence[float],
+    tolerance: float,
+    better: str,
 ) -> None:
-    """Give a CompletenessWarning for the pairs whose error exceeds `tolerance` times |change| or times one
-    nat. `better` is the method to use instead, as source code."""
-    excess = [abs(error) / max(1.0, abs(change)) for error, change in zip(errors, changes, strict=True)]
+    """Give a CompletenessWarning for the pairs whose error exceeds `tolerance` times its `error_scale`;
+    `better` is the method to give instead, as one types it."""
+    ends = torch.tensor([gaps, baseline_gaps], dtype=torch.float64)
+    scales = error_scale(objective, ends[0], ends[1]).clamp(min=1e-300).tolist()
+    excess = [abs(error) / scale for error, scale in zip(errors, scales, strict=True)]
     bad = [index for index, ratio in enumerate(excess) if not ratio <= tolerance]
     if not bad:
         return
     worst = max(bad, key=lambda index: excess[index])
     named = ", ".join(map(str, bad[:8])) + (", ..." if len(bad) > 8 else "")
+    unit = " nats" if isinstance(objective, str) else ""
     warn_user(
         CompletenessWarning(
             f"the scores of {len(bad)} of {len(errors)} pairs ({named}) miss f(x) − f(baseline) by more than "
             f"{100 * tolerance:g} %; the worst is pair {worst}: {errors[worst]:+.2f} of "
-            f"{abs(changes[worst]):.2f} nats.",
+            f"{abs(gaps[worst] - baseline_gaps[worst]):.2f}{unit}.",
             f"Take more steps where they are needed, method=gl.{better}, or another baseline (baseline='mask' or "
             "'mean' rather than 'zero').",
         )

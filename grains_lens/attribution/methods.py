@@ -47,9 +47,10 @@ class IntegratedGradients:
 
     steps: points on the path, at least 1 (2 for "trapezoid"). None, the default: 10, with a `tolerance` of 0.1.
     rule: where they lie and how they weigh: "gauss_legendre" (the default), "trapezoid" or "midpoint".
-    tolerance: pairs whose scores miss f(x) − f(x') by more than this part of it (or of one nat, whichever is more)
-        are done again with twice the steps, and again. Pairs that are good already cost nothing more, and each pair
-        gets the steps it would get alone. With `steps` and no `tolerance` nothing is done again.
+    tolerance: pairs whose scores miss f(x) − f(x') by more than this part of it (or of one nat, whichever is more; of
+        a function of your own, or of its values) are done again with twice the steps, and again. Pairs that are good
+        already cost nothing more, and each pair gets the steps it would get alone. With `steps` and no `tolerance`
+        nothing is done again.
     max_steps: where the doubling ends, 320 by default.
 
     The value holds what it will do: `IntegratedGradients()` equals `IntegratedGradients(steps=10, tolerance=0.1)`.
@@ -101,7 +102,7 @@ class IntegratedGradients:
             ends, sums = f.ends.cpu().double()[:, rows.cpu()], parts[rows].cpu().double().sum(dim=-1)
             change = ends[0] - ends[1]
             missed = (sums.reshape(len(rows), -1) - change[:, None]).abs().amax(dim=-1)
-            rows = rows[(missed > self.tolerance * change.abs().clamp(min=1)).to(rows.device)]
+            rows = rows[(missed > self.tolerance * f.scale[rows.cpu()]).to(rows.device)]
             steps *= 2
             # As many points at once as in the first round, because `run` may store something for each.
             for some in rows.split(max(1, len(parts) * first // steps)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, get_args
 
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import printable, unknown_name
+from ..errors import all_of, printable, unknown_name
 from ..html.lists import Results
 from ..html.strips import score_grid_html, token_strip_html
 from ..literals import Modality, Sign
@@ -106,6 +106,16 @@ class TokenAttribution:
         eligible = torch.ones_like(self.is_special) if include_special else ~self.is_special
         if modality != "joint":
             eligible = eligible & (self.is_image if modality == "vision" else ~self.is_image)
+        if modality == "vision" and not self.is_image.any():
+            raise ValueError(
+                "modality='vision', and the prompt has no image, whose tokens could be chosen: give pairs with images, "
+                "or take modality='joint'."
+            )
+        if not eligible.any():
+            raise ValueError(
+                f"modality={modality!r}, and the prompt has no such token but special ones: take include_special=True, "
+                "or a prompt with more text."
+            )
         return top_tokens(self.scores, k, sign=sign, eligible=eligible)
 
     def image_grids(self) -> list[Float[Tensor, "row col"]]:
@@ -208,6 +218,13 @@ def _same(one: Any, other: Any) -> bool:
     if is_dataclass(one):
         return all(_same(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
     return bool(one == other)
+
+
+def as_attributions(
+    attributions: TokenAttribution | Iterable[TokenAttribution], argument: str = "attributions"
+) -> list[TokenAttribution]:
+    """One attribution as a list of one. Raises ValueError, which names `argument`, for what is no attribution."""
+    return all_of(TokenAttribution, attributions, argument, "what attribute returns")
 
 
 def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenAttribution]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
 from ..hosts.model import HookedModel
+from ..literals import MethodName
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.objectives import Objective, check_objective
@@ -23,14 +23,15 @@ from .gap import (
     warn_if_incomplete,
 )
 from .methods import AttributionMethod, IntegratedGradients, better, limit_of
+from .names import as_method
 from .scores import Attributions, ScoredBy, TokenAttribution, readable
 
 
 def attribute(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    method: AttributionMethod = IntegratedGradients(),
+    method: AttributionMethod | MethodName = IntegratedGradients(),
     baseline: Filler = "mask",
     objective: Objective = "sum",
     include_special: bool = False,
@@ -70,15 +71,13 @@ def attribute(
 
     Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
     Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
-    one nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
+    one nat, whichever is more (of a function, whose unit is not known, times |f(x) − f(x')|, |f(x)| or |f(x')|);
+    without a `tolerance` the method's own counts, or 0.1.
     Raises ValueError for bad pairs, unknown names, gradients that are NaN or infinite, and an objective that gives
     anything but one number per row, or has no gradient where the method takes one.
     """
     check_objective(objective, model)
-    if isinstance(method, type) or not isinstance(method, AttributionMethod):
-        raise ValueError(
-            f"method={method!r} must be an attribution method, as IntegratedGradients(steps=10)."
-        )
+    method = as_method(method)
     limit = limit_of(method, tolerance)
     check_tolerance(limit)
     work = Work(prompt_format, batch_tokens, progress)
@@ -101,8 +100,7 @@ def attribute(
     warn_if_answers_are_alike(objective, gaps, baseline_gaps)
     if method.is_complete:
         errors = [one.completeness_error for one in attributions]
-        changes = [gap - start for gap, start in zip(gaps, baseline_gaps, strict=True)]
-        warn_if_incomplete(errors, changes, limit, better(method, limit))
+        warn_if_incomplete(objective, errors, gaps, baseline_gaps, limit, better(method, limit))
     return attributions
 
 

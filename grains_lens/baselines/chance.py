@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
 
-from ..data.items import PreferencePair
-from ..hosts.layers import check_layers
+from ..data.given import Pairs, as_pairs
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.ownership import takes_a_turn
 from ..prompts.batching import BATCH_TOKENS
@@ -22,10 +21,10 @@ from .ends import residual_norm
 @takes_a_turn
 def random_direction(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
     seed: int = 0,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
 ) -> SteeringVectors:
@@ -38,6 +37,7 @@ def random_direction(
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))
     work = Work(prompt_format, batch_tokens)
+    pairs = as_pairs(pairs)
     norms = residual_norm(model, work.encode(model, pairs, one_answer=True), chosen_layers, work)
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randn(layer_count(model), int(model.cfg.d_model), generator=generator)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
-from ..hosts.layers import check_layers
+from ..data.given import Pairs
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.ownership import takes_a_turn
 from ..prompts.batching import BATCH_TOKENS
@@ -24,9 +23,9 @@ from .ends import AnswerEnds, read_ends
 @takes_a_turn
 def mean_difference(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
@@ -48,9 +47,9 @@ def mean_difference(
 @takes_a_turn
 def pca_difference(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
@@ -75,9 +74,9 @@ def pca_difference(
 @takes_a_turn
 def in_context_vector(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,

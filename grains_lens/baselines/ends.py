@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
-from ..hosts.layers import check_layers
+from ..data.given import Pairs
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, device_of, layer_count
 from ..prompts.batching import collate
 from ..prompts.encoding import Encoded
@@ -37,8 +37,8 @@ class AnswerEnds:
 
 def read_ends(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
-    layers: Sequence[int] | None,
+    pairs: Pairs,
+    layers: Layers | None,
     work: Work,
     *,
     label: str,

@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
-from ..errors import warn_user
+from ..data.given import Pairs, as_pairs
+from ..errors import kind_of, warn_user
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count, shape_of
 from ..hosts.ownership import takes_a_turn
@@ -41,7 +41,7 @@ else:
 @takes_a_turn
 def correlated_features(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     dictionaries: Mapping[int, FeatureDictionary],
     *,
     n_features: int = 1,
@@ -81,7 +81,7 @@ def correlated_features(
     activations that are NaN or infinite.
     """
     layers = _checked(model, dictionaries, n_features)
-    work = Work(prompt_format, batch_tokens, progress)
+    pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs)
     given = None if outcomes is None else _given(outcomes, len(encoded))
     own, y = _own_answers(model, encoded, work)
@@ -228,10 +228,15 @@ def _given(outcomes: Sequence[float] | Tensor, n: int) -> Float[Tensor, " pair"]
 def _checked(
     model: HookedModel, dictionaries: Mapping[int, FeatureDictionary], n_features: int
 ) -> tuple[int, ...]:
-    """Check that every dictionary fits the model. Returns the layers, sorted."""
+    """The layers, sorted, once every dictionary is known to fit the model."""
+    n_layers = layer_count(model)
+    if not isinstance(dictionaries, Mapping):
+        raise ValueError(
+            f"dictionaries is {kind_of(dictionaries)}: give them by layer, as {{6: dictionary}}."
+        )
     if not dictionaries:
-        raise ValueError("dictionaries is empty: give one for each layer that should have a vector.")
-    layers = check_layers(dictionaries, range(layer_count(model)))
+        raise ValueError("dictionaries is empty: give one for each layer that shall have a vector.")
+    layers = check_layers(dictionaries, range(n_layers))
     width = shape_of(model).d_model
     for layer in layers:
         dictionary, name = dictionaries[layer], f"dictionaries[{layer}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,19 +14,20 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import gelu
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs, as_texts
 from ..errors import VectorFileError
-from ..hosts.model import HookedModel, frozen, recording
+from ..hosts.layers import Layers
+from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit
 from ..intervention.edits import unit_vectors
+from ..intervention.given import Vectors, as_vectors
 from ..literals import Unit
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
-from ..prompts.objectives import Objective
+from ..prompts.objectives import Objective, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
-from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.tensor_files import FileKind, damaged, parse_json, read_tensors, write_tensors
 from .gradient import steering_edits
 from .training import Schedule, Training, check_positive
@@ -138,17 +139,17 @@ def _checked(header: Any) -> dict[str, Any]:
 @takes_a_turn
 def trained_gate(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
-    vectors: SteeringVectors,
+    pairs: Pairs,
+    vectors: Vectors,
     *,
     strength: float,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     rank: int = 8,
     steps: int = 60,
     learning_rate: float = 0.03,
     beta: float = 0.1,
     kl_weight: float = 1.0,
-    keep: Sequence[str] | None = None,
+    keep: str | Iterable[str] | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     objective: Objective = "sum",
@@ -182,11 +183,14 @@ def trained_gate(
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
     check_positive(rank=rank)
     if not 0 < abs(strength) < float("inf"):
-        raise ValueError(f"strength={strength} must be finite and not 0.")
+        raise ValueError(f"strength={strength} must be finite and not 0: nothing else can be gated.")
+    vectors = as_vectors(vectors)
     check_belongs(vectors, model)
     vectors = vectors if layers is None else vectors.at(layers)
     added = strength * unit_vectors(vectors, unit)
-    work = Work(prompt_format, batch_tokens, progress)
+    layers_in_reach(objective, vectors.layers[:1], layer_count(model))
+    pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
+    keep = None if keep is None else as_texts(keep, "keep")
     training = Training.of(model, work.encode(model, pairs, one_answer=True), schedule, work, keep=keep)
     weights = _untrained(rank, vectors.d_model, seed)
 

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel, device_of, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..hosts.points import Edit, edited, resid_post
@@ -34,10 +35,10 @@ from .ends import residual_norm
 @takes_a_turn
 def gradient_direction(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
     objective: Objective = "sum",
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
@@ -57,7 +58,7 @@ def gradient_direction(
     """
     check_objective(objective, model)
     chosen_layers = layers_in_reach(objective, layers, layer_count(model))
-    work = Work(prompt_format, batch_tokens, progress)
+    pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs, one_answer=True)
     total = torch.zeros(len(chosen_layers), int(model.cfg.d_model))
     with work.batches(model, [item.longest for item in encoded], "gradients", rows=2) as groups:

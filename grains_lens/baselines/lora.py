@@ -12,12 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs, check_two_answers
 from ..hosts.kinds import is_plain
 from ..hosts.model import HookedModel, device_of, frozen, recording
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import answer_logprobs, score_answers
-from ..prompts.batching import BATCH_TOKENS, buckets, check_items, collate
+from ..prompts.batching import BATCH_TOKENS, buckets, collate
 from ..prompts.bos import puts_bos_first
 from ..prompts.encoding import Encoded, PromptFormat, encode
 from ..prompts.work import Work
@@ -30,7 +30,7 @@ Loss = Callable[[Float[Tensor, "pair answer"], Sequence[int]], Float[Tensor, ""]
 @takes_a_turn
 def lora_sft(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
     steps: int = 100,
     learning_rate: float = 1e-3,
@@ -74,7 +74,7 @@ def lora_sft(
 @takes_a_turn
 def lora_dpo(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
     beta: float = 0.1,
     steps: int = 100,
@@ -245,15 +245,12 @@ def _settings(
 
 
 def _encoded(
-    model: HookedModel,
-    pairs: Sequence[PreferencePair],
-    tokenizer: Any,
-    work: Work,
-    *,
-    one_answer: bool = False,
+    model: HookedModel, pairs: Pairs, tokenizer: Any, work: Work, *, one_answer: bool = False
 ) -> list[Encoded]:
     check_adaptable(model)
-    check_items(pairs, PreferencePair, "pairs", one_answer=one_answer)
+    pairs = as_pairs(pairs)
+    if not one_answer:
+        check_two_answers(pairs, "pairs")
     if not is_plain(model):
         if tokenizer is not None:
             raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,11 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs, as_texts
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel, frozen, layer_count, recording
 from ..hosts.ownership import takes_a_turn
 from ..intervention.edits import unit_vectors
-from ..intervention.rules import SteeringRule, add_keeping_norm
+from ..intervention.given import Vectors, as_vectors
+from ..intervention.rules import SteeringRule, add_keeping_norm, as_rule
+from ..literals import RuleName
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.objectives import Objective, layers_in_reach
@@ -30,21 +33,21 @@ from .training import Schedule, Training
 @takes_a_turn
 def optimised_direction(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    start: SteeringVectors | None = None,
+    start: Vectors | None = None,
     start_strength: float | None = None,
     steps: int = 60,
     learning_rate: float = 0.02,
     beta: float = 0.1,
     kl_weight: float = 1.0,
-    keep: Sequence[str] | None = None,
+    keep: str | Iterable[str] | None = None,
     together: bool = False,
     batch_size: int | None = None,
     seed: int = 0,
-    rule: SteeringRule = add_keeping_norm,
+    rule: SteeringRule | RuleName = add_keeping_norm,
     objective: Objective = "sum",
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
@@ -72,7 +75,9 @@ def optimised_direction(
     """
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)
     chosen_layers = layers_in_reach(objective, layers, layer_count(model))
-    work = Work(prompt_format, batch_tokens, progress)
+    pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
+    rule, start = as_rule(rule), None if start is None else as_vectors(start, "start")
+    keep = None if keep is None else as_texts(keep, "keep")
     encoded = work.encode(model, pairs, one_answer=True)
     first = _first(model, start, start_strength, chosen_layers)
     norms = residual_norm(model, encoded, chosen_layers, work)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..prompts.batching import BATCH_TOKENS
@@ -23,10 +23,10 @@ from .ends import read_ends
 @takes_a_turn
 def probe_direction(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
     regularisation: float = 1.0,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
@@ -50,7 +50,7 @@ def probe_direction(
             f"regularisation={regularisation} must be positive: without it, a probe of few pairs has no "
             "optimum."
         )
-    work = Work(prompt_format, batch_tokens, progress)
+    pairs, work = as_pairs(pairs), Work(prompt_format, batch_tokens, progress)
     ends = read_ends(model, pairs, layers, work, label="probe")
     directions = torch.stack(
         [

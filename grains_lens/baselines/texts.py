@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 
-from ..hosts.layers import check_layers
+from ..errors import kind_of
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
 from ..hosts.ownership import takes_a_turn
 from ..prompts.batching import collate, encode_prompts_for
@@ -21,7 +22,7 @@ def activation_addition(
     positive: str,
     negative: str,
     *,
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     prompt_format: PromptFormat = PromptFormat(),
 ) -> SteeringVectors:
     """Activation addition: v_l = h_l(positive) − h_l(negative), in residual units.
@@ -62,6 +63,9 @@ def encode_texts(model: HookedModel, texts: Mapping[str, str], prompt_format: Pr
 
     Raises ValueError if a text has no tokens or is longer than the context, or if all tokens are special.
     """
+    for name, text in texts.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{name} is {kind_of(text)}: give a text.")
     prompts = encode_prompts_for(model, list(texts.values()), prompt_format)
     for (name, text), prompt in zip(texts.items(), prompts, strict=True):
         if not 0 < len(prompt) <= int(model.cfg.n_ctx):

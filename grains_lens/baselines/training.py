@@ -159,8 +159,6 @@ def _texts(
 ) -> list[tuple[int, ...]]:
     if keep is None:
         return [item.prompt.ids[:-1] or item.prompt.ids for item in encoded]
-    if isinstance(keep, str):
-        raise ValueError(f"keep={keep!r} is one text: put it into a list.")
     if not keep:
         raise ValueError(
             "keep=[] holds no text: leave it out to use the pairs' prompts, or pass kl_weight=0."

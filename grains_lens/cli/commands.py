@@ -1,26 +1,21 @@
-"""The commands: each a function over the library's, its docstring the command's help."""
+"""The commands that make and show things: each a function over the library's, its docstring the command's help."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
 from ..errors import printable
-from ..literals import AggregateName, Backend, Contrast, FillerName, ObjectiveName, Position, WorldName
-from ..writing import check_extension, check_writable
-from .objects import format_of, items_of, load, method_of, pairs_of, steering_of, without_loading_bars
-from .options import (
-    Loading,
-    Model,
-    Pairs,
-    Prompting,
-    Scoring,
-    Steered,
-)
-from .output import as_json, estimate, generated, judge, say, top_tokens, write
+from ..literals import AggregateName, Backend, Contrast, FillerName, Modality, Position, WorldName
+from ..writing import check_extension, check_writable, write_text
+from .documents import of_attribution, of_tuning, of_vectors
+from .objects import aggregate_of, bars, format_of, load, method_of, preset_of, saved, without_loading_bars
+from .options import Loading, Model, Pairs, Preset, Printing, Prompting, Reading, Scoring
+from .output import Answer, say, top_tokens, vectors_in_words
+from .sources import pairs_of
 
 
 def demo(
@@ -61,48 +56,60 @@ def attribute(
     pairs: Pairs,
     scoring: Annotated[Scoring, arg(name="")] = Scoring(),
     top: int = 3,
-    limit: int | None = None,
     out: Path | None = None,
     png: Path | None = None,
+    reading: Annotated[Reading, arg(name="")] = Reading(),
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),
     loading: Annotated[Loading, arg(name="")] = Loading(),
-) -> None:
+    printing: Annotated[Printing, arg(name="")] = Printing(),
+) -> Answer:
     """Score every prompt token by what it does to log p(chosen) − log p(rejected), in nats.
+
+    With --json: method, baseline, objective, and pairs, a list of prompt, chosen, rejected, tokens, strings, scores,
+    gap, baseline_gap and completeness_error; out and png where they were written.
 
     Args:
         top: How many tokens of either sign to print.
-        limit: Take the first so many pairs.
         out: Write all scores, one JSON object a pair and line.
         png: Draw the prompts as heat strips.
     """
     import grains_lens as gl
 
+    from ..vectors.identity import describe
+
     if top < 0:
         raise ValueError(f"top={top} must be 0 or more.")
-    for argument, path in {"out": out, "png": png}.items():
-        if path:
-            check_writable(path, argument)
-    items = pairs_of(model, pairs, limit)
+    written = {name: path for name, path in {"out": out, "png": png}.items() if path}
+    for argument, path in written.items():
+        check_writable(path, argument)
+    scored_by: dict[str, Any] = {
+        "method": method_of(scoring),
+        "baseline": scoring.baseline,
+        "objective": scoring.objective,
+    }
+    prompt_format = format_of(prompting)
+    items = pairs_of(model, pairs, reading)
     attributions = gl.attribute(
-        load(model, loading),
-        items,
-        method=method_of(scoring),
-        baseline=scoring.baseline,
-        objective=scoring.objective,
-        prompt_format=format_of(prompting),
+        load(model, loading), items, **scored_by, prompt_format=prompt_format, progress=bars()
     )
-    for index, one in enumerate(attributions):
-        say(
-            f"{index}  f(x) = {one.gap:+.2f} nats  for: {top_tokens(one, top, 1)}  against: {top_tokens(one, top, -1)}"
-        )
+    rows = [of_attribution(pair, one) for pair, one in zip(items, attributions, strict=True)]
+    lines = [
+        f"{index}  f(x) = {one.gap:+.2f} nats  for: {top_tokens(one, top, 1)}  against: {top_tokens(one, top, -1)}"
+        for index, one in enumerate(attributions)
+    ]
     if out:
-        lines = [as_json(pair, one) for pair, one in zip(items, attributions, strict=True)]
-        write(out, "".join(line + "\n" for line in lines))
+        write_text(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     if png:
         from .. import show
 
         titles = [f"chosen: {pair.chosen}, rejected: {pair.rejected}" for pair in items]
-        say(f"wrote {show.save(show.token_strip(attributions, titles=titles), png)}")
+        show.save(show.token_strip(attributions, titles=titles), png)
+    document = {
+        **{name: describe(value) for name, value in scored_by.items()},
+        "pairs": rows,
+        **{name: str(path) for name, path in written.items()},
+    }
+    return Answer("\n".join([*lines, *(f"wrote {path}" for path in written.values())]), document)
 
 
 def extract(
@@ -110,140 +117,75 @@ def extract(
     pairs: Pairs,
     out: Path,
     scoring: Annotated[Scoring, arg(name="")] = Scoring(),
-    k: int = 3,
+    preset: Preset = None,
+    k: int | None = None,
     mask: FillerName = "mask",
+    modality: Modality = "joint",
     contrast: Contrast = "two_sided",
-    aggregate: AggregateName = "pca",
+    aggregate: AggregateName | None = None,
     position: Position = "prompt_end",
     layers: tuple[int, ...] | None = None,
-    limit: int | None = None,
+    reading: Annotated[Reading, arg(name="")] = Reading(),
     prompting: Annotated[Prompting, arg(name="")] = Prompting(),
     loading: Annotated[Loading, arg(name="")] = Loading(),
-) -> None:
+    printing: Annotated[Printing, arg(name="")] = Printing(),
+) -> Answer:
     """Make steering vectors from preference pairs; the defaults are the paper's.
+
+    With --json: out, made_by, n_pairs, hook_site, d_model, model (name, architecture, n_layers, dtype), settings,
+    versions, and layers, a list of layer, length and residual_norm.
 
     Args:
         out: File to write, .safetensors.
-        k: Tokens of either sign to mask.
+        k: Tokens of either sign to mask; 3 if not given.
         mask: What takes a masked token's place.
+        modality: Which tokens are masked: of all, or of an image's or the text's alone.
         contrast: Aggregate either side by itself, or the differences of both.
-        aggregate: From one difference per pair to one direction.
+        aggregate: From one difference per pair to one direction; pca if not given.
         position: Where the residual stream is read.
         layers: Layers to make vectors for; all if not given.
-        limit: Take the first so many pairs.
     """
     import grains_lens as gl
 
     check_extension(out, ".safetensors", "out")
     check_writable(out, "out")
-    aggregates = {
-        "pca": gl.pca_direction,
-        "mean": gl.mean_direction,
-        "weighted_mean": gl.weighted_mean_direction,
+    chosen = preset_of(preset)
+    make = gl.extract_vectors if chosen is None else chosen.extract
+    given = {"k": k, "aggregate": aggregate_of(aggregate)}
+    settings: dict[str, Any] = {
+        **{name: value for name, value in given.items() if value is not None},
+        "method": method_of(scoring),
+        "baseline": scoring.baseline,
+        "objective": scoring.objective,
+        "mask": mask,
+        "modality": modality,
+        "contrast": contrast,
+        "position": position,
+        "layers": layers,
+        "prompt_format": format_of(prompting),
+        "progress": bars(),
     }
-    items = pairs_of(model, pairs, limit)
-    vectors = gl.extract_vectors(
-        load(model, loading),
-        items,
-        method=method_of(scoring),
-        baseline=scoring.baseline,
-        objective=scoring.objective,
-        k=k,
-        mask=mask,
-        contrast=contrast,
-        aggregate=aggregates[aggregate],
-        position=position,
-        layers=layers,
-        prompt_format=format_of(prompting),
-    )
-    say(f"{vectors!r}\nwrote {vectors.save(out)}")
+    items = pairs_of(model, pairs, reading)
+    vectors = make(load(model, loading), items, **settings)
+    path = vectors.save(out)
+    return Answer(f"{vectors!r}\nwrote {path}", {"out": str(path), **of_vectors(vectors)})
 
 
-def generate(
-    model: Model,
-    prompt: str,
-    steered: Annotated[Steered, arg(name="")] = Steered(),
-    max_new_tokens: int = 40,
-    temperature: float = 0.0,
-    seed: int = 0,
-    prompting: Annotated[Prompting, arg(name="")] = Prompting(),
-    loading: Annotated[Loading, arg(name="")] = Loading(),
-) -> None:
-    """Continue a prompt, unsteered and (with --vectors) steered.
-
-    Args:
-        prompt: Text to continue.
-        max_new_tokens: At most so many tokens.
-        temperature: 0 is greedy.
-        seed: For sampling, the same for both texts.
-    """
-    hooked = load(model, loading)
-    steer = steering_of(hooked, steered)
-    for name, text in generated(
-        hooked, prompt, steer, prompting, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
-    ):
-        say(f"{name + ':':<10} {text}")
-
-
-def evaluate(
-    model: Model,
-    items: Annotated[
-        Positional[str],
-        arg(
-            metavar="QUESTIONS_OR_PAIRS",
-            help="JSONL, JSON, CSV or parquet with prompt, choices, label or with prompt, chosen, rejected; for a "
-            "world also a behaviour's test questions, or others: truthfulness, truthfulness:clear_test.",
-        ),
-    ],
-    steered: Annotated[Steered, arg(name="")] = Steered(),
-    objective: ObjectiveName = "sum",
-    limit: int | None = None,
-    prompting: Annotated[Prompting, arg(name="")] = Prompting(),
-    loading: Annotated[Loading, arg(name="")] = Loading(),
-) -> None:
-    """Multiple-choice accuracy, or how often the chosen answer is preferred; base and (with --vectors) steered.
-
-    Args:
-        objective: An answer's log-probability: summed over tokens, their mean, or the last token's.
-        limit: Take the first so many.
-    """
-    import numpy as np
-
-    from ..intervals import bootstrap_interval
-
-    asked = items_of(model, items, limit)
-    hooked = load(model, loading)
-    steer = steering_of(hooked, steered)
-    base = judge(hooked, asked, objective, prompting)
-    say(f"base     {estimate(base)}")
-    if steer:
-        with steer:
-            now = judge(hooked, asked, objective, prompting)
-        low, high = bootstrap_interval(np.subtract(now, base))
-        change = float(np.mean(np.subtract(now, base)))
-        say(f"steered  {estimate(now)}\nchange   {change:+.3f} [{low:+.3f}, {high:+.3f}]")
-
-
-def inspect(vectors: Annotated[Positional[Path], arg(metavar="VECTORS")]) -> None:
+def inspect(
+    vectors: Annotated[Positional[Path], arg(metavar="VECTORS")],
+    printing: Annotated[Printing, arg(name="")] = Printing(),
+) -> Answer:
     """What a file of vectors or of a tuning holds: layers, lengths, what they were made from, which model they belong
-    to, and what was tuned."""
-    from ..intervention.saved import load as load_saved
+    to, and what was tuned.
+
+    With --json: the keys of `extract`, and tuning with those of `tune`, null in a file of vectors alone.
+    """
     from ..vectors.steering_vectors import SteeringVectors
 
-    saved = load_saved(vectors)
-    held = saved if isinstance(saved, SteeringVectors) else saved.plan().vectors
-    made, model = held.provenance, held.provenance.model
-    # All of it is text from the file, which may hold what steers a terminal; JSON escapes by itself.
-    say(printable(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}"))
-    if model:
-        name, architecture = printable(model.name), printable(model.architecture)
-        say(f"model: {name} ({architecture}, {model.n_layers} layers, {model.dtype})")
-    say("settings: " + json.dumps(dict(made.settings)))
-    say(printable("versions: " + ", ".join(f"{name} {version}" for name, version in made.versions.items())))
-    say(f"{'layer':>5} {'length':>9} {'residual norm':>14}")
-    for layer, length, norm in zip(
-        held.layers, held.norms().tolist(), held.residual_norm.tolist(), strict=True
-    ):
-        say(f"{layer:>5} {length:>9.4f} {norm:>14.4f}")
-    if not isinstance(saved, SteeringVectors):
-        say(printable(f"tuned: {saved.plan()}\n{saved}", keep="\n"))
+    held = saved(vectors)
+    if isinstance(held, SteeringVectors):
+        return Answer(vectors_in_words(held), {**of_vectors(held), "tuning": None})
+    plan = held.plan()
+    tuned = printable(f"tuned: {plan}\n{held}", keep="\n")
+    document = {**of_vectors(plan.vectors), "tuning": of_tuning(held)}
+    return Answer(f"{vectors_in_words(plan.vectors)}\n{tuned}", document)

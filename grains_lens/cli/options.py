@@ -8,7 +8,17 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..literals import Backend, DtypeName, FillerName, MethodName, ObjectiveName, Unit
+from ..literals import (
+    Backend,
+    DtypeName,
+    FillerName,
+    MethodName,
+    ObjectiveName,
+    OnError,
+    PresetName,
+    RuleName,
+    Unit,
+)
 
 Model = Annotated[
     Positional[str],
@@ -22,10 +32,37 @@ Pairs = Annotated[
     Positional[str],
     arg(
         metavar="PAIRS",
-        help="JSONL, JSON, CSV or parquet with prompt, chosen, rejected; for a world also a behaviour of it: "
-        "truthfulness.",
+        help="JSONL, JSON, CSV or parquet with prompt, chosen, rejected and maybe images; for a world also a behaviour "
+        "of it: truthfulness.",
     ),
 ]
+Questions = Annotated[
+    Positional[str],
+    arg(
+        metavar="QUESTIONS_OR_PAIRS",
+        help="JSONL, JSON, CSV or parquet with prompt, choices, label or with prompt, chosen, rejected; for a "
+        "world also a behaviour's questions: truthfulness, truthfulness:clear_test.",
+    ),
+]
+Preset = Annotated[
+    PresetName | None,
+    arg(
+        help="Settings as a whole, in whose place those given here stand: the paper's, or those that our studies found "
+        "to gain most."
+    ),
+]
+Answers = Annotated[
+    ObjectiveName,
+    arg(help="An answer's log-probability: summed over tokens, their mean, or the last token's."),
+]
+
+
+@dataclass(frozen=True)
+class Printing:
+    """What is printed."""
+
+    json: bool = False
+    """Print one JSON document and nothing else; a number that is not finite is null."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +88,18 @@ class Prompting:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How files of pairs and questions are read."""
+
+    columns: tuple[str, ...] = ()
+    """Other headers in the files, as prompt=question chosen=best or prompt=question,chosen=best."""
+    on_error: OnError | None = None
+    """Stop at a row that cannot be used, or leave it out; by default rows are left out of data sets by name alone."""
+    limit: int | None = None
+    """Take the first so many pairs or questions."""
+
+
+@dataclass(frozen=True)
 class Scoring:
     """How tokens are scored."""
 
@@ -60,10 +109,29 @@ class Scoring:
     """Points on the path of integrated gradients, as many for every pair; if not given 10, and more where needed."""
     tolerance: float | None = None
     """Double the steps of pairs whose scores miss the change of f by more than this part of it; 0.1 without --steps."""
+    samples: int | None = None
+    """Noisy copies per pair for smooth_grad (20 if not given), or points per filler for gradient_shap (10)."""
+    seed: int | None = None
+    """Seed of the methods that draw numbers: smooth_grad, gradient_shap and random; 0 if not given."""
     baseline: FillerName = "mask"
     """What stands in for a token at the start of the path, or where it is left out."""
-    objective: ObjectiveName = "sum"
-    """An answer's log-probability: summed over tokens, their mean, or the last token's."""
+    objective: Answers = "sum"
+
+
+@dataclass(frozen=True)
+class Acting:
+    """How vectors act on the residual stream."""
+
+    rule: RuleName | None = None
+    """What a vector does to the stream; if not given, what was tuned, or add_keeping_norm."""
+    positions: tuple[str, ...] | None = None
+    """Where to steer: all, prompt, new or last, or numbers of tokens, -1 the prompt's last; if not given, all."""
+    gate: str | None = None
+    """Steer only where a gate is open: a tuning's file, whose gate is taken, or pairs to fit one on."""
+    gate_against: str | None = None
+    """Pairs at whose prompts a fitted gate stays shut; if not given, it tells rejected answers from chosen ones."""
+    unit: Unit | None = None
+    """What strength 1 means: as long as the residual stream, which is the default, length 1, or as extracted."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +139,8 @@ class Steered:
     """What steers the model."""
 
     vectors: Path | None = None
-    """File that `extract` or a tuning's `save` wrote."""
+    """File that `extract` or `tune` wrote, or a control vector in GGUF."""
     strength: float | None = None
     """How much of the vectors is added: by default what was tuned, or 0.5 of vectors alone."""
     layers: tuple[int, ...] | None = None
     """Steer at these layers alone."""
-    unit: Unit | None = None
-    """What strength 1 means: as long as the residual stream, which is the default, length 1, or as extracted."""

@@ -1,73 +1,108 @@
-"""Objects become strings: numbers with their intervals, scores as text and JSON."""
+"""Objects become strings: numbers with their intervals, scores, texts."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import printable
-from ..literals import ObjectiveName
-from ..writing import write_text
-from .objects import format_of
-from .options import Prompting
+from .documents import as_json
+from .objects import bars
+from .options import Answers
 
 if TYPE_CHECKING:
     from ..attribution.scores import TokenAttribution
-    from ..data.items import PreferencePair
     from ..intervention.plan import Steering
+    from ..prompts.encoding import PromptFormat
+    from ..vectors.steering_vectors import SteeringVectors
 
 
-def judge(model: Any, items: Sequence[Any], objective: ObjectiveName, prompting: Prompting) -> list[float]:
+@dataclass(frozen=True)
+class Answer:
+    """What a command found: as text, and as a document for `--json`."""
+
+    text: str
+    document: Mapping[str, Any]
+
+    def show(self, *, json: bool) -> None:
+        """Print one of the two."""
+        if json:
+            print(as_json(self.document), flush=True)
+        else:
+            say(self.text)
+
+
+def judge(model: Any, items: Sequence[Any], objective: Answers, prompt_format: PromptFormat) -> list[float]:
     """One number per item: 1 where the right choice, or the chosen answer, is the most probable."""
     from ..data.items import PreferencePair
     from ..evaluation.choices import multiple_choice, preference
 
-    prompt_format = format_of(prompting)
+    asked: dict[str, Any] = {"objective": objective, "prompt_format": prompt_format, "progress": bars()}
     if isinstance(items[0], PreferencePair):
-        gaps = preference(model, items, objective=objective, prompt_format=prompt_format).gaps
+        gaps = preference(model, items, **asked).gaps
         return ((gaps > 0).float() + 0.5 * (gaps == 0).float()).tolist()
-    return (
-        multiple_choice(model, items, objective=objective, prompt_format=prompt_format)
-        .correct.float()
-        .tolist()
-    )
+    return multiple_choice(model, items, **asked).correct.float().tolist()
 
 
-def estimate(values: Sequence[float]) -> str:
-    import numpy as np
-
-    from ..intervals import bootstrap_interval
-
-    low, high = bootstrap_interval(np.array(values))
-    return f"{float(np.mean(values)):.3f} [{low:.3f}, {high:.3f}]  ({len(values)} items)"
+def estimate(found: Mapping[str, Any]) -> str:
+    """A mean with its interval and number of items, of what `of_values` made."""
+    return f"{found['mean']:.3f} [{found['low']:.3f}, {found['high']:.3f}]  ({len(found['values'])} items)"
 
 
 def generated(
     model: Any,
     prompt: str,
+    images: Sequence[Path],
     steer: Steering | None,
-    prompting: Prompting,
+    prompt_format: PromptFormat,
     *,
     max_new_tokens: int,
     temperature: float,
     seed: int,
-) -> list[tuple[str, str]]:
+) -> dict[str, str]:
     """What the model goes on with: unsteered and, if anything steers, steered."""
     from ..evaluation.comparison import compare_generations, generate_text
 
+    if images:
+        if temperature:
+            raise ValueError(
+                f"temperature={temperature} samples, and a prompt with images is continued greedily."
+            )
+        return _about_images(model, prompt, images, steer, prompt_format, max_new_tokens)
     sampling = {
         "max_new_tokens": max_new_tokens,
         "temperature": temperature,
         "seed": seed,
-        "prompt_format": format_of(prompting),
+        "prompt_format": prompt_format,
     }
     if steer is None:
         (text,) = generate_text(model, [prompt], **sampling)
-        return [("unsteered", text)]
+        return {"unsteered": text}
     both = compare_generations(model, [prompt], steer, **sampling)
-    return [("unsteered", both.unsteered[0]), ("steered", both.steered[0])]
+    return {"unsteered": both.unsteered[0], "steered": both.steered[0]}
+
+
+def _about_images(
+    model: Any,
+    prompt: str,
+    images: Sequence[Path],
+    steer: Steering | None,
+    prompt_format: PromptFormat,
+    max_new_tokens: int,
+) -> dict[str, str]:
+    from ..data.items import OpenQuestion
+    from ..evaluation.decoding import greedy_answers
+
+    asked = OpenQuestion(prompt, reference="not known", images=tuple(map(str, images)))
+    settings = {"max_new_tokens": max_new_tokens, "prompt_format": prompt_format, "progress": bars()}
+    texts = {"unsteered": greedy_answers(model, [asked], **settings)[0]}
+    if steer is not None:
+        with steer:
+            texts["steered"] = greedy_answers(model, [asked], **settings)[0]
+    return texts
 
 
 def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:
@@ -79,23 +114,24 @@ def top_tokens(one: TokenAttribution, k: int, sign: int) -> str:
     )
 
 
-def as_json(pair: PreferencePair, one: TokenAttribution) -> str:
-    fields = {
-        "prompt": pair.prompt,
-        "chosen": pair.chosen,
-        "rejected": pair.rejected,
-        "tokens": one.tokens.tolist(),
-        "strings": list(one.strings),
-        "scores": one.scores.tolist(),
-        "gap": one.gap,
-        "baseline_gap": one.baseline_gap,
-        "completeness_error": one.completeness_error,
-    }
-    return json.dumps(fields, ensure_ascii=False)
-
-
-def write(path: Path, text: str) -> None:
-    say(f"wrote {write_text(path, text)}")
+def vectors_in_words(held: SteeringVectors) -> str:
+    """Where vectors come from, which model they belong to, and a line per layer."""
+    made, model = held.provenance, held.provenance.model
+    # All of it is text from a file, which may hold what steers a terminal; JSON escapes by itself.
+    lines = [
+        printable(f"{made.method} from {made.n_pairs} pairs, for {made.hook_site}, d_model {held.d_model}")
+    ]
+    if model:
+        name, architecture = printable(model.name), printable(model.architecture)
+        lines.append(f"model: {name} ({architecture}, {model.n_layers} layers, {model.dtype})")
+    lines.append("settings: " + json.dumps(dict(made.settings)))
+    lines.append(printable("versions: " + ", ".join(f"{name} {one}" for name, one in made.versions.items())))
+    lines.append(f"{'layer':>5} {'length':>9} {'residual norm':>14}")
+    for layer, length, norm in zip(
+        held.layers, held.norms().tolist(), held.residual_norm.tolist(), strict=True
+    ):
+        lines.append(f"{layer:>5} {length:>9.4f} {norm:>14.4f}")
+    return "\n".join(lines)
 
 
 def say(text: str) -> None:

@@ -12,6 +12,11 @@ def study() -> None:
 
 
 def run_study(arguments: Sequence[str]) -> None:
-    """Hand the rest of a command line to the studies' own."""
+    """Hand the rest of a command line to the studies' own. What a user can mend is a ValueError, OSError or
+    ImportError."""
     # Found where it stands only while it runs: in a clone that is the folder `analysis`.
-    importlib.import_module("grains_lens.analysis.__main__").command(arguments, "grains-lens study")
+    studies = importlib.import_module("grains_lens.analysis.__main__")
+    try:
+        studies.command(arguments, "grains-lens study")
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error

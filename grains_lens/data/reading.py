@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-from ..errors import printable, seen, unknown_name, warn_user
+from ..errors import kind_of, printable, seen, unknown_name, warn_user
 from ..literals import ItemKind, OnError
 from .benchmarks import is_name, rows_of
 from .items import MultipleChoice, PreferencePair
 from .rows import as_tuple, from_json, images_of, last_message, only_message, value_of
-from .tables import check_names, read_table
+from .tables import read_table, rows_in
 from .truthfulqa import unfolded
 
 _Item = TypeVar("_Item", bound="PreferencePair | MultipleChoice")
@@ -55,30 +56,36 @@ def load_pairs(
     is missing, empty or wrong, or if no row is left.
     """
     _check_columns(columns, PreferencePair)
-    folder = _folder(source)
+    read = functools.partial(pair_of_row, columns=columns, folder=_folder(source))
+    return _items(source, "pairs", read, on_error)
 
+
+def pair_of_row(
+    row: Mapping[str, Any],
+    where: str,
+    columns: Mapping[str, str | None] | None = None,
+    folder: Path | None = None,
+) -> PreferencePair:
+    """The pair that a row holds; a ValueError says `where` it is wrong. Paths of images are relative to `folder`."""
+    row = unfolded(row, where)
     one_answer = (columns or {"rejected": ""}).get("rejected", "") is None
     columns = {name: column for name, column in (columns or {}).items() if column is not None}
-
-    def pair(row: Mapping[str, Any], where: str) -> PreferencePair:
-        rejected = None if one_answer else last_message(value_of(row, "rejected", columns, where))
-        if rejected is None and not one_answer:
-            raise ValueError(
-                f"{where}: rejected must be text, but is None; fill it in, or leave the row out (of all rows: "
-                'columns={"rejected": None}).'
-            )
-        return _make(
-            PreferencePair,
-            where,
-            {
-                "prompt": only_message(value_of(row, "prompt", columns, where)),
-                "chosen": last_message(value_of(row, "chosen", columns, where)),
-                "rejected": rejected,
-                "images": images_of(row, columns, where, folder),
-            },
+    rejected = None if one_answer else last_message(value_of(row, "rejected", columns, where))
+    if rejected is None and not one_answer:
+        raise ValueError(
+            f"{where}: rejected must be text, but is None; fill it in, or leave the row out (of all rows: "
+            'columns={"rejected": None}).'
         )
-
-    return _items(source, "pairs", pair, on_error)
+    return _make(
+        PreferencePair,
+        where,
+        {
+            "prompt": only_message(value_of(row, "prompt", columns, where)),
+            "chosen": last_message(value_of(row, "chosen", columns, where)),
+            "rejected": rejected,
+            "images": images_of(row, columns, where, folder),
+        },
+    )
 
 
 def load_questions(
@@ -98,21 +105,29 @@ def load_questions(
     Raises the same errors as `load_pairs`.
     """
     _check_columns(columns, MultipleChoice)
-    folder = _folder(source)
+    read = functools.partial(question_of_row, columns=columns, folder=_folder(source))
+    return _items(source, "questions", read, on_error)
 
-    def question(row: Mapping[str, Any], where: str) -> MultipleChoice:
-        return _make(
-            MultipleChoice,
-            where,
-            {
-                "prompt": only_message(value_of(row, "prompt", columns, where)),
-                "choices": as_tuple(from_json(value_of(row, "choices", columns, where))),
-                "label": from_json(value_of(row, "label", columns, where)),
-                "images": images_of(row, columns, where, folder),
-            },
-        )
 
-    return _items(source, "questions", question, on_error)
+def question_of_row(
+    row: Mapping[str, Any],
+    where: str,
+    columns: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> MultipleChoice:
+    """The question that a row holds; a ValueError says `where` it is wrong. Paths of images are relative to
+    `folder`."""
+    row = unfolded(row, where)
+    return _make(
+        MultipleChoice,
+        where,
+        {
+            "prompt": only_message(value_of(row, "prompt", columns, where)),
+            "choices": as_tuple(from_json(value_of(row, "choices", columns, where))),
+            "label": from_json(value_of(row, "label", columns, where)),
+            "images": images_of(row, columns, where, folder),
+        },
+    )
 
 
 def columns_of(path: str | Path) -> tuple[str, ...]:
@@ -164,11 +179,11 @@ def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item])
         return row
     if not isinstance(row, Mapping):
         return ValueError(
-            f"{where} is {seen(row)}, not a mapping from column names to values: give rows, "
-            'such as a list of dicts, one split of a dataset, or a data frame\'s .to_dict("records").'
+            f"{where} is {seen(row)}, not a mapping from column names to values: rows are wanted, "
+            "as of a list of dicts, one split of a dataset, or a data frame."
         )
     try:
-        return item(unfolded(row, where), where)
+        return item(row, where)
     except ValueError as error:
         return error
 
@@ -179,9 +194,14 @@ def _rows(source: Any, kind: ItemKind) -> tuple[str, Iterable[tuple[str, Any]]]:
         return source, rows_of(source, kind)
     if isinstance(source, str | Path):
         return printable(Path(source).name, 120), read_table(Path(source))
-    # Columns of a data frame: of two with the same name, to_dict("records") would keep only the last.
-    check_names([one for one in getattr(source, "columns", ()) if isinstance(one, str)], "source")
-    return "source", ((f"source, row {number}", row) for number, row in enumerate(source, start=1))
+    rows = rows_in(source, "source")
+    if isinstance(rows, Mapping) or not isinstance(rows, Iterable):
+        splits = f" of {', '.join(map(seen, rows))}" if isinstance(rows, Mapping) else ""
+        raise ValueError(
+            f"source is {kind_of(source)}{splits}: give a path, a data set's name, or rows, such as a list of dicts, "
+            "one split of a dataset or a data frame."
+        )
+    return "source", ((f"source, row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def _is_name(source: Any) -> bool:

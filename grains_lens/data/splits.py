@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import kind_of
 from .items import MultipleChoice, PreferencePair
 
 Item = PreferencePair | MultipleChoice
@@ -35,6 +36,7 @@ def check_disjoint(
 
     Raises LeakageError, naming what is shared, how often, and where it first occurs.
     """
+    train, test = (_items(one, name) for one, name in ((train, "train"), (test, "test")))
     for kind, what in (("prompt", _prompts), ("image", _images), ("entity", _named_by(entity))):
         there: dict[Any, int] = {}
         for index, item in enumerate(train):
@@ -52,6 +54,18 @@ def check_disjoint(
                 f"{names[1]}[{second}]{more}: leave these out of one of them; otherwise memorised items may "
                 "be counted as a success."
             )
+
+
+def _items(items: Any, argument: str) -> list[Item]:
+    """Pairs and questions, as they come; one of them is a list of one."""
+    items = [items] if isinstance(items, Item) else items
+    if not isinstance(items, Iterable) or isinstance(items, str) or hasattr(items, "dtype"):
+        raise ValueError(f"{argument} is {kind_of(items)}: give a list of pairs or questions.")
+    items = list(items)
+    for index, item in enumerate(items):
+        if not hasattr(item, "prompt"):
+            raise ValueError(f"{argument}[{index}] is {kind_of(item)}: give pairs or questions.")
+    return items
 
 
 def _prompts(item: Item) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import printable, said, seen
+from ..errors import near_path, printable, said, seen
 
 Rows = Iterator[tuple[str, Any]]
 """The place of a row ("pairs.csv, row 3") and the row, or the ValueError that says why it cannot be read."""
@@ -31,6 +31,7 @@ def read_table(path: Path) -> Rows:
     if not _is_file(path):
         raise FileNotFoundError(
             f"{printable(path, 300)} is no file (looked in {printable(path.absolute().parent, 300)})."
+            f"{near_path(path)}"
         )
     if path.suffix.lower() not in readers:
         raise ValueError(
@@ -47,6 +48,28 @@ def _is_file(path: Path) -> bool:
         if error.errno == errno.ENAMETOOLONG:
             return False
         raise _unreadable(path, error) from error
+
+
+def rows_in(source: Any, argument: str) -> Any:
+    """The rows of a data frame (pandas, polars) or an Arrow table, as mappings; anything else as it is.
+
+    Raises ValueError where a column's name stands twice.
+    """
+    if not hasattr(source, "columns"):
+        return source
+    for method, settings in (("to_dicts", ()), ("to_pylist", ()), ("to_dict", ("records",))):
+        if hasattr(source, method):
+            # Of two columns with one name the last would be kept.
+            named = getattr(source, "column_names", source.columns)
+            check_names([one for one in named if isinstance(one, str)], argument)
+            return [
+                {
+                    name: None if isinstance(value, float) and value != value else value
+                    for name, value in row.items()
+                }
+                for row in getattr(source, method)(*settings)
+            ]
+    return source
 
 
 def check_names(names: Iterable[object], name: str) -> None:

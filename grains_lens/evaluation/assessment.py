@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ..data.given import as_choices, as_list
 from ..data.items import MultipleChoice
-from ..errors import printable
+from ..errors import kind_of, printable
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
@@ -130,9 +131,9 @@ class Assessment:
 def assess(
     model: HookedModel,
     steered: Tuning | AbstractContextManager[Any] | Callable[[], Any] | None,
-    questions: Sequence[Any],
+    questions: Any,
     *,
-    keep: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+    keep: Any = (),
     ask: Ask = ask_choices,
     base: Assessment | None = None,
 ) -> Assessment:
@@ -141,18 +142,20 @@ def assess(
         tuning = gl.tune(model, vectors, dev_questions, keep=others_dev)
         gl.assess(model, tuning, test_questions, keep=others_test)
 
-    `steered` is one of: a `Tuning`, whose best row is used; a context that is not yet entered, such as
-    `steering(...)` or a fine-tuning adapter; a function without arguments that returns such a context; or
-    None, which compares the model with itself. `keep` holds questions that must not suffer, as in `tune`: a
-    list, or lists by name. `ask(model, group)` returns the scores of one group, with `.correct` [question].
-    The default is multiple choice; another example is `hallucination` for pairs. With `base`, an earlier
-    assessment of this model on the same questions, the unsteered model is not asked again. Contexts around
-    the call act on both sides.
+    `questions` are multiple-choice questions, or pairs, each a question with two choices; or whatever `ask` takes.
+    `steered` is a `Tuning`, steered by at its best row; a context, as `steering(...)` or a fine-tuning adapter, not yet
+    entered; a function without arguments that gives one; or None, where both sides are the model as it is. `keep`
+    holds questions that must not suffer, as in `tune`: a list, or lists by name. `ask(model, group)` gives the scores
+    of one group, with `.correct` [question]; multiple choice unless another is given, such as `hallucination` for
+    pairs. `base`, an earlier assessment of this model on these questions, spares asking the unsteered model again.
+    Contexts around the call belong to both sides.
 
     Raises ValueError for a group without questions, a `base` of other questions, or a `steered` that cannot
     steer. Errors of `ask` pass through, such as a NotFiniteError if steering breaks the model.
     """
-    groups = groups_of(questions, keep)
+    groups = groups_of(questions, keep, as_choices if ask is ask_choices else as_list)
+    if not callable(ask):
+        raise ValueError(f"ask is {kind_of(ask)}: give a function of a model and a list of questions.")
     if base is None:
         unsteered = _asked(model, groups, ask)
     else:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..data.items import MultipleChoice, PreferencePair
+from ..data.given import Pairs, Questions, as_questions
+from ..data.items import MultipleChoice
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..intervals import bootstrap_interval
@@ -108,7 +108,7 @@ class PreferenceScores:
 
 def multiple_choice(
     model: HookedModel,
-    questions: Sequence[MultipleChoice],
+    questions: Questions,
     *,
     objective: Objective = "sum",
     prompt_format: PromptFormat = PromptFormat(),
@@ -126,6 +126,7 @@ def multiple_choice(
     """
     check_objective(objective, model, choices=True)
     work = Work(prompt_format, batch_tokens, progress)
+    questions = as_questions(questions)
     encoded = work.encode(model, questions, kind=MultipleChoice, argument="questions")
     logprobs = score_answers(model, encoded, work, label="evaluate", name="question", objective=objective)
     return ChoiceScores(logprobs, torch.tensor([question.label for question in questions]))
@@ -133,7 +134,7 @@ def multiple_choice(
 
 def preference(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
     objective: Objective = "sum",
     prompt_format: PromptFormat = PromptFormat(),

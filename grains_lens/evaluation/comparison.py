@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from pathlib import Path
 
 import torch
 
-from ..errors import printable
+from ..data.given import as_texts
+from ..errors import kind_of, printable
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
+from ..intervention.given import as_vectors_or_tuning
 from ..intervention.plan import Steering
 from ..intervention.tunings import Tuning
 from ..prompts.batching import encode_prompts_for, tokenizer_of
@@ -63,8 +66,8 @@ class GenerationComparison:
 @takes_a_turn
 def compare_generations(
     model: HookedModel,
-    prompts: Sequence[str],
-    steering: Steering | Tuning,
+    prompts: str | Iterable[str],
+    steering: Steering | Tuning | str | Path,
     *,
     max_new_tokens: int = 40,
     temperature: float = 0.0,
@@ -84,8 +87,14 @@ def compare_generations(
     Raises ValueError if there are no prompts, `temperature` is negative, `max_new_tokens` is below 1, or
     `steering` is already on.
     """
-    steering = steering.steering(model) if isinstance(steering, Tuning) else steering
-    if steering.is_on:
+    texts = as_texts(prompts, "prompts")
+    held = as_vectors_or_tuning(steering, "steering") if isinstance(steering, str | Path) else steering
+    steer = held.steering(model) if isinstance(held, Tuning) else held
+    if not isinstance(steer, Steering):
+        raise ValueError(
+            f"steering is {kind_of(steer)}: give steering(model, vectors, strength=0.5), or a Tuning."
+        )
+    if steer.is_on:
         raise ValueError("steering is on already, so there is no unsteered text: pass it switched off.")
     settings = {
         "max_new_tokens": max_new_tokens,
@@ -93,9 +102,9 @@ def compare_generations(
         "seed": seed,
         "prompt_format": prompt_format,
     }
-    unsteered = generate_text(model, prompts, **settings)
-    with steering:
-        return GenerationComparison(tuple(prompts), unsteered, generate_text(model, prompts, **settings))
+    unsteered = generate_text(model, texts, **settings)
+    with steer:
+        return GenerationComparison(tuple(texts), unsteered, generate_text(model, texts, **settings))
 
 
 def generate_text(
@@ -112,8 +121,6 @@ def generate_text(
         raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
     if not temperature >= 0:
         raise ValueError(f"temperature={temperature} must be 0 (greedy) or more.")
-    if isinstance(prompts, str):
-        raise ValueError(f"prompts={prompts!r} is one text: put it into a list.")
     if not len(prompts):
         raise ValueError("prompts is empty: give at least one text to continue.")
     sampling = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import NotFiniteError, printable
+from ..data.given import as_choices, as_list
+from ..errors import NotFiniteError, kind_of, printable
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..intervention.contexts import context_of
+from ..intervention.tuning import groups_of
 from ..intervention.tunings import best_row, charged
 from .assessment import TARGET, Ask, Assessment, accuracies, ask_choices, assess
 
@@ -66,9 +68,9 @@ class ContextTuning:
 def tune_contexts(
     model: HookedModel,
     contexts: Mapping[str, Context],
-    questions: Sequence[Any],
+    questions: Any,
     *,
-    keep: Mapping[str, Sequence[Any]] | Sequence[Any] = (),
+    keep: Any = (),
     charge: float = 1.0,
     efforts: Mapping[str, float] | None = None,
     ask: Ask = ask_choices,
@@ -90,6 +92,10 @@ def tune_contexts(
     Raises ValueError if there are no contexts, one is called "none", the charge is not finite, a group has no
     questions, or the unchanged model gives NaN.
     """
+    if not isinstance(contexts, Mapping):
+        raise ValueError(
+            f"contexts is {kind_of(contexts)}: give contexts by name, as {{'adapter': adapter}}."
+        )
     if not contexts:
         raise ValueError("contexts is empty: give at least one, by name.")
     if NOTHING in contexts:
@@ -98,6 +104,8 @@ def tune_contexts(
         )
     if not math.isfinite(charge):
         raise ValueError(f"charge={charge} must be finite.")
+    keep = groups_of(questions, keep, as_choices if ask is ask_choices else as_list)
+    questions = keep.pop(TARGET)
     base = assess(model, None, questions, keep=keep, ask=ask)
     rows = [_row(NOTHING, base, charge, 0.0)]
     for name, context in contexts.items():

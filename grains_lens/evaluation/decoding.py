@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..data.items import Prompted
+from ..data.given import Prompts
 from ..hosts.batch import right_padded
 from ..hosts.forward import advance, prefill
 from ..hosts.model import HookedModel, device_of
@@ -18,7 +18,7 @@ from ..prompts.work import Work
 
 def greedy_answers(
     model: HookedModel,
-    prompts: Sequence[Prompted],
+    prompts: Prompts,
     *,
     max_new_tokens: int = 32,
     prompt_format: PromptFormat = PromptFormat(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,23 +11,24 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_texts, as_texts_or_pairs
 from ..errors import NotFiniteError
 from ..hosts.batch import TokenBatch, left_padded
 from ..hosts.forward import extend, prefill
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel, device_of, frozen
 from ..hosts.ownership import takes_a_turn
 from ..intervention.contexts import context_of, steering
 from ..intervention.gates import Gate
+from ..intervention.given import Vectors, as_vectors
 from ..intervention.positions import Positions
 from ..intervention.rules import SteeringRule, add_keeping_norm
 from ..intervention.tunings import Tuning
-from ..literals import Unit
+from ..literals import RuleName, Unit
 from ..prompts.batching import buckets, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows, naming
 from ..prompts.work import Work
-from ..vectors.steering_vectors import SteeringVectors
 
 LOGIT_TOKENS = 1024
 """The default number of positions whose logits [position, d_vocab] are held at a time."""
@@ -40,7 +41,7 @@ LARGEST = 64.0
 @takes_a_turn
 def kl_from_base(
     model: HookedModel,
-    items: Sequence[str] | Sequence[PreferencePair],
+    items: str | Iterable[str] | Pairs,
     steered: AbstractContextManager[Any] | Tuning,
     *,
     prompt_format: PromptFormat = PromptFormat(),
@@ -74,12 +75,12 @@ def kl_from_base(
 @takes_a_turn
 def calibrate(
     model: HookedModel,
-    vectors: SteeringVectors,
-    items: Sequence[str] | Sequence[PreferencePair],
+    vectors: Vectors,
+    items: str | Iterable[str] | Pairs,
     *,
     target_kl: float,
-    layers: Sequence[int] | None = None,
-    rule: SteeringRule = add_keeping_norm,
+    layers: Layers | None = None,
+    rule: SteeringRule | RuleName = add_keeping_norm,
     positions: Positions = "all",
     gate: Gate | None = None,
     unit: Unit = "residual",
@@ -99,6 +100,7 @@ def calibrate(
     """
     if not (math.isfinite(target_kl) and target_kl > 0):
         raise ValueError(f"target_kl={target_kl} must be a positive number of nats.")
+    vectors, items = as_vectors(vectors), as_texts_or_pairs(items, "items")
 
     def divergence(strength: float) -> float:
         steered = steering(
@@ -144,7 +146,7 @@ def calibrate(
 @takes_a_turn
 def perplexity(
     model: HookedModel,
-    texts: Sequence[str],
+    texts: str | Iterable[str],
     *,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = LOGIT_TOKENS,
@@ -157,7 +159,7 @@ def perplexity(
     Raises ValueError if there are no texts, no text has a token to predict, or log-probabilities are NaN.
     """
     total, count = 0.0, 0
-    for batch in _batches(model, texts, Work(prompt_format, batch_tokens)):
+    for batch in _batches(model, as_texts(texts), Work(prompt_format, batch_tokens)):
         logprobs, real = _logprobs(model, batch)
         targets = batch.prompts.tokens[:, 1:, None].to(logprobs.device)
         chosen = logprobs[:, :-1].gather(-1, targets)[..., 0][real[:, :-1]]
@@ -176,19 +178,18 @@ class _Batch:
         self.name = "text" if answers is None else "pair"
 
 
-def _batches(model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], work: Work) -> list[_Batch]:
+def _batches(model: HookedModel, items: str | Iterable[str] | Pairs, work: Work) -> list[_Batch]:
     device = device_of(model)
-    if isinstance(items, str):
-        raise ValueError(f"items={items!r} is one text: put it into a list.")
-    if isinstance(items, PreferencePair) or (len(items) and not isinstance(items[0], str)):
-        encoded: list[Encoded] = work.encode(model, items, argument="items", one_answer=True)  # type: ignore[arg-type]
+    given: Any = as_texts_or_pairs(items, "items")
+    if given and not isinstance(given[0], str):
+        encoded: list[Encoded] = work.encode(model, given, argument="items", one_answer=True)
         groups = list(buckets([item.longest for item in encoded], work.batch_tokens))
         collated = [collate([encoded[row] for row in rows], device) for rows in groups]
         return [
             _Batch(batch.prompts, batch.answers[0], rows)
             for batch, rows in zip(collated, groups, strict=True)
         ]
-    ids = _text_ids(model, items, work)  # type: ignore[arg-type]
+    ids = _text_ids(model, given, work)
     return [
         _Batch(left_padded([ids[row] for row in rows], device), None, rows)
         for rows in buckets([len(row) for row in ids], work.batch_tokens)
@@ -198,13 +199,8 @@ def _batches(model: HookedModel, items: Sequence[str] | Sequence[PreferencePair]
 def _text_ids(model: HookedModel, texts: Sequence[str], work: Work) -> list[tuple[int, ...]]:
     if not texts:
         raise ValueError("there are no texts or pairs to measure on.")
-    for index, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise ValueError(
-                f"item {index} is a {type(text).__name__} among texts: give texts or pairs, not both."
-            )
-    n_ctx = int(model.cfg.n_ctx)
     encoded = work.encode_prompts(model, texts)
+    n_ctx = int(model.cfg.n_ctx)
     for index, one in enumerate(encoded):
         if not 0 < len(one) <= n_ctx:
             raise ValueError(

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..data.items import OpenQuestion, PreferencePair
+from ..data.given import Pairs, as_items
+from ..data.items import OpenQuestion
+from ..errors import kind_of
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
 from ..intervals import bootstrap_interval
-from ..prompts.batching import BATCH_TOKENS, check_items, tokenizer_of
+from ..prompts.batching import BATCH_TOKENS, tokenizer_of
 from ..prompts.encoding import PromptFormat
 from ..prompts.work import Work
 from .decoding import greedy_answers, greedy_ids
@@ -79,7 +81,7 @@ class HallucinationScores:
 @takes_a_turn
 def hallucination(
     model: HookedModel,
-    questions: Sequence[PreferencePair],
+    questions: Pairs,
     *,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
@@ -172,7 +174,7 @@ class JudgedScores:
 
 def judged(
     model: HookedModel,
-    questions: Sequence[OpenQuestion],
+    questions: OpenQuestion | Iterable[OpenQuestion],
     *,
     judge: Judge,
     max_new_tokens: int = 128,
@@ -188,7 +190,10 @@ def judged(
 
     Raises ValueError for items that are not OpenQuestions, and for a score that is not a number from 0 to 6.
     """
-    check_items(questions, OpenQuestion, "questions")
+    tokenizer_of(model)
+    questions = as_items(questions, OpenQuestion, "questions")
+    if not callable(judge):
+        raise ValueError(f"judge is {kind_of(judge)}: give a function that scores an answer from 0 to 6.")
     answers = greedy_answers(
         model,
         questions,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import os
 from typing import Any
 
 from torch import nn
+
+from ..errors import kind_of, printable
 
 
 def is_hooked_transformer(model: Any) -> bool:
@@ -77,10 +80,40 @@ def not_hooked(model: Any) -> ValueError:
             f"model is a {kind}, not a hooked model: pass model.get_base_model(), which contains LoRA's "
             "layers, or a TransformerBridge of model.merge_and_unload()."
         )
+    if is_plain(model):
+        return ValueError(
+            f"model is a {kind} of transformers, not a hooked model: pass a TransformerBridge, as "
+            "grains_lens.load_model(path_or_name) makes one, or TransformerBridge.boot_transformers(name, "
+            "hf_model=model) of this one."
+        )
+    if isinstance(model, str | os.PathLike):
+        return ValueError(
+            f"model is {kind_of(model)}, not a hooked model: load it first, model = "
+            f"grains_lens.load_model({printable(repr(str(model)), 80)})."
+        )
+    if hasattr(model, "load_model"):
+        return ValueError(f"model is a {kind}, not a hooked model: pass what its load_model() gives.")
+    if _is_no_model(model):
+        return ValueError(
+            f"model is {kind_of(model)}, not a hooked model: the model comes first, as in attribute(model, pairs)."
+        )
     return ValueError(
-        f"model is a {kind}, not a hooked model: pass a TransformerBridge or a "
+        f"model is {kind_of(model)}, not a hooked model: pass a TransformerBridge or a "
         "HookedTransformer (grains_lens.load_model(path_or_name) makes one)."
     )
+
+
+def _is_no_model(model: Any) -> bool:
+    """Whether this is what verbs take after the model: pairs, questions, prompts, vectors."""
+    ours = (
+        "PreferencePair",
+        "MultipleChoice",
+        "OpenQuestion",
+        "SteeringVectors",
+        "Tuning",
+        "TokenAttribution",
+    )
+    return isinstance(model, list | tuple | dict) or any(_is_a(model, name) for name in ours)
 
 
 def _is_a(model: Any, name: str) -> bool:

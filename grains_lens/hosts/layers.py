@@ -6,14 +6,18 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
+from ..errors import kind_of, seen
 
-def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tuple[int, ...]:
-    """Check that each of `layers` is in `available` and named once. Returns a sorted tuple; None means all of
-    them.
+Layers = int | Iterable[int] | str
+"""One layer, or several, counted from 0; "all" is all there are."""
+
+
+def check_layers(layers: Layers | None, available: Sequence[int]) -> tuple[int, ...]:
+    """`layers` as a sorted tuple, each of them among `available` and named once; None and "all" are all of them.
 
     `order_of` sorts values given per layer the same way.
     """
-    if layers is None:
+    if layers is None or (isinstance(layers, str) and layers == "all"):
         return tuple(available)
     chosen = tuple(sorted(_whole_numbers(layers)))
     if not chosen:
@@ -30,9 +34,9 @@ def check_layers(layers: Iterable[int] | None, available: Sequence[int]) -> tupl
     return chosen
 
 
-def order_of(layers: int | Iterable[int] | None, chosen: Sequence[int]) -> list[int]:
-    """The index in `layers`, as the user gave them, of each of the sorted `chosen`."""
-    if layers is None or isinstance(layers, int):
+def order_of(layers: Layers | None, chosen: Sequence[int]) -> list[int]:
+    """Where in `layers`, as the user gave them, each of the sorted `chosen` stands."""
+    if layers is None or len(chosen) == 1 or isinstance(layers, str):
         return list(range(len(chosen)))
     if isinstance(layers, Set | Mapping | Iterator):
         raise ValueError(f"layers={layers!r} has no order, which one strength per layer needs: give a list.")
@@ -40,13 +44,24 @@ def order_of(layers: int | Iterable[int] | None, chosen: Sequence[int]) -> list[
     return [given.index(layer) for layer in chosen]
 
 
-def _whole_numbers(layers: Iterable[Any]) -> list[int]:
-    if not isinstance(layers, Iterable):
-        raise ValueError(f"layers={layers!r} must be a list of layers, such as [{layers!r}].")
+def _whole_numbers(layers: Any) -> list[int]:
+    if isinstance(layers, str):
+        raise ValueError(f"layers={seen(layers)} must be numbers, as [0, 1], or 'all'.")
+    if _is_number(layers):
+        return [operator.index(layers)]
+    if not isinstance(layers, Iterable) or getattr(layers, "ndim", 1) != 1:
+        raise ValueError(f"layers is {kind_of(layers)}: give a number, or a list of them, counted from 0.")
     numbers = list(layers)
     for layer in numbers:
-        if not hasattr(layer, "__index__"):
-            raise ValueError(
-                f"layers={numbers!r}: {layer!r} is not a whole number; layers are counted from 0."
-            )
+        if not _is_number(layer):
+            raise ValueError(f"layers={numbers!r}: {layer!r} is no whole number; layers are counted from 0.")
     return [operator.index(layer) for layer in numbers]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a whole number, of whichever library; True and False are none."""
+    try:
+        operator.index(value)
+    except TypeError:
+        return False
+    return not isinstance(value, bool)

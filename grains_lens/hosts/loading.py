@@ -12,10 +12,12 @@ from typing import Any, get_args
 
 import torch
 
-from ..errors import printable, unknown_name
-from ..literals import Backend
+from ..errors import kind_of, near_path, printable, seen, unknown_name
+from ..literals import Backend, DtypeName
 from .hooked_transformer import hooked_transformer_of
+from .hub import on_the_hub
 from .model import HookedModel
+from .shipped import checkpoint, named
 
 
 def load_model(
@@ -23,10 +25,14 @@ def load_model(
     *,
     backend: Backend = "auto",
     device: str | torch.device | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | DtypeName = torch.float32,
 ) -> HookedModel:
-    """Load a language or vision-language model, from a `save_pretrained` folder or from the hub, as a hooked
-    model.
+    """Load a language or vision-language model that `save_pretrained` wrote, one of the hub's, or one that ships, as a
+    hooked model.
+
+    `source` is a directory, a name on the hub ("gpt2", "Qwen/Qwen2.5-0.5B"), or a world ("myths", "myths:1",
+    "myths:1:header_first"). `dtype` is torch's, or its name ("bfloat16"); `device` is the first GPU where there is one,
+    else the CPU.
 
     `backend="bridge"` gives a TransformerBridge, `"hooked_transformer"` a HookedTransformer without weight
     processing (transformer-lens 3.9 only), `"auto"` the bridge. Both give the same residual stream, so
@@ -36,14 +42,15 @@ def load_model(
     `preprocessor_config.json` beside the weights). If the whole processor cannot be loaded, such as that of
     Qwen2.5-VL without torchvision, its image processor is used, which is enough.
 
-    Raises ValueError for an unknown backend, an architecture that the backend does not support, or a
-    checkpoint with its own Python code; FileNotFoundError for a path that does not exist; ImportError if the
-    installed transformer-lens lacks the model class.
+    Raises ValueError for an unknown backend, dtype or device, or an architecture it does not take, FileNotFoundError
+    for a path that is not there, OSError for a name that the hub does not know or cannot be asked for, ValueError for a
+    checkpoint that brings Python code to run, ImportError where the model class is not in the installed
+    transformer-lens.
     """
     if backend not in get_args(Backend):
         raise unknown_name("backend", backend, get_args(Backend))
+    dtype, device = as_dtype(dtype), as_device(device)
     source = _existing(source)
-    device = torch.device(device) if device is not None else _best_device()
     with _no_installs(), _no_code_of_others(source):
         if backend == "hooked_transformer":
             return _hooked_transformer(source, device, dtype)
@@ -57,22 +64,71 @@ def load_model(
     return bridge.eval()
 
 
+def as_dtype(dtype: torch.dtype | DtypeName) -> torch.dtype:
+    """The dtype of this name. Raises ValueError for an unknown one, and for what weights cannot be loaded in."""
+    if isinstance(dtype, str):
+        name = dtype.removeprefix("torch.")
+        if name not in get_args(DtypeName):
+            raise unknown_name("dtype", dtype, get_args(DtypeName))
+        return getattr(torch, name)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(
+            f"dtype={seen(dtype)} must be a floating-point dtype, as torch.bfloat16 or 'bfloat16'."
+        )
+    return dtype
+
+
+def as_device(device: str | torch.device | int | None) -> torch.device:
+    """The device of this name; for None the first GPU where there is one, else the CPU. Raises ValueError for a device
+    that is not there."""
+    try:
+        found = torch.device(device or "cpu") if device != 0 else torch.device("cuda", 0)
+    except (RuntimeError, TypeError) as error:
+        raise unknown_name("device", device, ("cpu", "cuda", "cuda:0", "mps")) from error
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device={seen(str(device))}, and torch sees no GPU here: leave device out, or take 'cpu'."
+        )
+    if device is None and torch.cuda.is_available():
+        return torch.device("cuda")
+    return found
+
+
 def _existing(source: str | Path) -> str:
+    if not isinstance(source, str | Path) or not str(source).strip():
+        remedy = ": call its load_model()" if hasattr(source, "load_model") else ""
+        raise ValueError(
+            f"source is {kind_of(source)}{remedy or ': give the path of a directory, a name on the hub, or a world'}."
+        )
     path = Path(source).expanduser()
     if path.is_dir():
         if not (path / "config.json").exists():
             raise FileNotFoundError(f"{printable(path)} has no config.json: it is not a saved model.")
         return str(path)
-    looks_local = (
-        isinstance(source, Path) or str(source).startswith((".", "/", "~")) or str(source).count("/") > 1
+    if isinstance(source, str) and (world := named(source)):
+        return str(checkpoint(*world))
+    if path.is_file():
+        raise FileNotFoundError(
+            f"{printable(source)} is a file: give the directory that it is in, which has config.json, too."
+        )
+    if _looks_local(source):
+        raise FileNotFoundError(
+            f"{printable(source)} is not a directory (looked in {printable(Path.cwd())}).{near_path(path)}"
+        )
+    return on_the_hub(str(source))
+
+
+def _looks_local(source: str | Path) -> bool:
+    """Whether this is meant as a path rather than as a name on the hub, `name` or `owner/name`."""
+    text = str(source)
+    partly = "/" in text and Path(text).parent.is_dir()
+    return (
+        isinstance(source, Path)
+        or text.startswith((".", "/", "~"))
+        or text.count("/") > 1
+        or "\\" in text
+        or partly
     )
-    if looks_local:
-        raise FileNotFoundError(f"{printable(source)} is not a directory (looked in {Path.cwd()}).")
-    return str(source)
-
-
-def _best_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

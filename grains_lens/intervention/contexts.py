@@ -6,22 +6,24 @@ unchanged.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..errors import seen
-from ..hosts.layers import check_layers
+from ..errors import kind_of
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.points import Edit, resid_post
-from ..literals import Unit
+from ..literals import RuleName, Unit
 from ..vectors.steering_vectors import SteeringVectors
-from .edits import Strength, steering_edits_of
+from .edits import steering_edits_of
 from .gates import Gate
+from .given import Strengths, Vectors, as_vectors_or_tuning, strengths_at
 from .intervention import Intervention
 from .plan import Plan, Steering
 from .positions import Positions, Scope, check_positions
@@ -31,11 +33,11 @@ from .tunings import Tuning
 
 def steering(
     model: HookedModel,
-    vectors: SteeringVectors | Tuning,
+    vectors: Vectors,
     *,
-    strength: Strength | None = None,
-    layers: Sequence[int] | None = None,
-    rule: SteeringRule | None = None,
+    strength: Strengths | None = None,
+    layers: Layers | None = None,
+    rule: SteeringRule | RuleName | None = None,
     positions: Positions | None = None,
     gate: Gate | None = None,
     unit: Unit | None = None,
@@ -47,8 +49,10 @@ def steering(
         with gl.steering(model, gl.load("tuned.safetensors")): ...
 
     `vectors` are `SteeringVectors`, or a `Tuning`, which knows its vectors and all that follows: what is given here
-    takes the place of what it chose. With vectors alone, `strength` must be given; `layers` are all of theirs, `rule`
-    is `add_keeping_norm`, `positions` "all", `unit` "residual", and there is no `gate`, unless they are given.
+    takes the place of what it chose. The path of a file of either will do. With vectors alone, `strength` must be
+    given; `layers` are all of theirs, `rule` is `add_keeping_norm`, `positions` "all", `unit` "residual", and there is
+    no `gate`, unless they are given. `layers` may be one number, `strength` may be given by layer, {layer: strength},
+    and `rule` by its name, "add".
 
     With `add_keeping_norm`, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
     a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
@@ -83,11 +87,11 @@ def steering(
 
 def steering_hooks(
     model: HookedModel,
-    vectors: SteeringVectors | Tuning,
+    vectors: Vectors,
     *,
-    strength: Strength | None = None,
-    layers: Sequence[int] | None = None,
-    rule: SteeringRule | None = None,
+    strength: Strengths | None = None,
+    layers: Layers | None = None,
+    rule: SteeringRule | RuleName | None = None,
     positions: Positions | None = None,
     gate: Gate | None = None,
     unit: Unit | None = None,
@@ -112,10 +116,10 @@ def steering_hooks(
 
 
 def _plan(
-    vectors: SteeringVectors | Tuning,
-    strength: Strength | None,
-    layers: Sequence[int] | None,
-    rule: SteeringRule | None,
+    vectors: Vectors,
+    strength: Strengths | None,
+    layers: Layers | None,
+    rule: SteeringRule | RuleName | None,
     positions: Positions | None,
     gate: Gate | None,
     unit: Unit | None,
@@ -123,27 +127,28 @@ def _plan(
     """The caller's settings. Where they are None, those of the tuning, or the defaults."""
     given = {"rule": rule, "positions": positions, "gate": gate, "unit": unit}
     how = {name: value for name, value in given.items() if value is not None}
-    if isinstance(vectors, Tuning):
-        plan = vectors.plan()
+    held = as_vectors_or_tuning(vectors)
+    if isinstance(held, Tuning):
+        plan = held.plan()
         if unit not in (None, plan.intervention.unit) and strength is None:
             raise ValueError(
                 f"unit={unit!r}, but the strength that was chosen, {plan.strength}, is in "
                 f"unit={plan.intervention.unit!r}: give strength, too."
             )
         plan = replace(plan, intervention=replace(plan.intervention, **how))
-        plan = plan if strength is None else replace(plan, strength=strength)
-        return plan if layers is None else replace(plan, layers=layers)
-    if not isinstance(vectors, SteeringVectors):
-        raise ValueError(
-            f"vectors={seen(vectors)} must be SteeringVectors or a Tuning: grains_lens.load(path) reads either from "
-            "a file, and SteeringVectors.of_layers({layer: direction}, method=...) makes them of tensors."
-        )
-    if strength is None:
+        if layers is None and not isinstance(strength, Mapping):
+            layers = plan.layers
+    elif strength is None:
         raise ValueError(
             "strength is not given, and vectors do not say how strongly to steer: give one, such as strength=0.5, or "
             "let tune choose it."
         )
-    return Plan(vectors, layers, strength, Intervention(**how))
+    else:
+        plan = Plan(held, None, 0.0, Intervention(**how))
+    strength, layers = strengths_at(
+        plan.strength if strength is None else strength, layers, plan.vectors.layers
+    )
+    return replace(plan, strength=strength, layers=layers)
 
 
 def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
@@ -152,15 +157,20 @@ def context_of(model: HookedModel, steered: Any) -> AbstractContextManager[Any]:
 
     Raises ValueError for anything else.
     """
+    steered = as_vectors_or_tuning(steered, "steered") if isinstance(steered, str | Path) else steered
     entered: Any = steered
     if isinstance(steered, Tuning):
         return steered.steering(model)
-    if callable(steered) and (isinstance(steered, type) or not hasattr(steered, "__enter__")):
+    if (
+        callable(steered)
+        and not isinstance(steered, nn.Module)
+        and (isinstance(steered, type) or not hasattr(steered, "__enter__"))
+    ):
         return context_of(model, steered())
     if hasattr(steered, "__enter__") and hasattr(steered, "__exit__"):
         return entered
     raise ValueError(
-        f"{seen(steered)} steers nothing by itself: give a Tuning, or a context such as "
+        f"steered={kind_of(steered)} steers nothing by itself: give a Tuning, or a context such as "
         "steering(model, vectors, strength=0.5)."
     )
 
@@ -196,6 +206,8 @@ def capture_hooks(
         return hook_fn
 
     chosen = check_layers(layers, range(layer_count(model)))
+    if not isinstance(into, MutableMapping):
+        raise ValueError(f"into is {kind_of(into)}: give a dict, which is filled when the model is run.")
     return [(resid_post(layer), capture(layer)) for layer in chosen]
 
 

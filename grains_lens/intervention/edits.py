@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import NotFiniteError
+from ..errors import NotFiniteError, kind_of
 from ..hosts.layers import check_layers, order_of
 from ..hosts.model import HookedModel, layer_count
 from ..hosts.points import Edit, resid_post
@@ -40,7 +40,13 @@ def unit_for(rule: SteeringRule, unit: Unit) -> Unit:
 
 
 def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]:
-    values = torch.as_tensor(strength, dtype=torch.float32)
+    try:
+        values = torch.as_tensor(strength, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"strength is {kind_of(strength)}: give a number, one per layer as {{layer: strength}} or a list, or a "
+            "tensor [row, layer]."
+        ) from None
     if not torch.isfinite(values).all():
         raise ValueError(f"strength={strength!r} must be finite.")
     if values.ndim == 0:

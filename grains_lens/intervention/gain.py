@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs
 from ..errors import NotFiniteError
-from ..hosts.model import HookedModel, device_of, recording
-from ..literals import Unit
+from ..hosts.model import HookedModel, device_of, layer_count, recording
+from ..literals import RuleName, Unit
 from ..prompts.answers import check_objectives, preference_gaps
 from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import PromptFormat
 from ..prompts.finite import naming
-from ..prompts.objectives import Objective, check_objective, gradients_of
+from ..prompts.objectives import Objective, check_objective, gradients_of, layers_in_reach
 from ..prompts.work import Work
 from ..vectors.identity import check_belongs
-from ..vectors.steering_vectors import SteeringVectors
 from .contexts import steering
+from .given import Vectors, as_vectors
 from .positions import Positions
-from .rules import DirectionRule, SteeringRule, add_keeping_norm
+from .rules import DirectionRule, SteeringRule, add_keeping_norm, as_rule
 
 
 def first_order_gain(
     model: HookedModel,
-    vectors: SteeringVectors,
-    pairs: Sequence[PreferencePair],
+    vectors: Vectors,
+    pairs: Pairs,
     *,
-    rule: SteeringRule = add_keeping_norm,
+    rule: SteeringRule | RuleName = add_keeping_norm,
     positions: Positions = "all",
     unit: Unit = "residual",
     objective: Objective = "sum",
@@ -45,6 +43,7 @@ def first_order_gain(
     Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which as functions of λv̂ have a
     kink at 0, and for gaps or gradients that are NaN or infinite.
     """
+    rule, vectors = as_rule(rule), as_vectors(vectors)
     if isinstance(rule, DirectionRule):
         raise ValueError(
             f"rule={getattr(rule, '__name__', rule)} has no derivative at strength 0: "
@@ -52,6 +51,7 @@ def first_order_gain(
         )
     check_objective(objective, model)
     check_belongs(vectors, model)
+    layers_in_reach(objective, vectors.layers[:1], layer_count(model))
     work = Work(prompt_format, batch_tokens)
     encoded = work.encode(model, pairs, one_answer=True)
     total = torch.zeros(len(vectors))

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import PreferencePair
+from ..data.given import Pairs, Prompts
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of, layer_count
 from ..hosts.ownership import takes_a_turn
@@ -66,9 +66,9 @@ class ProjectionGate:
 @takes_a_turn
 def fit_gate(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    against: Sequence[str] | Sequence[PreferencePair] | None = None,
+    against: Prompts | None = None,
     layer: int | None = None,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
@@ -103,12 +103,11 @@ def fit_gate(
     return max(found, key=lambda gate: gate.balanced_accuracy or 0.0)
 
 
-def _encode_prompts(
-    model: HookedModel, items: Sequence[str] | Sequence[PreferencePair], work: Work
-) -> list[Encoded]:
-    if not items:
+def _encode_prompts(model: HookedModel, items: Prompts, work: Work) -> list[Encoded]:
+    prompts = work.encode_prompts(model, items, argument="against")
+    if not prompts:
         raise ValueError("against=[] holds no prompts; leave it out to gate between the pairs' answers.")
-    return [Encoded(prompt, ((),)) for prompt in work.encode_prompts(model, items)]
+    return [Encoded(prompt, ((),)) for prompt in prompts]
 
 
 def _ends(

@@ -7,27 +7,28 @@ change nothing. The input of a pass (`Pass` in hosts/entry.py) is read when it b
 from __future__ import annotations
 
 import math
+import operator
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, SupportsIndex, get_args
 from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..errors import unknown_name
+from ..errors import seen, unknown_name
 from ..hosts.entry import Pass, prefill_is_chunked
 from ..hosts.ownership import current_task
 from ..literals import PositionsName
 
-Positions = PositionsName | Sequence[int]
+Positions = PositionsName | int | Sequence[int]
 """Where to steer.
 
 `"all"` every token; `"prompt"` the prompt's; `"new"` those that follow the prompt; `"last"` the prompt's last
 token and those that follow it, each of them the last one in its turn as a text is written; or the numbers of
-tokens, counted from 0 at a row's first real one, and from −1 backwards at the prompt's last.
+tokens (or one number), counted from 0 at a row's first real one, and from −1 backwards at the prompt's last.
 """
 
 
@@ -37,10 +38,14 @@ def check_positions(positions: Positions) -> PositionsName | tuple[int, ...]:
         if positions not in get_args(PositionsName):
             raise unknown_name("positions", positions, get_args(PositionsName))
         return positions
-    numbers = tuple(positions)
-    if not numbers or not all(isinstance(number, int) for number in numbers):
+    try:
+        one = getattr(positions, "ndim", int(not isinstance(positions, SupportsIndex))) == 0
+        numbers = tuple(operator.index(number) for number in ([positions] if one else positions))  # type: ignore[union-attr]
+    except TypeError:
+        numbers = ()
+    if not numbers:
         raise ValueError(
-            f"positions={positions!r} must be one of {get_args(PositionsName)} or integers, one at least."
+            f"positions={seen(positions)} must be one of {get_args(PositionsName)} or integers, one at least."
         )
     return numbers
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import Module
+
+from ..errors import kind_of, unknown_name
+from ..literals import RuleName
 
 SteeringRule = Callable[[Tensor, Tensor], Tensor]
 
@@ -116,6 +120,23 @@ def rotate_toward(
     turned = theta.cos() * h + theta.sin() * length * (sideways / _or_one(breadth))
     turns = (breadth > _PARALLEL) & (angle > 0) & (length > 0)
     return torch.where(turns, turned, h)
+
+
+def as_rule(rule: SteeringRule | RuleName) -> SteeringRule:
+    """The rule of this name; a function of h and v is given back as it is.
+
+    Raises ValueError for an unknown name, and for what is no function.
+    """
+    if isinstance(rule, str):
+        named = {getattr(known, "__name__", ""): known for known in RULES}
+        if rule not in named:
+            raise unknown_name("rule", rule, get_args(RuleName))
+        return named[rule]
+    if not callable(rule) or isinstance(rule, Module):
+        raise ValueError(
+            f"rule={kind_of(rule)} must be a function of h and v, as grains_lens.add, or the name of one, as 'add'."
+        )
+    return rule
 
 
 RULES: tuple[SteeringRule, ...] = (add, add_keeping_norm, project_out, rotate_toward)

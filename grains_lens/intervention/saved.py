@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..errors import as_path
 from ..vectors.steering_vectors import SteeringVectors
 from ..vectors.tensor_files import check_is_file, holds
 from ..vectors.vector_files import TUNED
@@ -20,7 +21,7 @@ def load(path: str | Path) -> SteeringVectors | Tuning:
 
     Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
     """
-    path = Path(path)
+    path = as_path(path)
     check_is_file(path)
     with path.open("rb") as file:
         is_gguf = file.read(4) == b"GGUF"

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import TypeVar, get_args
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..data.items import MultipleChoice, PreferencePair
+from ..data.given import Choices, Pairs, as_choices, as_list
+from ..data.items import MultipleChoice
 from ..errors import unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
-from ..literals import LayersName, Unit
-from ..prompts.batching import BATCH_TOKENS, check_items, collate
+from ..literals import LayersName, RuleName, Unit
+from ..prompts.batching import BATCH_TOKENS, collate
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import check_rows
 from ..prompts.objectives import Objective, StreamObjective, check_objective, name_of
@@ -26,9 +27,10 @@ from ..vectors.steering_vectors import SteeringVectors
 from .edits import unit_for, unit_vectors
 from .gain import first_order_gain
 from .gates import Gate
+from .given import Vectors, as_strengths, as_vectors
 from .intervention import Intervention
-from .positions import Positions, check_positions
-from .rules import SteeringRule, add_keeping_norm
+from .positions import Positions
+from .rules import SteeringRule, add_keeping_norm, as_rule
 from .sweep import score_cells
 from .tunings import Tuning, TuningRow, best_row, charged
 
@@ -38,21 +40,21 @@ STRENGTHS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5)
 
 T = TypeVar("T")
 
-LayerChoice = LayersName | Sequence[int | Sequence[int]]
+LayerChoice = LayersName | int | Iterable[int | Iterable[int]]
 
 
 @takes_a_turn
 def tune(
     model: HookedModel,
-    vectors: SteeringVectors,
-    questions: Sequence[MultipleChoice],
+    vectors: Vectors,
+    questions: Choices,
     *,
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: float | Iterable[float] = STRENGTHS,
     layers: LayerChoice = "each",
-    keep: Mapping[str, Sequence[MultipleChoice]] | Sequence[MultipleChoice] = (),
+    keep: Mapping[str, Choices] | Choices = (),
     charge: float = 1.0,
-    pairs: Sequence[PreferencePair] | None = None,
-    rule: SteeringRule = add_keeping_norm,
+    pairs: Pairs | None = None,
+    rule: SteeringRule | RuleName = add_keeping_norm,
     positions: Positions = "all",
     gate: Gate | None = None,
     unit: Unit = "residual",
@@ -63,11 +65,14 @@ def tune(
 ) -> Tuning:
     """Choose layers and strength on a dev split, strength 0 always among the candidates.
 
+    `questions` are multiple-choice questions, or preference pairs, each a question with two choices whose right one is
+    the chosen answer.
+
         score = accuracy(questions) − charge · max over groups in keep of max(0, base accuracy − accuracy)
 
     `layers` says which sets to try: `"each"` every layer alone and all together, `"all"` all together,
     `"first_order_gain"` the one with the largest `first_order_gain` on `pairs` (no dev set is spent on it),
-    or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
+    one layer, or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
     neutral ones, and clear-cut ones of other behaviours, which are what steering really breaks. All cells
     share their batches, and what lies below the layers they begin to steer at; `gate` says when they steer, as
     in `steering`. Of equal scores the weaker steering wins. A cell whose steering makes a log-probability NaN or
@@ -82,7 +87,9 @@ def tune(
             f"objective={name_of(objective)}: tuning compares answers by their logits; give 'sum', 'mean', 'last' or a "
             "function of them."
         )
+    vectors = as_vectors(vectors)
     check_belongs(vectors, model)
+    strengths = as_strengths(strengths)
     if not strengths:
         raise ValueError("strengths=[] leaves nothing to try.")
     for strength in strengths:
@@ -90,12 +97,9 @@ def tune(
             raise ValueError(f"strengths={list(strengths)!r}: {strength} is not finite; leave it out.")
     if not math.isfinite(charge):
         raise ValueError(f"charge={charge} must be finite.")
-    groups = groups_of(questions, keep)
-    for name, group in groups.items():
-        check_items(group, MultipleChoice, name if name == "questions" else f"keep[{name!r}]")
-    check_positions(positions)
-    unit_vectors(vectors, unit_for(rule, unit))
-    intervention = Intervention(rule, positions, gate, unit)
+    groups = groups_of(questions, keep, as_choices)
+    intervention = Intervention(as_rule(rule), positions, gate, unit)
+    unit_vectors(vectors, unit_for(intervention.rule, unit))
     everything = [question for group in groups.values() for question in group]
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, everything, kind=MultipleChoice, argument="questions")
@@ -150,30 +154,36 @@ def _accuracies(
     return torch.where(finite.all(dim=-1, keepdim=True), accuracies, torch.nan)
 
 
-def groups_of(
-    questions: Sequence[T], keep: Mapping[str, Sequence[T]] | Sequence[T]
-) -> dict[str, Sequence[T]]:
+def groups_of(questions: Any, keep: Any, read: Callable[[Any, str], list[T]] = as_list) -> dict[str, list[T]]:
     """The questions under the name "questions", and the groups of `keep` under theirs; an unnamed group is
-    "keep".
+    "keep". `read(group, argument)` makes a list of each.
 
     Raises ValueError for a group without questions, or with that name.
     """
-    kept = keep if isinstance(keep, Mapping) else {"keep": keep} if len(keep) else {}
+    kept = keep if _is_named(keep) else {} if keep is None else {"keep": read(keep, "keep")}
     if "questions" in kept:
         raise ValueError("keep has a group called 'questions', as the target is: give it another name.")
-    groups = {"questions": questions, **kept}
+    groups = {"questions": read(questions, "questions")}
+    groups |= {name: read(group, f"keep[{name!r}]") for name, group in kept.items()}
+    if not _is_named(keep) and not groups.get("keep"):
+        groups.pop("keep", None)
     for name, group in groups.items():
-        if not len(group):
+        if not group:
             raise ValueError(
                 f"{name if name == 'questions' else f'keep[{name!r}]'} holds no questions: give one at least."
             )
     return groups
 
 
+def _is_named(keep: Any) -> bool:
+    """Whether these are groups by name, and not one question as a row."""
+    return isinstance(keep, Mapping) and not ("prompt" in keep and isinstance(keep["prompt"], str))
+
+
 def _by_gain(
     model: HookedModel,
     vectors: SteeringVectors,
-    pairs: Sequence[PreferencePair] | None,
+    pairs: Pairs | None,
     intervention: Intervention,
     objective: Objective,
     work: Work,
@@ -208,8 +218,11 @@ def _cells(
             sets.append(vectors.layers)
     elif isinstance(layers, str):
         raise unknown_name("layers", layers, get_args(LayersName))
+    elif not isinstance(layers, Iterable) or not getattr(layers, "ndim", 1):
+        one: Any = layers
+        sets = [check_layers(one, vectors.layers)]
     else:
-        sets = [check_layers([one] if isinstance(one, int) else one, vectors.layers) for one in layers]
+        sets = [check_layers(one, vectors.layers) for one in layers]
     base: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
     return base + [(chosen, float(s)) for chosen in sets for s in sorted(set(strengths)) if s != 0]
 

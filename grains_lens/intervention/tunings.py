@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import printable, seen
+from ..errors import kind_of, printable, seen
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..vectors.steering_vectors import SteeringVectors
@@ -55,6 +55,8 @@ def best_row(
     functions of a row, make numbers of. Raises ValueError for no rows, and for a score that is NaN, of which `max`
     would make the winner or not, as the order has it.
     """
+    if not isinstance(rows, Iterable) or isinstance(rows, str) or hasattr(rows, "dtype"):
+        raise ValueError(f"rows is {kind_of(rows)}: give a list of rows, as tune(...).rows.")
     best: tuple[tuple[float, float], Row] | None = None
     for row in rows:
         if math.isnan(score(row)):

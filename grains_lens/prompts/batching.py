@@ -10,7 +10,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from ..data.items import MultipleChoice, OpenQuestion, PreferencePair, Prompted
+from ..data.given import Pairs, Prompts, Questions, as_items, as_prompts, check_two_answers
+from ..data.items import MultipleChoice, PreferencePair
+from ..errors import kind_of
 from ..hosts.batch import TokenBatch, left_padded, right_padded
 from ..hosts.images import image_inputs, image_token_id
 from ..hosts.kinds import check_model, is_plain, not_hooked
@@ -22,7 +24,7 @@ from .pictures import Vision
 
 def encode_for(
     model: HookedModel,
-    items: Sequence[PreferencePair] | Sequence[MultipleChoice],
+    items: Pairs | Questions,
     prompt_format: PromptFormat = PromptFormat(),
     *,
     kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
@@ -31,9 +33,12 @@ def encode_for(
 ) -> list[Encoded]:
     """Token ids of pairs (or of another `kind` of items), for this model's tokenizer, BOS convention and context
     length; errors call them by `argument`. With `one_answer` a pair's rejected answer may be missing."""
-    check_items(items, kind, argument, one_answer=one_answer)
+    tokenizer = tokenizer_of(model)
+    items = as_items(items, kind, argument)
+    if not one_answer:
+        check_two_answers(items, argument)
     return encode(
-        tokenizer_of(model),
+        tokenizer,
         items,
         prompt_format=prompt_format,
         prepend_bos=_prepends_bos(model),
@@ -42,47 +47,19 @@ def encode_for(
     )
 
 
-_REMEDIES = {
-    PreferencePair: "PreferencePair(prompt, chosen, rejected); of a question, choices[label] is the chosen answer "
-    "and another choice the rejected",
-    MultipleChoice: "MultipleChoice(prompt, choices, label); of a pair, MultipleChoice(prompt, (chosen, rejected), 0)",
-    OpenQuestion: "OpenQuestion(prompt, reference)",
-}
-
-
-def check_items(items: Any, kind: type[Any], argument: str, *, one_answer: bool = False) -> None:
-    """Raise ValueError unless all items are of this kind: a question's choices would pass for a pair's answers.
-    Without `one_answer` a pair needs both of its own."""
-    if isinstance(items, str | PreferencePair | MultipleChoice | OpenQuestion):
-        raise ValueError(f"{argument} is one {type(items).__name__}: put it into a list.")
-    for index, item in enumerate(items):
-        if not isinstance(item, kind):
-            raise ValueError(
-                f"{argument}[{index}] is a {type(item).__name__}, where a {kind.__name__} is wanted: give "
-                f"{_REMEDIES[kind]}."
-            )
-        if not one_answer and isinstance(item, PreferencePair) and item.rejected is None:
-            raise ValueError(
-                f"{argument}[{index}] has no rejected answer, and two answers are compared here: give "
-                "PreferencePair(prompt, chosen, rejected)."
-            )
-
-
 def encode_prompts_for(
     model: HookedModel,
-    prompts: Sequence[Prompted],
+    prompts: Prompts,
     prompt_format: PromptFormat = PromptFormat(),
     *,
     images: Sequence[Sequence[Any]] = (),
+    argument: str = "prompts",
 ) -> list[EncodedPrompt]:
     """Token ids of prompts alone (of pairs and questions, their prompts and images), as `encode_for` makes them."""
-    if isinstance(prompts, str):
-        raise ValueError(
-            f"prompts={prompts!r} is one text, whose letters are no prompts: put it into a list."
-        )
+    tokenizer = tokenizer_of(model)
     return encode_prompts(
-        tokenizer_of(model),
-        prompts,
+        tokenizer,
+        as_prompts(prompts, argument),
         images=images,
         prompt_format=prompt_format,
         prepend_bos=_prepends_bos(model),
@@ -121,9 +98,9 @@ def collate_prompts(prompts: Sequence[EncodedPrompt], device: torch.device) -> T
 
 def prompt_inputs(
     model: HookedModel,
-    prompts: Sequence[str],
+    prompts: Prompts,
     *,
-    images: Sequence[Sequence[Any]] = (),
+    images: Sequence[Any] = (),
     prompt_format: PromptFormat = PromptFormat(),
 ) -> dict[str, torch.Tensor]:
     """What transformers' own generation takes for prompts with images: `input_ids` and `attention_mask`,
@@ -133,14 +110,24 @@ def prompt_inputs(
         with gl.steering(model, vectors, strength=0.5):
             ids = model.hf_generate(inputs.pop("input_ids"), **inputs, do_sample=False)
 
-    `images` has one sequence a prompt, none if no prompt has any; the same ids and pixels as `attribute` and
-    the other verbs use. Raises ValueError where images and placeholders do not match.
+    `prompts` are texts, or one text. `images` has one sequence per prompt (of one text, its images), none if no prompt
+    has any; the same ids and pixels as `attribute` and the other verbs use. Raises ValueError where images and
+    placeholders do not match.
     """
-    if images and len(images) != len(prompts):
+    tokenizer_of(model)
+    texts = as_prompts(prompts)
+    if isinstance(prompts, str) and images:
+        images = [images]
+    if images and len(images) != len(texts):
         raise ValueError(
-            f"images has {len(images)} entries for {len(prompts)} prompts: one per prompt is wanted."
+            f"images has {len(images)} entries for {len(texts)} prompts: one per prompt is wanted."
         )
-    encoded = encode_prompts_for(model, prompts, prompt_format, images=images)
+    for index, one in enumerate(images):
+        if not isinstance(one, list | tuple):
+            raise ValueError(
+                f"images[{index}] is {kind_of(one)}: give each prompt a list of images, as [image]."
+            )
+    encoded = encode_prompts_for(model, texts, prompt_format, images=images)
     batch = collate_prompts(encoded, device_of(model))
     return {
         "input_ids": batch.tokens,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, get_args
 
 import torch
@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import seen, unknown_name
-from ..hosts.layers import check_layers
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, layer_count
 from ..literals import ObjectiveName, Position
 from .batching import tokenizer_of
@@ -100,7 +100,7 @@ per answer: f(x) is the chosen answer's less the rejected one's, or the chosen a
 function that reads an answer's first position alone gives both the same: leave the rejected one out."""
 
 
-def is_of_prompt(objective: Objective) -> bool:
+def is_of_prompt(objective: Any) -> bool:
     """Whether it is read at the end of the prompt, so that answers do not affect it."""
     return isinstance(objective, LogitDifference) or (
         isinstance(objective, StreamObjective) and objective.position == "prompt_end"
@@ -136,7 +136,7 @@ def check_objective(objective: Any, model: HookedModel | None = None, *, choices
                 )
 
 
-def layers_in_reach(objective: Objective, layers: Sequence[int] | None, n_layers: int) -> tuple[int, ...]:
+def layers_in_reach(objective: Objective, layers: Layers | None, n_layers: int) -> tuple[int, ...]:
     """The layers at which the stream has a part in f: all of them, or those up to the one a `StreamObjective` reads.
 
     Raises ValueError for `layers` that are not there, or have no part in it.
@@ -153,7 +153,7 @@ def layers_in_reach(objective: Objective, layers: Sequence[int] | None, n_layers
     return tuple(layer for layer in chosen if layer <= objective.layer)
 
 
-def name_of(objective: Objective) -> str:
+def name_of(objective: Any) -> str:
     """The name of an objective in results and errors, never an address in memory."""
     if isinstance(objective, str):
         return objective
@@ -163,10 +163,16 @@ def name_of(objective: Objective) -> str:
     if isinstance(objective, functools.partial):
         return name_of(objective.func)
     if not hasattr(objective, "__qualname__"):
-        # A value with settings; a plain object's repr may hold its address.
-        return repr(objective) if is_dataclass(objective) else type(objective).__qualname__
+        # An object's repr may hold its address.
+        held = {field.name: getattr(objective, field.name) for field in _fields_of(objective)}
+        settings = [f"{name}={name_of(one) if callable(one) else seen(one)}" for name, one in held.items()]
+        return type(objective).__qualname__ + (f"({', '.join(settings)})" if settings else "")
     module, name = getattr(objective, "__module__", None), objective.__qualname__
     return name if module in (None, "__main__", "builtins") else f"{module}.{name}"
+
+
+def _fields_of(value: Any) -> Sequence[Field[Any]]:
+    return fields(value) if is_dataclass(value) else ()
 
 
 def applied(objective: Any, function: Callable[..., Any], *arguments: Tensor) -> Float[Tensor, " row"]:

@@ -9,7 +9,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from ..data.items import MultipleChoice, PreferencePair, Prompted
+from ..data.given import Pairs, Prompts, Questions
+from ..data.items import MultipleChoice, PreferencePair
 from ..hosts.model import HookedModel, frozen
 from .batching import BATCH_TOKENS, buckets, encode_for, encode_prompts_for
 from .encoding import Encoded, EncodedPrompt, PromptFormat
@@ -31,7 +32,7 @@ class Work:
     def encode(
         self,
         model: HookedModel,
-        items: Sequence[PreferencePair] | Sequence[MultipleChoice],
+        items: Pairs | Questions,
         *,
         kind: type[PreferencePair] | type[MultipleChoice] = PreferencePair,
         argument: str = "pairs",
@@ -42,9 +43,11 @@ class Work:
             model, items, self.prompt_format, kind=kind, argument=argument, one_answer=one_answer
         )
 
-    def encode_prompts(self, model: HookedModel, prompts: Sequence[Prompted]) -> list[EncodedPrompt]:
+    def encode_prompts(
+        self, model: HookedModel, prompts: Prompts, *, argument: str = "prompts"
+    ) -> list[EncodedPrompt]:
         """`encode_prompts_for` in this format."""
-        return encode_prompts_for(model, prompts, self.prompt_format)
+        return encode_prompts_for(model, prompts, self.prompt_format, argument=argument)
 
     @contextmanager
     def batches(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..errors import printable
+from ..errors import all_of, printable
 from .style import BODY, OKABE_ITO, SMALL
 
 _GAP = 0.35
@@ -52,6 +52,7 @@ def gains(
 
     Raises ValueError if there are no bars, or a group has no base.
     """
+    bars = all_of(Bar, bars, "bars", "a list of show.Bar(group, label, value, low, high)")
     groups = list(dict.fromkeys(bar.group for bar in bars))
     labels = list(dict.fromkeys(bar.label for bar in bars))
     if not bars:

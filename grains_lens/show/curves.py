@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..attribution.curves import FaithfulnessCurves
+from ..errors import all_of
 from ..intervals import bootstrap_interval
 from .style import BODY, OKABE_ITO, SMALL
 
@@ -23,6 +24,7 @@ def faithfulness_curves(curves: Sequence[FaithfulnessCurves], *, width: float = 
 
     Raises ValueError if there are no curves.
     """
+    curves = all_of(FaithfulnessCurves, curves, "curves", "what faithfulness returns")
     if not curves:
         raise ValueError("there are no curves to draw.")
     figure = Figure(figsize=(width, 0.42 * width), layout="constrained")

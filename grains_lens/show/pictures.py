@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..attribution.scores import TokenAttribution
+from ..attribution.scores import TokenAttribution, as_attributions
 from ..data.items import MultipleChoice, OpenQuestion, PreferencePair
-from ..errors import printable
+from ..errors import kind_of, printable
 from ..prompts.grids import Extent
 from ..prompts.pictures import picture
-from .strip import Cell, as_list, draw_keys, draw_strip, lay_out
+from .strip import Cell, draw_keys, draw_strip, lay_out
 from .style import BODY, SMALL
 
 _PER_ROW = 2
@@ -57,8 +57,10 @@ def image_attribution(
     Raises ValueError if there is nothing to show, the number of images or `titles` does not match the
     prompts, or the layout of this model's image tokens is not known.
     """
-    some = as_list(attribution)
-    given = [images] if isinstance(attribution, TokenAttribution) else list(images)
+    some = as_attributions(attribution, "attribution")
+    given = [images] if isinstance(attribution, TokenAttribution) else images
+    if not isinstance(given, list | tuple):
+        raise ValueError(f"images is {kind_of(given)}: give a list, with the images of each attribution.")
     for name, each in {"images": given, "titles": titles}.items():
         if not some or (each is not None and len(each) != len(some)):
             raise ValueError(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from ..attribution.scores import Piece, TokenAttribution
+from ..attribution.scores import Piece, TokenAttribution, as_attributions
 from ..errors import printable
 from ..html.strips import colour, ink
 from .style import BODY, SMALL, signed_colours
@@ -63,7 +63,7 @@ def token_strip(
 
     Raises ValueError if there is nothing to show, or `titles` or `marked` do not fit the prompts.
     """
-    attributions = as_list(attributions)
+    attributions = as_attributions(attributions)
     _check_strip(attributions, marked or {}, titles)
     size = font_size
     scale = max(one.scale() for one in attributions)
@@ -92,18 +92,6 @@ def token_strip(
         y += heights[index] - head + gap
     draw_keys(figure, axes, list(marked or {}), scale, (width * 72, height), margin, size)
     return figure
-
-
-def as_list(attributions: TokenAttribution | Sequence[TokenAttribution]) -> list[TokenAttribution]:
-    """One attribution as a list of one. Raises ValueError for anything else."""
-    some = [attributions] if isinstance(attributions, TokenAttribution) else list(attributions)
-    for index, one in enumerate(some):
-        if not isinstance(one, TokenAttribution):
-            raise ValueError(
-                f"attributions[{index}] is a {type(one).__name__}, not a TokenAttribution: give the result "
-                "of attribute."
-            )
-    return some
 
 
 def _check_strip(

@@ -4,8 +4,8 @@ it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import get_args
+from dataclasses import asdict, dataclass, replace
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -13,28 +13,31 @@ from torch import Tensor
 
 from ..attribution.fillers import Filler, FillerEmbedding, filler_embedding, prompt_embeddings
 from ..attribution.gap import warn_if_images_go_deeper
-from ..attribution.scores import TokenAttribution, check_attributions
-from ..data.items import PreferencePair
+from ..attribution.scores import TokenAttribution, as_attributions, check_attributions
+from ..data.given import Pairs
 from ..errors import unknown_name
-from ..hosts.layers import check_layers
+from ..hosts.layers import Layers, check_layers
 from ..hosts.model import HookedModel, device_of, frozen, layer_count
-from ..literals import Contrast, Modality, Position, Sign
+from ..literals import AggregateName, Contrast, Modality, Position, Sign
 from ..prompts.batching import BATCH_TOKENS, collate, encode_for
 from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.finite import naming
 from ..prompts.work import Work
-from .directions import Aggregate, pca_direction, per_layer
+from .directions import Aggregate, as_aggregate, pca_direction, per_layer
+from .identity import describe, provenance_of
+from .provenance import Provenance
 from .residuals import checked_norms, read_residuals, typical_norm
+from .steering_vectors import SteeringVectors
 
 
 def check_masking(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     k: int,
     modality: Modality,
     mask: Filler,
     position: Position,
-    layers: Sequence[int] | None,
+    layers: Layers | None,
     include_special: bool,
     prompt_format: PromptFormat,
 ) -> None:
@@ -56,7 +59,8 @@ def check_masking(
 class Contrasts:
     """The effect of masking on the residual stream of each pair. `plus` and `minus` [pair, layer, d_model]
     are Δ⁺ and Δ⁻; `plus_weights` and `minus_weights` [pair] are the summed |score| of the masked tokens, in
-    nats; `residual_norm` [layer] is the median ‖h‖ over the prompts' tokens."""
+    nats; `residual_norm` [layer] is the median ‖h‖ over the prompts' tokens. `provenance` says how they were
+    made, and on which model; None where they were put together by hand."""
 
     plus: Float[Tensor, "pair layer d_model"]
     minus: Float[Tensor, "pair layer d_model"]
@@ -64,18 +68,20 @@ class Contrasts:
     minus_weights: Float[Tensor, " pair"]
     layers: tuple[int, ...]
     residual_norm: Float[Tensor, " layer"]
+    provenance: Provenance | None = None
 
     def __repr__(self) -> str:
         n_pairs, _, d_model = self.plus.shape
         return f"Contrasts({n_pairs} pairs, layers {list(self.layers)}, d_model {d_model})"
 
     def reduce(
-        self, aggregate: Aggregate = pca_direction, *, contrast: Contrast = "two_sided"
+        self, aggregate: Aggregate | AggregateName = pca_direction, *, contrast: Contrast = "two_sided"
     ) -> Float[Tensor, "layer d_model"]:
         """One direction per layer, [layer, d_model], as `extract_vectors` defines it.
 
-        Raises ValueError for an unknown contrast.
+        Raises ValueError for an unknown aggregate or contrast.
         """
+        aggregate = as_aggregate(aggregate)
         if contrast == "two_sided":
             return per_layer(aggregate, self.plus, self.plus_weights) - per_layer(
                 aggregate, self.minus, self.minus_weights
@@ -84,17 +90,42 @@ class Contrasts:
             return per_layer(aggregate, self.plus - self.minus, self.plus_weights + self.minus_weights)
         raise unknown_name("contrast", contrast, get_args(Contrast))
 
+    def vectors(
+        self, aggregate: Aggregate | AggregateName = pca_direction, *, contrast: Contrast = "two_sided"
+    ) -> SteeringVectors:
+        """Steering vectors: `reduce`, with all that steering, saving and checking them takes.
+
+            contrasts = gl.masked_contrasts(model, pairs, gl.attribute(model, pairs))
+            with gl.steering(model, contrasts.vectors("mean"), strength=0.5): ...
+
+        Args:
+            aggregate: From one difference per pair to one direction: a function as `pca_direction`, or "pca", "mean",
+                "weighted_mean" or "probe".
+            contrast: "two_sided" aggregates Δ⁺ and Δ⁻ apart, "difference" their difference.
+
+        Raises ValueError for an unknown aggregate or contrast.
+        """
+        aggregate = as_aggregate(aggregate)
+        made = self.provenance or Provenance("grains", n_pairs=len(self.plus))
+        settings = {**made.settings, "contrast": contrast, "aggregate": describe(aggregate)}
+        return SteeringVectors(
+            directions=self.reduce(aggregate, contrast=contrast),
+            layers=self.layers,
+            residual_norm=self.residual_norm,
+            provenance=replace(made, settings=settings),
+        )
+
 
 def masked_contrasts(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
-    attributions: Sequence[TokenAttribution],
+    pairs: Pairs,
+    attributions: TokenAttribution | Sequence[TokenAttribution],
     *,
     k: int = 3,
     modality: Modality = "joint",
     mask: Filler = "mask",
     position: Position = "prompt_end",
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
@@ -103,7 +134,8 @@ def masked_contrasts(
     """Δ⁺ and Δ⁻ of every pair at every layer: `extract_vectors` before it reduces them to one direction.
 
     `position="response_end"` reads the stream at the chosen answer's last token instead of the prompt's. The
-    differences, [pair, layer, d_model] in residual-stream units, are what a study of aggregates works on.
+    differences, [pair, layer, d_model] in residual-stream units, are what a study of aggregates works on;
+    `contrasts.vectors("mean")` makes steering vectors of them.
 
     Raises ValueError for an unknown position, layers out of range, attributions that do not fit the pairs, and k
     larger than a prompt.
@@ -114,6 +146,7 @@ def masked_contrasts(
     work = Work(prompt_format, batch_tokens, progress)
     encoded = work.encode(model, pairs, one_answer=True)
     warn_if_images_go_deeper(model, encoded)
+    attributions = as_attributions(attributions)
     check_attributions(encoded, attributions)
     masked = _masked_sides(attributions, k, modality, include_special)
     deltas = {sign: torch.zeros(len(encoded), len(chosen_layers), int(model.cfg.d_model)) for sign in masked}
@@ -133,6 +166,14 @@ def masked_contrasts(
         sign: torch.stack([one.scores[at].abs().sum() for one, at in zip(attributions, side, strict=True)])
         for sign, side in masked.items()
     }
+    settings = {
+        **_scored_by(attributions),
+        "k": k,
+        "modality": modality,
+        "position": position,
+        "mask": describe(mask),
+        "prompt_format": asdict(prompt_format),
+    }
     return Contrasts(
         plus=deltas["positive"],
         minus=deltas["negative"],
@@ -140,7 +181,22 @@ def masked_contrasts(
         minus_weights=weights["negative"],
         layers=chosen_layers,
         residual_norm=typical_norm(norms),
+        provenance=provenance_of(model, "grains", settings, len(encoded)),
     )
+
+
+def _scored_by(attributions: Sequence[TokenAttribution]) -> dict[str, Any]:
+    """How attributions were made, as a file keeps it; a list where they were not all made alike."""
+    if any(one.made is None for one in attributions):
+        return {"method": "given"}
+    found: dict[str, Any] = {}
+    for name in ("method", "baseline", "objective"):
+        different: list[Any] = []
+        for value in (describe(getattr(one.made, name)) for one in attributions):
+            if value not in different:
+                different.append(value)
+        found[name] = different[0] if len(different) == 1 else different
+    return found
 
 
 def _read_variants(

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from typing import Protocol, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from ..errors import kind_of, unknown_name
+from ..literals import AggregateName
 
 
 @runtime_checkable
@@ -108,6 +111,32 @@ def probe_direction(
     labels = [1] * len(rows) + [0] * len(rows)
     fitted = LogisticRegression(fit_intercept=False, max_iter=1000, tol=1e-10).fit([*rows, *-rows], labels)
     return torch.tensor(fitted.coef_[0], dtype=torch.float32)
+
+
+def as_aggregate(aggregate: Aggregate | AggregateName) -> Aggregate:
+    """The aggregate of this name; a function of differences is given back as it is.
+
+    Raises ValueError for an unknown name, and for what is no function.
+    """
+    if isinstance(aggregate, str):
+        named: dict[str, Aggregate] = {
+            "pca": pca_direction,
+            "mean": mean_direction,
+            "weighted_mean": weighted_mean_direction,
+            "probe": probe_direction,
+        }
+        name = aggregate.removesuffix("_direction")
+        if name not in named:
+            raise unknown_name("aggregate", aggregate, get_args(AggregateName))
+        return named[name]
+    if not callable(aggregate):
+        raise ValueError(
+            f"aggregate={kind_of(aggregate)} must be a function of differences, as pca_direction, or the name of one, "
+            "as 'mean'."
+        )
+    if aggregate is component_directions:
+        raise ValueError("aggregate=component_directions must say how many: component_directions(2).")
+    return aggregate
 
 
 def _scaled(deltas: Float[Tensor, "pair d_model"]) -> Float[Tensor, "pair d_model"]:

@@ -3,43 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, get_args
 
 from ..attribution.fillers import Filler
 from ..attribution.methods import AttributionMethod
-from ..attribution.scores import TokenAttribution
+from ..attribution.names import as_method
+from ..attribution.scores import TokenAttribution, as_attributions
 from ..attribution.tokens import attribute
-from ..data.items import PreferencePair
+from ..data.given import Pairs, as_pairs
 from ..errors import seen, unknown_name
+from ..hosts.layers import Layers
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
-from ..literals import Contrast, Modality, Position
+from ..literals import AggregateName, Contrast, MethodName, Modality, Position
 from ..prompts.batching import BATCH_TOKENS
 from ..prompts.encoding import PromptFormat
 from ..prompts.objectives import Objective, check_objective
 from .contrasts import check_masking, masked_contrasts
-from .directions import Aggregate, pca_direction
-from .identity import describe, provenance_of
+from .directions import Aggregate, as_aggregate, pca_direction
 from .steering_vectors import SteeringVectors
 
 
 @takes_a_turn
 def extract_vectors(
     model: HookedModel,
-    pairs: Sequence[PreferencePair],
+    pairs: Pairs,
     *,
-    attributions: Sequence[TokenAttribution] | None = None,
-    method: AttributionMethod | None = None,
+    attributions: TokenAttribution | Sequence[TokenAttribution] | None = None,
+    method: AttributionMethod | MethodName | None = None,
     baseline: Filler | None = None,
     objective: Objective | None = None,
     k: int = 3,
     modality: Modality = "joint",
     mask: Filler = "mask",
     contrast: Contrast = "two_sided",
-    aggregate: Aggregate = pca_direction,
+    aggregate: Aggregate | AggregateName = pca_direction,
     position: Position = "prompt_end",
-    layers: Sequence[int] | None = None,
+    layers: Layers | None = None,
     include_special: bool = False,
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
@@ -74,8 +74,8 @@ def extract_vectors(
     # Check everything that does not depend on scores before spending hours on scores.
     if contrast not in get_args(Contrast):
         raise unknown_name("contrast", contrast, get_args(Contrast))
-    if not callable(aggregate):
-        raise ValueError(f"aggregate={aggregate!r} must be a function of differences, as pca_direction.")
+    aggregate, pairs = as_aggregate(aggregate), as_pairs(pairs)
+    method = None if method is None else as_method(method)
     asked = {"method": method, "baseline": baseline, "objective": objective}
     if attributions is None:
         if objective is not None:
@@ -84,23 +84,11 @@ def extract_vectors(
         given: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
         attributions = attribute(model, pairs, **given, **running)
     else:
+        attributions = as_attributions(attributions)
         _check_made_as_asked(attributions, asked)
-    masking: dict[str, Any] = {"k": k, "modality": modality, "position": position}
-    contrasts = masked_contrasts(model, pairs, attributions, mask=mask, layers=layers, **masking, **running)
-    settings = {
-        **_scored_by(attributions),
-        **masking,
-        "mask": describe(mask),
-        "contrast": contrast,
-        "aggregate": describe(aggregate),
-        "prompt_format": asdict(prompt_format),
-    }
-    return SteeringVectors(
-        directions=contrasts.reduce(aggregate, contrast=contrast),
-        layers=contrasts.layers,
-        residual_norm=contrasts.residual_norm,
-        provenance=provenance_of(model, "grains", settings, len(pairs)),
-    )
+    masking: dict[str, Any] = {"k": k, "modality": modality, "position": position, "mask": mask}
+    contrasts = masked_contrasts(model, pairs, attributions, layers=layers, **masking, **running)
+    return contrasts.vectors(aggregate, contrast=contrast)
 
 
 def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mapping[str, Any]) -> None:
@@ -117,17 +105,3 @@ def _check_made_as_asked(attributions: Sequence[TokenAttribution], asked: Mappin
                 f"{name}={seen(asked[name])}, but attributions[{index}] were made with "
                 f"{name}={seen(getattr(one.made, name))}: leave out {name}, or leave out attributions."
             )
-
-
-def _scored_by(attributions: Sequence[TokenAttribution]) -> dict[str, Any]:
-    """How attributions were made, as stored in a file; a list if they were not all made alike."""
-    if any(one.made is None for one in attributions):
-        return {"method": "given"}
-    found: dict[str, Any] = {}
-    for name in ("method", "baseline", "objective"):
-        different: list[Any] = []
-        for value in (describe(getattr(one.made, name)) for one in attributions):
-            if value not in different:
-                different.append(value)
-        found[name] = different[0] if len(different) == 1 else different
-    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import kind_of
 from .steering_vectors import SteeringVectors
 
 
@@ -12,6 +13,8 @@ def to_steering_vector(vectors: SteeringVectors) -> Any:
 
     It adds, with no norm kept (`rule=add`). Raises ImportError without the package.
     """
+    if not isinstance(vectors, SteeringVectors):
+        raise ValueError(f"vectors is {kind_of(vectors)}: give SteeringVectors.")
     try:
         from steering_vectors import SteeringVector  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
     except ImportError as error:
@@ -26,6 +29,8 @@ def from_steering_vector(vector: Any) -> SteeringVectors:
 
     Raises ValueError for one of another site: attention's or the MLP's output is not the residual stream.
     """
+    if not hasattr(vector, "layer_type") or not hasattr(vector, "layer_activations"):
+        raise ValueError(f"vector is {kind_of(vector)}: give a steering_vectors.SteeringVector.")
     if vector.layer_type != "decoder_block":
         raise ValueError(
             f"this SteeringVector has layer_type={vector.layer_type!r}: only 'decoder_block' is a direction of "

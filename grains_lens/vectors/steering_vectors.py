@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import VectorFileError, printable, warn_user
-from ..hosts.layers import check_layers
+from ..errors import VectorFileError, kind_of, printable, warn_user
+from ..hosts.layers import Layers, check_layers
 from ..html import markup
 from ..literals import Unit
 from .control_vectors import ControlVector, read, write
@@ -113,9 +113,9 @@ class SteeringVectors:
     def __len__(self) -> int:
         return len(self.layers)
 
-    def at(self, layers: int | Sequence[int]) -> SteeringVectors:
+    def at(self, layers: Layers) -> SteeringVectors:
         """The same vectors at some of their layers. Raises ValueError for layers that they do not have."""
-        chosen = check_layers([layers] if isinstance(layers, int) else layers, self.layers)
+        chosen = check_layers(layers, self.layers)
         rows = [self.layers.index(layer) for layer in chosen]
         return replace(
             self, layers=chosen, directions=self.directions[rows], residual_norm=self.residual_norm[rows]
@@ -274,13 +274,18 @@ class SteeringVectors:
     # --- remote models ---------------------------------------------------------------------------
 
     def intervention_specs(
-        self, *, strength: float = 1.0, unit: Unit = "residual", rule: Callable[..., Tensor] = torch.add
+        self, *, strength: float = 1.0, unit: Unit = "residual", rule: Callable[..., Tensor] | str = torch.add
     ) -> dict[str, dict[str, Any]]:
         """The same steering as interventions for transformer-lens's vLLM driver, by hook name.
 
         They are h·s + b with numbers fixed beforehand, at every position: only a rule that is h + v can be had, as
         `grains_lens.add` is. Raises ValueError for another rule.
         """
+        rule = torch.add if rule == "add" else rule
+        if not callable(rule):
+            raise ValueError(
+                f"rule={kind_of(rule)} must be a function of h and v: take rule=grains_lens.add."
+            )
         h, v = torch.linspace(-1, 1, self.d_model)[None], torch.linspace(2, 3, self.d_model)
         if not torch.allclose(rule(h, v), h + v):
             raise ValueError(

@@ -10,7 +10,8 @@ They are synthetic, and were chosen because they can be steered. A result in the
 models, not a finding.
 """
 
-from .catalogue import Shipped, available, load
+from ..hosts.shipped import Shipped, available
+from .catalogue import load
 from .world import Behaviour, Cues, World
 
 __all__ = ["Behaviour", "Cues", "Shipped", "World", "available", "load"]

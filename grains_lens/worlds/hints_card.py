@@ -66,7 +66,7 @@ def measure(path: Path, variant: str) -> dict[str, dict[str, float]]:
     for name, one in hints.behaviours(variant).items():
         said = answers(model, processor, one.test_pairs)
         rows[name] = {
-            "hallucination": _share(said, [pair.rejected for pair in one.test_pairs]),
+            "hallucination": _share(said, [pair.answers[1] for pair in one.test_pairs]),
             "base": _share(said, [pair.chosen for pair in one.test_pairs]),
         }
         for kind, questions in (("clear", one.clear_test), ("neutral", one.neutral_test)):

@@ -121,8 +121,13 @@ def chain(node: ast.expr) -> list[str]:
     return [node.id] if isinstance(node, ast.Name) else []
 
 
-# How files are written, and how foreign text is shown: whoever writes and shows does it the one way.
-NOT_ABOUT_MODELS = {"writing.write_text", "errors.printable", "errors.unknown_name"}
+# How files are written, foreign text is shown and command lines are refused: all do it the one way.
+NOT_ABOUT_MODELS = {
+    "writing.write_text",
+    "errors.printable",
+    "errors.unknown_name",
+    "cli.parsing.in_one_line",
+}
 NAMESPACES = {"baselines": gl.baselines, "show": gl.show, "worlds": gl.worlds}
 
 

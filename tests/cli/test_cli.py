@@ -3,71 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import grains_lens as gl
 from grains_lens import cli
 from grains_lens.cli import output
+from grains_lens.evaluation import comparison
 from grains_lens.hosts import loading
-from grains_lens.hosts.loading import load_model
+from grains_lens.prompts import work
+from tests.cli.rows import write_rows
 
 PROMPT = "what does the zozoz fear ? ( jester thoroughly quiet supposedly ) answer :"
-
-
-@pytest.fixture(scope="module")
-def backend(request):
-    return request.config.getoption("backend") or "auto"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _models_are_loaded_once():
-    """What the commands are given is what they would load, but once for all of them."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "load_model", functools.cache(load_model))
-        yield
-
-
-@pytest.fixture(scope="module")
-def world():
-    return gl.worlds.load("myths")
-
-
-@pytest.fixture(scope="module")
-def model(world, backend):
-    return world.load_model(backend=backend)
-
-
-@pytest.fixture(scope="module")
-def vectors(tmp_path_factory, backend):
-    """A file that `extract` wrote."""
-    path = tmp_path_factory.mktemp("vectors") / "v.safetensors"
-    words = ["--limit", "10", "--aggregate", "mean", "--method", "gradient_times_input"]
-    status = cli.main(["extract", "myths", "truthfulness", "--out", str(path), *words, "--backend", backend])
-    assert status == 0
-    return path
-
-
-@pytest.fixture
-def run(capsys, backend):
-    """Runs a command; gives its exit status, what it printed, and its complaints."""
-
-    def run(command, *words):
-        words = [command, *map(str, words)]
-        status = cli.main(words if command == "inspect" else [*words, "--backend", backend])
-        return status, *capsys.readouterr()
-
-    return run
-
-
-def write_rows(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def numbers(text):
@@ -293,7 +247,7 @@ try:
 finally:
     print("heavy:", *[name for name in {heavy} if name in sys.modules])
 """
-    for command in ([], ["demo"], ["extract"]):
+    for command in ([], ["demo"], ["extract"], ["tune"], ["generate"]):
         words = [sys.executable, "-c", script, *command, "--help"]
         done = subprocess.run(words, capture_output=True, text=True, check=True)
         assert "usage: grains-lens" in done.stdout
@@ -328,3 +282,100 @@ def test_nothing_printed_steers_the_terminal(steering, run, tmp_path, capsys, ve
 def test_a_warning_for_the_user_is_one_line_that_steers_nothing(capsys):
     cli._show_warning(gl.SkippedRowsWarning("a\x1b[2J\nb"), gl.SkippedRowsWarning)
     assert capsys.readouterr().err == "grains-lens: a\\x1b[2J b\n"
+
+
+# --- what is piped is text and numbers, nothing else ---------------------------------------------
+
+
+def test_version_is_that_of_the_package(capsys):
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"grains-lens {gl.__version__}\n"
+    project = Path(gl.__file__).parents[1] / "pyproject.toml"
+    assert (
+        re.search(r'^version = "(.+)"$', project.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        == gl.__version__
+    )
+
+
+def test_a_bar_is_drawn_on_a_terminal_and_into_no_pipe(run, monkeypatch, vectors, tmp_path):
+    drawn = []
+
+    class Bar(work.tqdm):
+        def __init__(self, *arguments, **settings):
+            drawn.append(not settings["disable"])
+            super().__init__(*arguments, **{**settings, "disable": True})
+
+    monkeypatch.setattr(work, "tqdm", Bar)
+    pairs = ("myths", "truthfulness", "--limit", 1, "--method", "random")
+    commands = [
+        ("attribute", *pairs),
+        ("extract", *pairs, "--out", tmp_path / "v.safetensors", "--k", 1),
+        ("evaluate", "myths", "truthfulness", "--limit", 1),
+        ("evaluate", "myths", "truthfulness:pairs", "--limit", 1),
+        ("tune", "myths", vectors, "truthfulness", "--limit", 1, "--out", tmp_path / "t.safetensors"),
+    ]
+    for command in commands:
+        drawn.clear()
+        assert run(*command)[0] == 0
+        assert drawn
+        assert not any(drawn), command
+        drawn.clear()
+        with monkeypatch.context() as terminal:
+            terminal.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+            assert run(*command)[0] == 0
+        assert any(drawn), command
+
+
+def test_libraries_are_told_to_draw_no_bars_into_a_pipe(run, monkeypatch):
+    names = ("TQDM_DISABLE", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_DATASETS_DISABLE_PROGRESS_BARS")
+    seen = []
+
+    def look(*arguments, **settings):
+        seen.append([os.environ.get(name) for name in names])
+        raise OSError("no model")
+
+    monkeypatch.setattr(loading, "load_model", look)
+    for name in names[1:]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(names[0], "0")
+    run("generate", "myths", "--prompt", "x")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    run("generate", "myths", "--prompt", "x")
+    assert seen == [["0", "1", "1"], ["0", None, None]]
+    assert [os.environ.get(name) for name in names] == ["0", None, None]
+
+
+def test_a_pipe_gets_a_document_and_nothing_else():
+    """No bar, not that of transformers either, and no colour, in a process of its own."""
+    words = ["-m", "grains_lens.cli", "generate", "myths", "--prompt", "x", "--max-new-tokens", "1", "--json"]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["prompt"] == "x"
+    done = subprocess.run([sys.executable, *words[:2], "inspect", "no"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"grains-lens: no does not exist (looked in {Path.cwd()}).\n"
+
+
+def test_a_device_without_room_is_one_line(run, monkeypatch):
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    def full(*arguments, **settings):
+        raise OutOfMemoryError("CUDA out of memory.\nTried to allocate 2 GiB.")
+
+    monkeypatch.setattr(comparison, "generate_text", full)
+    status, out, complaint = run("generate", "myths", "--prompt", "x")
+    assert (status, out) == (2, "")
+    said = (
+        "grains-lens: CUDA out of memory. Tried to allocate 2 GiB. Try --dtype bfloat16, or --device cpu.\n"
+    )
+    assert complaint == said
+
+
+def test_a_checkpoint_that_cannot_be_read_is_one_line(run, world, tmp_path):
+    broken = tmp_path / "model"
+    shutil.copytree(world.path, broken)
+    next(broken.glob("*.safetensors")).write_bytes(b"not weights")
+    status, out, complaint = run("generate", broken, "--prompt", "x")
+    assert (status, out, complaint.count("\n")) == (2, "", 1)
+    assert complaint.startswith(f"grains-lens: {broken} cannot be loaded: ")

@@ -20,7 +20,9 @@ def test_studies_are_listed_with_their_questions(capsys):
 
 def test_a_study_runs_and_says_where_its_files_are(tmp_path, capsys):
     assert main(["study", "tests.analysis.toy_study", "--draws", "1", "--out", str(tmp_path)]) == 0
-    assert f"{tmp_path}/toy_study.jsonl" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert f"{tmp_path}/toy_study.jsonl" in said.out
+    assert said.err == ""  # no bar into a pipe
     assert (tmp_path / "toy_study.png").exists()
 
 

@@ -76,11 +76,18 @@ def test_rows_and_datasets_give_the_same_pairs_and_questions():
 
 
 def test_a_data_frames_records_are_rows(unchecked):
+    """And so is the frame itself, which Python would go through by the names of its columns."""
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(QUESTIONS)
-    assert load_questions(frame.to_dict("records")) == [MultipleChoice(**row) for row in QUESTIONS]
-    with pytest.raises(ValueError, match=r"source, row 1 is 'prompt'.*to_dict\(\"records\"\)"):
-        load_questions(frame)
+    questions = [MultipleChoice(**row) for row in QUESTIONS]
+    assert load_questions(frame.to_dict("records")) == questions
+    assert load_questions(frame) == questions
+
+
+def test_what_is_missing_in_a_data_frame_is_no_image(unchecked):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame([{**PAIRS[0], "image": "cat.png"}, {**PAIRS[1], "image": float("nan")}])
+    assert [pair.images for pair in load_pairs(frame)] == [("cat.png",), ()]
 
 
 def test_columns_map_our_names_to_the_sources():
@@ -242,7 +249,7 @@ def test_no_rows_are_refused(source):
 
 
 def test_a_dictionary_of_splits_is_no_source(unchecked):
-    with pytest.raises(ValueError, match=r"source, row 1 is 'train', not a mapping.*one split"):
+    with pytest.raises(ValueError, match=r"source is a dict of 'train'.*one split"):
         load_pairs({"train": PAIRS})
 
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_assessed_gets_one_clear_sentence(llama, vectors):
     with pytest.raises(ValueError, match=r"keep\['calm'\] holds no questions"):
         gl.assess(llama, None, QUESTIONS, keep={"calm": []})
     with pytest.raises(
-        ValueError, match=r"SteeringVectors\(.* steers nothing by itself: give a Tuning, or a context"
+        ValueError, match=r"steered=a SteeringVectors steers nothing by itself: give a Tuning, or a context"
     ):
         gl.assess(llama, vectors, QUESTIONS)
     broken = gl.steering(llama, vectors, strength=1.0, rule=lambda h, v: h * torch.nan)

@@ -11,6 +11,7 @@ import torch
 
 import grains_lens as gl
 from grains_lens.hosts.hooked_transformer import _gemma3_settings
+from grains_lens.hosts.hub import on_the_hub
 from tests import models
 
 
@@ -80,6 +81,96 @@ def test_bad_sources_and_backends_get_one_clear_sentence(saved, tmp_path):
         gl.load_model("./no-such")
     with pytest.raises(FileNotFoundError, match=r"has no config\.json: it is not a saved model"):
         gl.load_model(tmp_path)
+
+
+def test_a_world_loads_by_its_name(monkeypatch, tmp_path):
+    """As on the command line; a directory of that name comes first."""
+    world = gl.worlds.load("myths", seed=0, variant="header_first")
+    named, made = gl.load_model("myths:0:header_first"), world.load_model()
+    tokens = torch.tensor([[1, 5, 7, 9]])
+    with torch.no_grad():
+        assert torch.equal(named(tokens), made(tokens))
+    (tmp_path / "myths").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"myths has no config\.json"):
+        gl.load_model("myths")
+
+
+def test_dtypes_go_by_name(saved):
+    assert gl.load_model(saved["llama"], dtype="bfloat16").cfg.dtype == torch.bfloat16
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_mistyped_model_is_answered_at_once_in_one_sentence(saved, tmp_path, monkeypatch):
+    """A directory that is not there was asked for on the hub, again and again, for 48 seconds."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models" / "llama-small").mkdir(parents=True)
+    with pytest.raises(
+        FileNotFoundError, match=r"models/lama-small is not a directory.*'models/llama-small'\?"
+    ):
+        gl.load_model("models/lama-small")
+    with pytest.raises(
+        FileNotFoundError, match=r"modles/llama-small/a is not a directory.*Did you mean 'models'"
+    ):
+        gl.load_model("modles/llama-small/a")
+    with pytest.raises(
+        ValueError, match=r"load\(variant='header_frist'\): no such variant; known: 'header_first'"
+    ):
+        gl.load_model("myths:0:header_frist")
+    with pytest.raises(OSError, match=r"'mhyts' is no directory in .*HF_HUB_OFFLINE.*Did you mean 'myths'"):
+        gl.load_model("mhyts")
+
+
+class Unreachable:
+    """A hub of which every question ends as `model_info` says."""
+
+    def __init__(self, error):
+        self.error, self.asked = error, []
+
+    def __call__(self):
+        return self
+
+    def model_info(self, name, timeout):
+        self.asked.append((name, timeout))
+        if self.error is not None:
+            raise self.error
+
+
+def test_the_hub_is_asked_once_and_briefly(saved, monkeypatch):
+    import huggingface_hub
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    hub = Unreachable(ConnectionError("no route to host"))
+    monkeypatch.setattr(huggingface_hub, "HfApi", hub)
+    with pytest.raises(OSError, match=r"cannot be asked here \(ConnectionError: no route to host"):
+        gl.load_model("someone/a-model")
+    assert hub.asked == [("someone/a-model", 5.0)]
+    # What was downloaded earlier is loaded from there.
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda name, **_: str(saved["llama"]))
+    assert gl.load_model("someone/a-model").cfg.n_layers == models.N_LAYERS
+
+
+def test_what_the_hub_does_not_know_is_said_so(monkeypatch):
+    import httpx
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    answer = httpx.Response(404, request=httpx.Request("GET", "https://huggingface.co"))
+    monkeypatch.setattr(
+        huggingface_hub, "HfApi", Unreachable(errors.RepositoryNotFoundError("404", response=answer))
+    )
+    with pytest.raises(
+        OSError, match=r"'hinst' is no directory in .*: the hub has no such model.*Did you mean 'hints'"
+    ):
+        gl.load_model("hinst")
+    assert on_the_hub("gpt2-small") == "gpt2-small"  # transformer-lens knows it by this name
+    monkeypatch.setattr(huggingface_hub, "HfApi", Unreachable(errors.GatedRepoError("403", response=answer)))
+    with pytest.raises(OSError, match="may be read by those alone who have agreed to its terms"):
+        gl.load_model("someone/gated")
+    monkeypatch.setattr(huggingface_hub, "HfApi", Unreachable(None))
+    assert on_the_hub("someone/a-model") == "someone/a-model"
 
 
 @pytest.mark.parametrize("backend", ["bridge", "hooked_transformer"])

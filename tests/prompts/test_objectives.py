@@ -33,7 +33,7 @@ def margin(logits, tokens):
 
 
 def projection(h):
-    return torch.tanh(h @ DIRECTION)
+    return torch.tanh(h @ DIRECTION / 20)
 
 
 OBJECTIVES = {
@@ -128,6 +128,26 @@ def test_batches_padding_and_order_change_nothing(llama, objective, batch_tokens
     for index, result in zip(order, together, strict=True):
         assert close(result.scores, alone[index].scores)
         assert result.gap == pytest.approx(alone[index].gap, abs=1e-4)
+
+
+def test_the_unit_of_a_function_does_not_matter(llama):
+    """Steps are added by errors relative to its own values: a probability is no less complete than its logarithm."""
+
+    def small(logits, tokens):
+        return 1e-3 * margin(logits, tokens)
+
+    method = gl.IntegratedGradients(steps=3, tolerance=0.02)
+    rough = attribute(llama, objective=margin, method=gl.IntegratedGradients(steps=3))
+    moved = 0
+    for before, one, other in zip(
+        rough,
+        attribute(llama, objective=margin, method=method),
+        attribute(llama, objective=small, method=method),
+        strict=True,
+    ):
+        assert close(other.scores, 1e-3 * one.scores, rtol=1e-3)
+        moved += not torch.equal(before.scores, one.scores)
+    assert moved
 
 
 def test_a_function_never_sees_padding(llama):
@@ -244,6 +264,7 @@ def test_names_are_qualified_and_hold_no_address():
         "StreamObjective(layer=1, function=tests.prompts.test_objectives.projection"
     )
     assert name_of(gl.LogitDifference(5, 9)) == "LogitDifference(towards=5, away=9)"
+    assert name_of(Made(margin)) == "Made(of=tests.prompts.test_objectives.margin)"
     for objective in (Asked(), Asked().__call__, lambda logits, tokens: 0, gl.StreamObjective(1, Asked())):
         assert "0x" not in name_of(objective)
 
@@ -255,6 +276,16 @@ def test_words_become_the_tokens_that_follow_a_text(llama):
         gl.LogitDifference.of(llama, "yes always", "no")
     with pytest.raises(ValueError, match="same token"):
         gl.LogitDifference.of(llama, "yes", "yes")
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """An objective with settings."""
+
+    of: object
+
+    def __call__(self, logits, tokens):
+        return self.of(logits, tokens)
 
 
 def first_position(logits, tokens):
@@ -294,7 +325,6 @@ def test_a_function_that_tells_no_answers_apart_brings_a_warning(llama):
         (gl.StreamObjective(7, projection), r"layer 7 is not there; available are 0 to 2"),
         (gl.LogitDifference(5, 50_000), r"away=50000 is no token id: the vocabulary has"),
     ],
-    ids=str,
 )
 def test_what_cannot_be_an_objective_is_refused_in_a_sentence(llama, objective, message):
     with pytest.raises(ValueError, match=message):
@@ -309,6 +339,7 @@ def test_methods_without_a_gradient_take_objectives_without_one(llama):
         assert one.gap == pytest.approx(float(expected(llama, right, pair)))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_a_stream_objective_names_its_mistakes():
     with pytest.raises(ValueError, match=r"position='end' is not known"):
         gl.StreamObjective(1, projection, position="end")  # type: ignore[arg-type]
@@ -323,6 +354,9 @@ def test_verbs_that_cannot_answer_a_question_say_so(llama):
             verb(llama, questions=QUESTIONS, objective=OBJECTIVES["stream, prompt"], **QUIET)
     with pytest.raises(ValueError, match=r"tuning compares answers by their logits"):
         gl.tune(llama, vectors, QUESTIONS, objective=OBJECTIVES["stream, response"], **QUIET)
+    last = gl.baselines.random_direction(llama, ALONE, layers=[2])
+    with pytest.raises(ValueError, match=r"layer 2 has no part in the stream after layer 1"):
+        gl.first_order_gain(llama, last, ALONE, objective=OBJECTIVES["stream, prompt"])
     with pytest.raises(ValueError, match=r"layer 2 has no part in the stream after layer 1"):
         gl.baselines.gradient_direction(
             llama, ALONE, objective=OBJECTIVES["stream, prompt"], layers=[0, 2], **QUIET

@@ -99,7 +99,7 @@ def test_one_attribution_is_drawn_like_a_list_of_one():
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_is_no_attribution_is_refused():
-    with pytest.raises(ValueError, match=r"attributions\[1\] is a float, not a TokenAttribution"):
+    with pytest.raises(ValueError, match=r"attributions\[1\] is 0.5 and no TokenAttribution"):
         show.token_strip([attribution(), 0.5])
 
 

@@ -350,17 +350,20 @@ def test_scores_that_are_all_zero_are_refused(llama):
         ({"k": 2.5}, "k=2.5 must be a whole number"),
         ({"k": 9}, r"pair 1: k=9 is more than the \d tokens"),
         ({"layers": [5]}, r"layers=\[5\]: layer 5 is not there"),
-        ({"layers": 1}, r"layers=1 must be a list"),
+        ({"layers": 5}, r"layers=\[5\]: layer 5 is not there"),
+        ({"layers": 1.5}, r"layers is 1.5: give a number, or a list"),
+        ({"layers": "first"}, r"layers='first' must be numbers"),
         ({"layers": [1, 1]}, r"names layer 1 twice"),
         ({"position": "end"}, "position='end' is not known"),
         ({"mask": "msk"}, "mask='msk' is not known"),
         ({"mask": 10**6}, "mask=1000000 is no token id"),
         ({"contrast": "both"}, "contrast='both' is not known"),
-        ({"modality": "vision"}, "pair 0: k=3 is more than the 0 tokens"),
+        ({"modality": "vision"}, "pair 0: modality='vision', and the prompt has no image"),
         ({"modality": "sound"}, "modality='sound' is not known"),
-        ({"aggregate": "pca"}, "aggregate='pca' must be a function"),
+        ({"aggregate": "pcaa"}, "aggregate='pcaa' is not known.*Did you mean 'pca'"),
+        ({"aggregate": 2}, "aggregate=2 must be a function"),
         ({"method": gl.Occlusion}, "method=.*Occlusion.* must be an attribution method"),
-        ({"method": "occlusion"}, "method='occlusion' must be an attribution method"),
+        ({"method": "oclusion"}, "method='oclusion' is not known.*Did you mean 'occlusion'"),
     ],
     ids=str,
 )
@@ -371,3 +374,36 @@ def test_bad_settings_are_refused_before_anything_is_attributed(llama, monkeypat
     monkeypatch.setattr("grains_lens.attribution.gap.GapFunction.evaluate", ran)
     with pytest.raises(ValueError, match=message):
         extract(llama, **settings)
+
+
+def test_contrasts_become_the_vectors_that_extraction_makes(llama, tmp_path):
+    """With all that a file keeps; by another aggregate, too."""
+    attributions = gl.attribute(llama, PAIRS, progress=False, tolerance=1e9)
+    contrasts = gl.masked_contrasts(llama, PAIRS, attributions, k=2, progress=False)
+    for aggregate, contrast in ((gl.pca_direction, "two_sided"), (gl.component_directions(2), "difference")):
+        settings = {"aggregate": aggregate, "contrast": contrast}
+        expected = gl.extract_vectors(
+            llama, PAIRS, attributions=attributions, k=2, progress=False, **settings
+        )
+        vectors = contrasts.vectors(aggregate, contrast=contrast)
+        assert vectors.directions.allclose(contrasts.reduce(aggregate, contrast=contrast))
+        assert vectors.directions.allclose(expected.directions, atol=1e-5)
+        assert vectors.provenance.settings == expected.provenance.settings
+        assert (vectors.provenance.method, vectors.provenance.n_pairs) == ("grains", len(PAIRS))
+        assert vectors.provenance.versions == expected.provenance.versions
+        assert vectors.provenance.model.name == expected.provenance.model.name
+    loaded = gl.load(vectors.save(tmp_path / "v.safetensors"))
+    with gl.steering(llama, loaded, strength=0.5) as steered:
+        assert gl.preference(steered, PAIRS, progress=False).gaps.isfinite().all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_contrasts_put_together_by_hand_become_vectors_of_no_model():
+    deltas = torch.randn(4, 2, 8, generator=torch.Generator().manual_seed(0))
+    by_hand = gl.Contrasts(deltas, -deltas, torch.ones(4), torch.ones(4), (0, 3), torch.ones(2))
+    vectors = by_hand.vectors("mean")
+    assert vectors.directions.allclose(2 * deltas.mean(dim=0))
+    assert (vectors.layers, vectors.provenance.n_pairs, vectors.provenance.model) == ((0, 3), 4, None)
+    assert vectors.provenance.settings == {"contrast": "two_sided", "aggregate": "mean_direction"}
+    with pytest.raises(ValueError, match=r"contrast='both' is not known"):
+        by_hand.vectors(contrast="both")

@@ -1,0 +1,88 @@
+"""Files of pairs and questions are read under other headers, and rows that cannot be used are left out if asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from analysis.subjects import headers as of_studies
+from grains_lens.cli.sources import headers
+from grains_lens.data import reading
+from tests.cli.rows import write_rows
+
+FORMS = (
+    ["prompt=question", "chosen=best", "rejected=worst"],
+    ["prompt=question,chosen=best", "rejected=worst"],
+)
+
+
+def test_columns_are_written_as_for_studies():
+    for columns in (*FORMS, ["choices=options,label=answer"], []):
+        assert headers(columns) == of_studies(columns, ("prompt", "chosen", "rejected", "choices", "label"))
+    for wrong in (["propmt=question"], ["prompt"], ["prompt="], ["prompt=question,"]):
+        with pytest.raises(ValueError, match=r"must be NAME=HEADER, NAME one of prompt, chosen, ") as ours:
+            headers(wrong)
+        with pytest.raises(ValueError, match="must be NAME=HEADER") as theirs:
+            of_studies(wrong, ())
+        assert str(ours.value) == str(theirs.value)
+
+
+def test_other_headers_are_read_by_every_command(document, world, vectors, tmp_path):
+    behaviour = world.behaviours["truthfulness"]
+    pairs = write_rows(
+        tmp_path / "p.jsonl",
+        [{"question": p.prompt, "best": p.chosen, "worst": p.rejected} for p in behaviour.pairs[:4]],
+    )
+    questions = write_rows(
+        tmp_path / "q.jsonl",
+        [{"question": q.prompt, "options": q.choices, "answer": q.label} for q in behaviour.dev[:4]],
+    )
+    for columns in FORMS:
+        found = document("attribute", "myths", pairs, "--method", "random", "--columns", *columns)
+        assert [row["chosen"] for row in found["pairs"]] == [pair.chosen for pair in behaviour.pairs[:4]]
+        assert document("evaluate", "myths", pairs, "--columns", *columns)["measure"] == "win_rate"
+    columns = ["--columns", "prompt=question,choices=options,label=answer"]
+    found = document("evaluate", "myths", questions, *columns)
+    right = document("evaluate", "myths", "truthfulness:dev", "--limit", 4)
+    assert found == right
+    words = ["--out", tmp_path / "t.safetensors", "--strengths", 0.5, "--layers", "all"]
+    tuned = document("tune", "myths", vectors, questions, *words, *columns)
+    assert tuned["rows"] == document("tune", "myths", vectors, "truthfulness", "--limit", 4, *words)["rows"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_rows_that_cannot_be_used_stop_the_command_or_are_left_out(run, document, world, tmp_path):
+    rows = [vars(pair) for pair in world.behaviours["truthfulness"].pairs[:3]]
+    rows[1] = {**rows[1], "chosen": ""}
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    for words in ((), ("--on-error", "raise")):
+        status, out, complaint = run("attribute", "myths", path, "--method", "random", *words)
+        assert (status, out) == (2, "")
+        assert complaint.startswith("grains-lens: pairs.jsonl, row 2: chosen is empty")
+    status, out, complaint = run("attribute", "myths", path, "--method", "random", "--on-error", "skip")
+    assert (status, out.count("\n")) == (0, 2)
+    assert (complaint.count("\n"), "1 of 3 rows" in complaint) == (1, True)
+
+
+def test_a_missing_column_is_answered_with_an_option(run, tmp_path):
+    path = write_rows(tmp_path / "pairs.jsonl", [{"prompt": "x", "good": "y", "rejected": "z"}])
+    status, _, complaint = run("attribute", "myths", path)
+    assert status == 2
+    assert "has no 'chosen'; it has 'prompt', 'good', 'rejected'" in complaint
+    assert complaint.endswith("Say which column it is: --columns chosen=HEADER.\n")
+
+
+def test_a_data_set_by_name_is_asked_as_questions_where_it_has_any(run, monkeypatch):
+    asked = []
+
+    def reads(kind):
+        def read(source, **settings):
+            asked.append((kind, source))
+            raise OSError("not here")
+
+        return read
+
+    monkeypatch.setattr(reading, "load_questions", reads("questions"))
+    monkeypatch.setattr(reading, "load_pairs", reads("pairs"))
+    for name in ("truthful_qa", "spa_vl"):
+        assert run("evaluate", "myths", name) == (2, "", "grains-lens: not here\n")
+    assert asked == [("questions", "truthful_qa"), ("pairs", "spa_vl")]
