@@ -61,7 +61,11 @@ def test_every_public_name_is_in_the_reference_with_its_docstring(pages):
     missing = []
     for name, value in PUBLIC.items():
         module, _, own = name.rpartition(".")
-        words = re.findall(r"[a-z]{3,}", inspect.getdoc(value) or "")[:8] if callable(value) else []
+        words = (
+            re.findall(r"[a-z]{3,}", (inspect.getdoc(value) or "").partition("\nArgs:")[0])[:8]
+            if callable(value)
+            else []
+        )
         if inspect.isclass(value) and value.__name__ != own:  # a name of before, which leads to today's
             words = [value.__name__]
         section = pages[module].partition(f'id="{own}"')[2]
@@ -149,3 +153,19 @@ def test_the_check_sees_what_a_function_raises():
         raise TypeError("nor this")
 
     assert raised_by(one) == {"ValueError", "TypeError"}
+
+
+# What is called with arguments and is not a method; `help` shows classes by their own docstrings.
+FUNCTIONS = {
+    name: value for name, value in CALLED.items() if inspect.isfunction(value) and value in PUBLIC.values()
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_parameter_of_a_public_function_is_explained(name):
+    taken = list(inspect.signature(inspect.unwrap(FUNCTIONS[name])).parameters)
+    section = re.search(
+        r"^Args:\n((?:[ ]+.*\n?|\n)*)", inspect.getdoc(FUNCTIONS[name]) or "", flags=re.MULTILINE
+    )
+    explained = re.findall(r"^    (\w+): \S", section[1], flags=re.MULTILINE) if section else []
+    assert explained == taken, f"{name}: its Args: section has to name its parameters, in their order."

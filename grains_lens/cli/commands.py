@@ -102,7 +102,10 @@ def attribute(
     if png:
         from .. import show
 
-        titles = [f"chosen: {pair.chosen}, rejected: {pair.rejected}" for pair in items]
+        titles = [
+            f"chosen: {pair.chosen}" + (f", rejected: {pair.rejected}" if pair.rejected else "")
+            for pair in items
+        ]
         show.save(show.token_strip(attributions, titles=titles), png)
     document = {
         **{name: describe(value) for name, value in scored_by.items()},

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ..errors import printable, said, seen, unknown_name
 from ..literals import AggregateName, LayersName, MethodName, PositionsName, PresetName
 from .options import Acting, Loading, Prompting, Reading, Scoring, Steered
-from .sources import pairs_of, world_of
+from .sources import pairs_of
 
 if TYPE_CHECKING:
     from ..intervention.plan import Steering
@@ -27,17 +27,11 @@ def bars() -> bool:
 
 def load(name: str, loading: Loading) -> Any:
     """The model of this name. Raises ValueError, OSError or ImportError where there is none to be had."""
-    import torch
-
     from ..hosts import loading as hosts
 
     without_loading_bars()
-    world = world_of(name)
-    if loading.device is not None:
-        _check_device(loading.device)
-    settings = {"backend": loading.backend, "device": loading.device, "dtype": getattr(torch, loading.dtype)}
     try:
-        return hosts.load_model(world.path if world else name, **settings)
+        return hosts.load_model(name, backend=loading.backend, device=loading.device, dtype=loading.dtype)
     except (ValueError, OSError, ImportError):
         raise
     except Exception as error:  # what else a damaged checkpoint makes of its readers
@@ -49,17 +43,6 @@ def without_loading_bars() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
-
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"device={name!r} cannot be used here ({said(error, 120)}): give another, as cpu or cuda:0, or none."
-        ) from error
 
 
 def method_of(scoring: Scoring) -> Any:
@@ -117,15 +100,14 @@ def acting_of(
 ) -> dict[str, Any]:
     """Rule, positions, gate and unit, as `steering` and `tune` take them: those that are given. `name` is the
     model's, of which pairs for a gate may be."""
-    from ..intervention.rules import RULES
+    from ..intervention.rules import as_rule
 
-    rules = {rule.__name__: rule for rule in RULES}
     if acting.gate_against is not None and acting.gate is None:
         raise ValueError(
             f"gate_against={acting.gate_against!r} says where a gate stays shut: give --gate, too."
         )
     given = {
-        "rule": acting.rule and rules[acting.rule],
+        "rule": acting.rule and as_rule(acting.rule),
         "positions": acting.positions and _positions(acting.positions),
         "gate": acting.gate and _gate(model, name, acting.gate, acting.gate_against, reading, prompting),
         "unit": acting.unit,

@@ -92,7 +92,7 @@ class Reading:
     """How files of pairs and questions are read."""
 
     columns: tuple[str, ...] = ()
-    """Other headers in the files, as prompt=question chosen=best or prompt=question,chosen=best."""
+    """Other headers in the files: prompt=question chosen=best, or prompt=question,chosen=best; rejected= for none."""
     on_error: OnError | None = None
     """Stop at a row that cannot be used, or leave it out; by default rows are left out of data sets by name alone."""
     limit: int | None = None

@@ -6,6 +6,7 @@ import re
 
 _REMEDIES = (
     (r"columns=\{'(\w+)': \.\.\.\}", r"--columns \1=HEADER"),
+    (r"columns=\{[\"']rejected[\"']: None\}", "--columns rejected="),
     (r"(?:prompt_format=)?(?:gl\.)?PromptFormat\(chat=True\)", "--chat"),
     (r"\bleave chat=False", "leave it out"),
     (r"\bbackend=[\"'](\w+)[\"']", r"--backend \1"),

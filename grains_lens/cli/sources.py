@@ -22,18 +22,10 @@ QUESTION = ("prompt", "choices", "label", "images", "image")
 def world_of(name: str) -> World | None:
     """The world that `myths[:seed[:variant]]` names, or None: it is some other model."""
     from .. import worlds
+    from ..hosts.shipped import named
 
-    head, *rest = name.split(":")
-    known = {one.name for one in worlds.available()}
-    if Path(name).is_dir() or (head not in known and not rest):
-        return None
-    if head not in known:
-        raise unknown_name("world", head, known)
-    if len(rest) > 2 or (rest and not rest[0].isdigit()):
-        raise ValueError(f"{name!r}: a world is written {head}, {head}:SEED or {head}:SEED:VARIANT.")
-    return worlds.load(
-        head, seed=int(rest[0]) if rest else 0, variant=rest[1] if len(rest) > 1 else "standard"
-    )
+    found = None if Path(name).is_dir() else named(name)
+    return None if found is None else worlds.load(found[0], seed=found[1], variant=found[2])
 
 
 def pairs_of(model: str, source: str, reading: Reading) -> Sequence[PreferencePair]:
@@ -62,27 +54,28 @@ def items_of(model: str, source: str, reading: Reading, *, split: str) -> Items:
     return _first(held, reading.limit)
 
 
-def headers(columns: Sequence[str]) -> dict[str, str]:
-    """Other headers by our names, from NAME=HEADER, several apart or joined by commas.
+def headers(columns: Sequence[str]) -> dict[str, str | None]:
+    """Other headers by our names, from NAME=HEADER, several apart or joined by commas; `rejected=` says that pairs
+    have no rejected answer.
 
     Raises ValueError for what names nothing, as `grains-lens study --columns` does.
     """
-    found = {}
+    found: dict[str, str | None] = {}
     for name, _, header in (one.partition("=") for column in columns for one in column.split(",")):
-        if name not in {*PAIR, *QUESTION} or not header:
+        if name not in {*PAIR, *QUESTION} or not (header or name == "rejected"):
             raise ValueError(
                 f"columns={seen(name + '=' + header)} must be NAME=HEADER, NAME one of "
                 f"{', '.join(dict.fromkeys((*PAIR, *QUESTION)))}."
             )
-        found[name] = header
+        found[name] = header or None
     return found
 
 
-def _those(columns: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:
+def _those(columns: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
     return {name: header for name, header in columns.items() if name in names}
 
 
-def _holds_questions(source: str, columns: Mapping[str, str]) -> bool:
+def _holds_questions(source: str, columns: Mapping[str, str | None]) -> bool:
     from ..data.benchmarks import KNOWN, is_name
     from ..data.reading import columns_of
 

@@ -70,6 +70,8 @@ def pair_of_row(
     row = unfolded(row, where)
     one_answer = (columns or {"rejected": ""}).get("rejected", "") is None
     columns = {name: column for name, column in (columns or {}).items() if column is not None}
+    prompt = only_message(value_of(row, "prompt", columns, where))
+    chosen = last_message(value_of(row, "chosen", columns, where))
     rejected = None if one_answer else last_message(value_of(row, "rejected", columns, where))
     if rejected is None and not one_answer:
         raise ValueError(
@@ -80,8 +82,8 @@ def pair_of_row(
         PreferencePair,
         where,
         {
-            "prompt": only_message(value_of(row, "prompt", columns, where)),
-            "chosen": last_message(value_of(row, "chosen", columns, where)),
+            "prompt": prompt,
+            "chosen": chosen,
             "rejected": rejected,
             "images": images_of(row, columns, where, folder),
         },

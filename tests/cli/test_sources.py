@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import grains_lens as gl
 from analysis.subjects import headers as of_studies
 from grains_lens.cli.sources import headers
 from grains_lens.data import reading
@@ -61,6 +62,24 @@ def test_rows_that_cannot_be_used_stop_the_command_or_are_left_out(run, document
     status, out, complaint = run("attribute", "myths", path, "--method", "random", "--on-error", "skip")
     assert (status, out.count("\n")) == (0, 2)
     assert (complaint.count("\n"), "1 of 3 rows" in complaint) == (1, True)
+
+
+def test_pairs_may_have_one_answer(document, run, world, model, tmp_path):
+    held = world.behaviours["truthfulness"].pairs[:2]
+    rows = [{"prompt": pair.prompt, "chosen": pair.chosen, "rejected": None} for pair in held]
+    path = write_rows(tmp_path / "pairs.jsonl", rows)
+    words = ("--method", "gradient_times_input", "--png", tmp_path / "p.png")
+    status, _, complaint = run("attribute", "myths", path, *words)
+    assert (status, "--columns rejected=)" in complaint) == (2, True)
+    found = document("attribute", "myths", path, *words, "--columns", "rejected=")
+    expected = gl.attribute(
+        model,
+        [gl.PreferencePair(pair.prompt, pair.chosen) for pair in held],
+        method=gl.GradientTimesInput(),
+        progress=False,
+    )
+    for row, one in zip(found["pairs"], expected, strict=True):
+        assert (row["rejected"], row["scores"]) == (None, pytest.approx(one.scores.tolist(), abs=1e-4))
 
 
 def test_a_missing_column_is_answered_with_an_option(run, tmp_path):

@@ -88,6 +88,15 @@ def test_a_preset_gives_settings_in_whose_place_those_on_the_line_stand(
     assert (found["positions"], len(found["rows"])) == ([-1, 0], 2)
 
 
+def test_pairs_tune_as_questions_of_two_choices(document, world, model, vectors, tmp_path):
+    words = ["--limit", 6, "--strengths", 0.5, "--layers", "all", "--out", tmp_path / "t.safetensors"]
+    found = document("tune", "myths", vectors, "truthfulness:test_pairs", *words)
+    pairs = world.behaviours["truthfulness"].test_pairs[:6]
+    asked = [gl.MultipleChoice(one.prompt, (one.chosen, one.rejected), 0) for one in pairs]
+    tuning = gl.tune(model, gl.load(vectors), asked, strengths=[0.5], layers="all", progress=False)
+    assert [row["accuracy"] for row in found["rows"]] == [row.accuracy for row in tuning.rows]
+
+
 def test_layers_are_chosen_by_their_gain_on_pairs(document, world, model, vectors, tmp_path):
     words = ["--limit", 6, "--strengths", 0.5, "--layers", "first_order_gain", "--pairs", "truthfulness"]
     found = document("tune", "myths", vectors, "truthfulness", "--out", tmp_path / "t.safetensors", *words)
@@ -160,7 +169,7 @@ def test_what_says_how_to_steer_is_refused_where_it_has_no_part(run, vectors, tu
             "x",
         ): "positions='0 x' must be all, prompt, new or last, or whole numbers",
         (*steered, "--system", "s"): "system='s' needs a chat template: give --chat as well",
-        (*steered, "--device", "gpu"): "device='gpu' cannot be used here",
+        (*steered, "--device", "gpu"): "device='gpu' is not known",
         (*steered, "--images", "a.png", "--temperature", 1): "temperature=1.0 samples",
         ("tune", "myths", vectors, "truthfulness", *out, "--layers", "eech"): "Did you mean 'each'?",
         ("tune", "myths", vectors, "truthfulness", *out, "--layers", 1, "2,x"): "layers='2 x' must be each",
