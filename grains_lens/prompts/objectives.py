@@ -101,11 +101,7 @@ function that reads an answer's first position alone gives both the same: leave 
 
 
 def is_of_prompt(objective: Any) -> bool:
-<<<<<<< HEAD
     """Whether it is read at the end of the prompt, so that answers do not affect it."""
-=======
-    """Whether it is read where the prompt ends, so that answers have no part in it."""
->>>>>>> main
     return isinstance(objective, LogitDifference) or (
         isinstance(objective, StreamObjective) and objective.position == "prompt_end"
     )
@@ -158,11 +154,7 @@ def layers_in_reach(objective: Objective, layers: Layers | None, n_layers: int) 
 
 
 def name_of(objective: Any) -> str:
-<<<<<<< HEAD
     """The name of an objective in results and errors, never an address in memory."""
-=======
-    """An objective as results and errors call it: by its own name, never by an address."""
->>>>>>> main
     if isinstance(objective, str):
         return objective
     if isinstance(objective, StreamObjective):
