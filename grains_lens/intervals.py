@@ -25,7 +25,7 @@ def bootstrap_interval(
     Raises ValueError if there are no values, one is NaN or infinite, or `level` is not between 0 and 1.
     """
     if not 0 < level < 1:
-        raise ValueError(f"level={level} must be between 0 and 1, as 0.95.")
+        raise ValueError(f"level={level} must be between 0 and 1, such as 0.95.")
     try:
         values = np.atleast_2d(np.asarray(values, dtype=float))
     except (TypeError, ValueError):

@@ -191,7 +191,7 @@ REFUSED = {
     ),
     "pairs by a wrong name": (
         lambda m, s: gl.attribute(m, "the cat"),
-        "pairs is the text 'the cat', which is no file and no known data set",
+        "pairs is the text 'the cat', which is neither a file nor a known data set",
     ),
     "texts as pairs": (
         lambda m, s: gl.attribute(m, ["a", "b"]),
@@ -211,7 +211,7 @@ REFUSED = {
     ),
     "a question with a wrong label": (
         lambda m, s: gl.multiple_choice(m, ("a", ("b", "c"), 2)),
-        r"questions\[0\]: label=2 is no index",
+        r"questions\[0\]: label=2 is not an index",
     ),
     "a world as pairs": (
         lambda m, s: gl.attribute(m, s.world),
@@ -269,7 +269,7 @@ REFUSED = {
     ),
     "layers of True": (
         lambda m, s: gl.steering(m, VECTORS, strength=1.0, layers=[True]),
-        "True is no whole number",
+        "True is not a whole number",
     ),
     "vision on text": (
         lambda m, s: s.scores[0].top(1, modality="vision"),

@@ -90,7 +90,8 @@ class StreamObjective:
             raise unknown_name("position", self.position, get_args(Position))
         if not callable(self.function):
             raise ValueError(
-                f"function={seen(self.function)} must be a function of h [row, d_model], as lambda h: h @ direction."
+                f"function={seen(self.function)} must be a function of h [row, d_model], such as "
+                "lambda h: h @ direction."
             )
 
 
@@ -132,7 +133,7 @@ def check_objective(objective: Any, model: HookedModel | None = None, *, choices
         for name, token in vars(objective).items():
             if not 0 <= token < int(model.cfg.d_vocab):
                 raise ValueError(
-                    f"{name}={token} is no token id: the vocabulary has {model.cfg.d_vocab} of them."
+                    f"{name}={token} is not a token id: the vocabulary has {model.cfg.d_vocab} of them."
                 )
 
 
@@ -182,7 +183,7 @@ def applied(objective: Any, function: Callable[..., Any], *arguments: Tensor) ->
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else seen(value)
         raise ValueError(
             f"objective={name_of(objective)} gives {found} for an input of shape {tuple(arguments[0].shape)}: one "
-            f"number per row is wanted, a tensor of shape ({n},)."
+            f"number per row is expected, a tensor of shape ({n},)."
         )
     return value.float()
 

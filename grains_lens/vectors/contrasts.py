@@ -241,7 +241,7 @@ def _masked_sides(
     }
     if not any(len(positions) for side in masked.values() for positions in side):
         raise ValueError(
-            "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
+            "every score is zero, so no token would be masked in any pair: attribute the pairs again."
         )
     return masked
 
