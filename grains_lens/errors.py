@@ -4,6 +4,7 @@ line."""
 from __future__ import annotations
 
 import difflib
+import operator
 import os
 import re
 import sys
@@ -169,3 +170,21 @@ def all_of(kind: type[T], given: object, argument: str, remedy: str) -> list[T]:
         if not isinstance(one, kind):
             raise ValueError(f"{argument}[{index}] is {kind_of(one)} and no {kind.__name__}: give {remedy}.")
     return some
+
+
+def whole(value: object, argument: str, least: int | None = 1) -> int:
+    """A whole number, not below `least`. Raises ValueError, which names `argument`, for anything else."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"{argument}={kind_of(value)} must be a whole number.") from None
+    if least is not None and number < least:
+        raise ValueError(f"{argument}={number} must be at least {least}.")
+    return number
+
+
+def real(value: object, argument: str) -> float:
+    """A number. Raises ValueError, which names `argument`, for anything else."""
+    if not hasattr(value, "__float__") and not hasattr(value, "__index__"):
+        raise ValueError(f"{argument}={kind_of(value)} must be a number.")
+    return float(value)  # type: ignore[arg-type]

@@ -342,6 +342,72 @@ REFUSED = {
     "a file to load": (lambda m, s: gl.load_model(__file__), r"is a file: give the directory"),
     "nothing to load": (lambda m, s: gl.load_model(None), "source is None: give the path of a directory"),
     "a world's wrong seed": (lambda m, s: gl.load_model("myths:77"), r"seed=77\): no such seed; known: "),
+    "a number as text": (
+        lambda m, s: gl.greedy_answers(m, PROMPT, max_new_tokens="5"),
+        "max_new_tokens=the text '5' must be a whole number",
+    ),
+    "half a step": (lambda m, s: gl.IntegratedGradients(steps=2.5), "steps=2.5 must be a whole number"),
+    "steps as text": (
+        lambda m, s: gl.IntegratedGradients(steps="10"),
+        "steps=the text '10' must be a whole number",
+    ),
+    "half a sample": (lambda m, s: gl.SmoothGrad(samples=2.5), "samples=2.5 must be a whole number"),
+    "no budget": (
+        lambda m, s: gl.preference(m, PAIRS, batch_tokens=None),
+        "batch_tokens=None must be a whole number",
+    ),
+    "no format": (
+        lambda m, s: gl.preference(m, PAIRS, prompt_format=None),
+        r"prompt_format is None: give a PromptFormat, as PromptFormat\(chat=True\)",
+    ),
+    "a format by name": (
+        lambda m, s: gl.prompt_inputs(m, PROMPT, prompt_format="chat"),
+        "prompt_format is the text 'chat': give a PromptFormat",
+    ),
+    "half a token": (
+        lambda m, s: gl.precision_at_k(s.scores, [[1]] * 5, k=1.5),
+        "k=1.5 must be a whole number",
+    ),
+    "a temperature as text": (
+        lambda m, s: gl.compare_generations(m, PROMPT, steer(m), temperature="hot"),
+        "temperature=the text 'hot' must be a number",
+    ),
+    "a target as text": (
+        lambda m, s: gl.calibrate(m, VECTORS, PROMPT, target_kl="0.1"),
+        "target_kl=the text '0.1' must be a number",
+    ),
+    "a charge of nothing": (
+        lambda m, s: gl.tune(m, VECTORS, PAIRS, charge=None),
+        "charge=None must be a number",
+    ),
+    "a baseline of an array": (
+        lambda m, s: gl.attribute(m, PAIRS, baseline=np.zeros(32)),
+        r"baseline is an array of shape \[32\]: give a name \(mask, unk.*or a tensor",
+    ),
+    "vectors plus a number": (
+        lambda m, s: VECTORS + 1,
+        "other is 1: vectors are compared with, and added to",
+    ),
+    "vectors times text": (lambda m, s: VECTORS * "2", "factor=the text '2' must be a number"),
+    "directions without layers": (
+        lambda m, s: gl.SteeringVectors.of_layers([VECTORS[0]], method="mine"),
+        r"directions is a list: give them by layer, as \{6: direction\}",
+    ),
+    "no path to write": (lambda m, s: VECTORS.save(None), "path is None: give the path of a file"),
+    "no path to read": (lambda m, s: gl.SteeringVectors.load(None), "path is None: give the path of a file"),
+    "a model's class": (
+        lambda m, s: gl.attribute(type(m), PAIRS),
+        "model is the class .*, not a hooked model: pass",
+    ),
+    "a number of pairs as text": (
+        lambda m, s: s.world.behaviours["truthfulness"].draw("3", 0),
+        "n=the text '3' must be a whole number",
+    ),
+    "a tolerance as text": (
+        lambda m, s: gl.attribute(m, PAIRS, tolerance="0.1"),
+        "tolerance=the text '0.1' must be a number",
+    ),
+    "no figure": (lambda m, s: gl.show.save(None, "x.png"), "figure is None: give what token_strip"),
     "no text": (
         lambda m, s: gl.baselines.activation_addition(m, "a cat", None),
         "negative is None: give a text",

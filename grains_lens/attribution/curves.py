@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ..data.given import Pairs
-from ..errors import kind_of
+from ..errors import kind_of, whole
 from ..hosts.model import HookedModel, frozen
 from ..html import markup
 from ..html.lists import Results
@@ -113,7 +113,7 @@ def faithfulness(
     Raises ValueError if the attributions do not fit the pairs, `random_orders` is below 1, or f is NaN or infinite.
     """
     check_objective(objective, model)
-    if random_orders < 1:
+    if whole(random_orders, "random_orders", None) < 1:
         raise ValueError(
             f"random_orders={random_orders} must be at least 1: there is nothing else to compare with."
         )
@@ -168,8 +168,7 @@ def precision_at_k(
             f"truth is {kind_of(truth)}, and there are {len(attributions)} attributions: give a list with the true "
             "positions of each."
         )
-    if k < 1:
-        raise ValueError(f"k={k} selects nothing: it must be at least 1.")
+    whole(k, "k")
     hits = [
         len(set(one.top(k, sign).tolist()) & set(positions)) / k
         for one, positions in zip(attributions, truth, strict=True)

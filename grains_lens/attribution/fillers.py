@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import unknown_name
+from ..errors import kind_of, unknown_name
 from ..hosts.batch import TokenBatch
 from ..hosts.forward import embed
 from ..hosts.images import image_positions
@@ -113,7 +113,7 @@ def filler_embedding(model: HookedModel, filler: Filler, *, argument: str) -> Fi
         return FillerEmbedding(_named_or_given(model, filler.text, argument), embedding)
     text = _named_or_given(model, filler, argument)
     # No token of the vocabulary can replace a piece of an image.
-    everywhere = isinstance(filler, Tensor) or filler == "zero"
+    everywhere = isinstance(filler, Tensor) or (isinstance(filler, str) and filler == "zero")
     return FillerEmbedding(text, text if everywhere else None)
 
 
@@ -145,6 +145,10 @@ def _named_or_given(model: HookedModel, filler: OneFiller, argument: str) -> Flo
     if isinstance(filler, int):
         return _token_embedding(model, filler, argument)
     names = get_args(FillerName)
+    if hasattr(filler, "dtype"):
+        raise ValueError(
+            f"{argument} is {kind_of(filler)}: give a name ({', '.join(names)}), a token id, or a tensor."
+        )
     if filler not in names:
         raise unknown_name(argument, filler, names)
     if filler == "zero":

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ..errors import warn_user
+from ..errors import real, warn_user
 from ..hosts.images import reaches_deeper_layers
 from ..hosts.model import HookedModel, device_of, recording
 from ..prompts.answers import check_objectives, preference_gaps
@@ -216,7 +216,7 @@ def warn_if_answers_are_alike(
 
 def check_tolerance(tolerance: float) -> None:
     """Raise ValueError for a tolerance that every error or no error would exceed."""
-    if not tolerance >= 0:
+    if not real(tolerance, "tolerance") >= 0:
         raise ValueError(f"tolerance={tolerance} must be 0 or more (0.1 is 10 %).")
 
 

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ..errors import whole
 from ..literals import QuadratureRule
 from .fillers import Filler
 from .gap import GapFunction
@@ -268,8 +269,7 @@ def _generators(f: GapFunction, seed: int) -> list[torch.Generator]:
 
 
 def _check_sampling(samples: int, noise: float) -> None:
-    if samples < 1:
-        raise ValueError(f"samples={samples} must be at least 1.")
+    whole(samples, "samples")
     if not noise >= 0:
         raise ValueError(f"noise={noise} must be 0 or more, in units of the embeddings' root mean square.")
 

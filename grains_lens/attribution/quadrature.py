@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import unknown_name
+from ..errors import unknown_name, whole
 from ..literals import QuadratureRule
 
 
@@ -24,7 +24,7 @@ def quadrature(rule: QuadratureRule, steps: int) -> tuple[Float[Tensor, " step"]
     if rule not in get_args(QuadratureRule):
         raise unknown_name("rule", rule, get_args(QuadratureRule))
     least = 2 if rule == "trapezoid" else 1
-    if steps < least:
+    if whole(steps, "steps", None) < least:
         raise ValueError(f"steps={steps} is too few for the {rule} rule: it needs at least {least}.")
     if rule == "gauss_legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)

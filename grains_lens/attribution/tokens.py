@@ -57,6 +57,9 @@ def attribute(
     A picture's tokens are scored like words, where the model has merged both. Models that add image features
     further up, too (Qwen3-VL), are scored on what enters at block 0 alone, with a warning.
 
+    `pairs` are whatever `extract_vectors` takes, and `method` goes by name, too, at its default settings
+    ("occlusion").
+
     `objective` says what f is. "sum", the default, sums an answer's log-probabilities over its tokens, "mean" takes
     their mean, "last" the last token's alone. A function gives one number per row [row] from an answer's logits
     [row, pos, d_vocab], float32, and its tokens [row, pos], where logits[:, t] predict tokens[:, t]; rows hold no

@@ -58,10 +58,16 @@ def as_choices(given: Choices, argument: str = "questions") -> list[MultipleChoi
     """
     items = _items(given, (MultipleChoice, PreferencePair), argument)
     check_two_answers(items, argument)
-    return [
-        MultipleChoice(one.prompt, one.answers, 0, one.images) if isinstance(one, PreferencePair) else one
-        for one in items
-    ]
+    return [_question(one, f"{argument}[{index}]") for index, one in enumerate(items)]
+
+
+def _question(one: MultipleChoice | PreferencePair, where: str) -> MultipleChoice:
+    if isinstance(one, MultipleChoice):
+        return one
+    try:
+        return MultipleChoice(one.prompt, one.answers, 0, one.images)
+    except ValueError as error:
+        raise ValueError(f"{where} is a pair that makes no question of two choices: {error}") from error
 
 
 def check_two_answers(items: Iterable[Any], argument: str) -> None:

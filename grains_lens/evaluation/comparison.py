@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..data.given import as_texts
-from ..errors import kind_of, printable
+from ..errors import kind_of, printable, real, whole
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
 from ..html import markup
@@ -117,9 +117,8 @@ def generate_text(
     prompt_format: PromptFormat,
 ) -> tuple[str, ...]:
     """Continue the prompts one at a time. The caller's random state does not change."""
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
-    if not temperature >= 0:
+    max_new_tokens = whole(max_new_tokens, "max_new_tokens")
+    if not real(temperature, "temperature") >= 0:
         raise ValueError(f"temperature={temperature} must be 0 (greedy) or more.")
     if not len(prompts):
         raise ValueError("prompts is empty: give at least one text to continue.")
@@ -129,10 +128,10 @@ def generate_text(
         ids = torch.tensor([prompt.ids], device=device_of(model))
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            whole = model.generate(
+            continued = model.generate(
                 ids, max_new_tokens=max_new_tokens, verbose=False, return_type="tokens", **sampling
             )
-        texts.append(tokenizer_of(model).decode(whole[0, ids.shape[1] :], skip_special_tokens=True))
+        texts.append(tokenizer_of(model).decode(continued[0, ids.shape[1] :], skip_special_tokens=True))
     return tuple(texts)
 
 

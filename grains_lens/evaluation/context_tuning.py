@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..data.given import as_choices, as_list
-from ..errors import NotFiniteError, kind_of, printable
+from ..errors import NotFiniteError, kind_of, printable, real
 from ..hosts.model import HookedModel
 from ..hosts.ownership import takes_a_turn
 from ..intervention.contexts import context_of
@@ -102,7 +102,7 @@ def tune_contexts(
         raise ValueError(
             f"contexts has one called {NOTHING!r}, the name of the unchanged model: give it another name."
         )
-    if not math.isfinite(charge):
+    if not math.isfinite(real(charge, "charge")):
         raise ValueError(f"charge={charge} must be finite.")
     keep = groups_of(questions, keep, as_choices if ask is ask_choices else as_list)
     questions = keep.pop(TARGET)

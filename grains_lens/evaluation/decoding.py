@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from ..data.given import Prompts
+from ..errors import whole
 from ..hosts.batch import right_padded
 from ..hosts.forward import advance, prefill
 from ..hosts.model import HookedModel, device_of
@@ -50,6 +51,7 @@ def greedy_ids(
     name: str = "prompt",
 ) -> list[list[int]]:
     """The same as token ids, without the end token. Errors identify a prompt by `name` and number."""
+    max_new_tokens = whole(max_new_tokens, "max_new_tokens")
     _check_room(prompts, max_new_tokens, int(model.cfg.n_ctx))
     ends = end_ids(model)
     answers: list[list[int]] = [[] for _ in prompts]
@@ -104,8 +106,6 @@ def _decode(
 def _check_room(prompts: Sequence[EncodedPrompt], max_new_tokens: int, n_ctx: int) -> None:
     if not prompts:
         raise ValueError("prompts=[]: there is nothing to answer.")
-    if max_new_tokens < 1:
-        raise ValueError(f"max_new_tokens={max_new_tokens} must be at least 1.")
     for index, prompt in enumerate(prompts):
         if len(prompt) + max_new_tokens > n_ctx:
             raise ValueError(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..data.given import Pairs, as_texts, as_texts_or_pairs
-from ..errors import NotFiniteError
+from ..errors import NotFiniteError, real
 from ..hosts.batch import TokenBatch, left_padded
 from ..hosts.forward import extend, prefill
 from ..hosts.layers import Layers
@@ -98,7 +98,7 @@ def calibrate(
     Raises ValueError if no strength up to 64 reaches the target (steering that preserves lengths has a
     maximum divergence), if the divergence jumps over the target, or if the model gives NaN on the way.
     """
-    if not (math.isfinite(target_kl) and target_kl > 0):
+    if not (math.isfinite(real(target_kl, "target_kl")) and target_kl > 0):
         raise ValueError(f"target_kl={target_kl} must be a positive number of nats.")
     vectors, items = as_vectors(vectors), as_texts_or_pairs(items, "items")
 

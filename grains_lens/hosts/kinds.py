@@ -45,6 +45,7 @@ def check_model(model: Any) -> None:
     if (
         _is_a(model, "OptimizedModule")
         or _is_a(model, "PeftModel")
+        or isinstance(model, type)
         or getattr(model, "hook_dict", None) is None
     ):
         raise not_hooked(model)

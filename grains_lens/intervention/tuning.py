@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.given import Choices, Pairs, as_choices, as_list
 from ..data.items import MultipleChoice
-from ..errors import unknown_name
+from ..errors import real, unknown_name
 from ..hosts.layers import check_layers
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import takes_a_turn
@@ -95,7 +95,7 @@ def tune(
     for strength in strengths:
         if not math.isfinite(strength):
             raise ValueError(f"strengths={list(strengths)!r}: {strength} is not finite; leave it out.")
-    if not math.isfinite(charge):
+    if not math.isfinite(real(charge, "charge")):
         raise ValueError(f"charge={charge} must be finite.")
     groups = groups_of(questions, keep, as_choices)
     intervention = Intervention(as_rule(rule), positions, gate, unit)

@@ -9,7 +9,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TypeVar
 
-from ..errors import kind_of, printable, seen
+from ..errors import as_path, kind_of, printable, seen
 from ..hosts.model import HookedModel
 from ..html import markup
 from ..vectors.steering_vectors import SteeringVectors
@@ -135,8 +135,8 @@ class Tuning:
         if self.best not in self.rows:
             raise ValueError("best is not one of the rows: a file says which of them it is.")
         rows = [vars(row) for row in self.rows]
-        write_tuning(Path(path), vectors, rows, self.rows.index(self.best), self.intervention)
-        return Path(path)
+        write_tuning(as_path(path), vectors, rows, self.rows.index(self.best), self.intervention)
+        return as_path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> Tuning:
@@ -144,7 +144,7 @@ class Tuning:
 
         Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
-        vectors, rows, best, intervention = read_tuning(Path(path))
+        vectors, rows, best, intervention = read_tuning(as_path(path))
         held = tuple(TuningRow(**row) for row in rows)
         return cls(held, held[best], intervention, vectors)
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..data.given import Pairs, Prompts, Questions, as_items, as_prompts, check_two_answers
 from ..data.items import MultipleChoice, PreferencePair
-from ..errors import kind_of
+from ..errors import kind_of, whole
 from ..hosts.batch import TokenBatch, left_padded, right_padded
 from ..hosts.images import image_inputs, image_token_id
 from ..hosts.kinds import check_model, is_plain, not_hooked
@@ -184,8 +184,7 @@ def collate(items: Sequence[Encoded], device: torch.device) -> AnswerBatch:
 def buckets(lengths: Sequence[int], batch_tokens: int, rows: int = 1) -> Iterator[list[int]]:
     """Indices in groups of similar length, longest first. A group with `rows` rows per item stays within
     `batch_tokens` padded tokens, but has at least one item."""
-    if batch_tokens < 1:
-        raise ValueError(f"batch_tokens={batch_tokens} must be at least 1.")
+    batch_tokens = whole(batch_tokens, "batch_tokens")
     order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
     while order:
         fits = max(1, batch_tokens // max(1, rows * lengths[order[0]]))

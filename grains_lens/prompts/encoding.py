@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..data.items import MultipleChoice, PreferencePair, Prompted
+from ..errors import kind_of
 from .chat import Chat, Turn, chat_of, inside
 from .pictures import PromptImages, Vision
 
@@ -137,6 +138,10 @@ class _Encoder:
     def __init__(
         self, tokenizer: Any, prompt_format: PromptFormat, prepend_bos: bool, vision: Vision | None
     ) -> None:
+        if not isinstance(prompt_format, PromptFormat):
+            raise ValueError(
+                f"prompt_format is {kind_of(prompt_format)}: give a PromptFormat, as PromptFormat(chat=True)."
+            )
         self.tokenizer, self.format, self.vision = tokenizer, prompt_format, vision
         self.chat = chat_of(self._template_owner, prompt_format.system) if prompt_format.chat else None
         # A tokenizer adds nothing to a chat that it renders itself; a processor treats it like any other

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ..data.given import Pairs, Prompts, Questions
 from ..data.items import MultipleChoice, PreferencePair
+from ..errors import whole
 from ..hosts.model import HookedModel, frozen
 from .batching import BATCH_TOKENS, buckets, encode_for, encode_prompts_for
 from .encoding import Encoded, EncodedPrompt, PromptFormat
@@ -28,6 +29,9 @@ class Work:
     prompt_format: PromptFormat = PromptFormat()
     batch_tokens: int = BATCH_TOKENS
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        whole(self.batch_tokens, "batch_tokens")
 
     def encode(
         self,

@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from ..errors import as_path, kind_of
 from ..html.strips import colour
 from ..writing import write_bytes
 
@@ -23,7 +24,9 @@ def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Write a figure, whole or not at all, in the format of the file's extension (PNG if there is none). The
     directory is made if needed. Returns the path. Raises ValueError for an unknown extension, OSError if the
     file cannot be written."""
-    path = Path(path)
+    path = as_path(path)
+    if not hasattr(figure, "savefig"):
+        raise ValueError(f"figure is {kind_of(figure)}: give what token_strip and the others return.")
     if not path.suffix:  # matplotlib's own default
         path = path.with_name(f"{path.name}.png")
     content = io.BytesIO()

@@ -112,7 +112,7 @@ class Contrasts:
             directions=self.reduce(aggregate, contrast=contrast),
             layers=self.layers,
             residual_norm=self.residual_norm,
-            provenance=replace(made, settings=settings),
+            provenance=replace(made, settings=settings, n_pairs=len(self.plus)),
         )
 
 

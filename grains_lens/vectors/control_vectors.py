@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import VectorFileError, printable, said
 from ..writing import check_extension, write_bytes
 from .gguf import Reader, read_fields, tensors_of, to_bytes
+from .provenance import Provenance
 from .tensor_files import check_is_file, damaged, digest
 
 ARCHITECTURE = "controlvector"
@@ -132,3 +133,13 @@ def _contradiction(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
 
 def _digest(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
     return digest({name: value for name, value in fields.items() if name != _DIGEST}, tensors)
+
+
+def model_type(made: Provenance) -> str:
+    """What repeng calls the model; as near as the name of its class comes."""
+    if made.model is None:
+        return str(made.settings.get("model_hint", "unknown"))
+    name = made.model.architecture
+    for ending in ("ForConditionalGeneration", "ForCausalLM", "LMHeadModel"):
+        name = name.removesuffix(ending)
+    return name.lower()

@@ -54,6 +54,10 @@ def extract_vectors(
         v_l  = aggregate(Δ⁺_l) − aggregate(Δ⁻_l)        contrast="two_sided"
         v_l  = aggregate(Δ⁺_l − Δ⁻_l)                   contrast="difference"
 
+    `pairs` are a list of `PreferencePair`, one of them, rows with `prompt`, `chosen`, `rejected` (dicts, tuples, a
+    `datasets.Dataset`, a data frame), or what `load_pairs` reads: a file's path or a data set's name. `method` and
+    `aggregate` go by name, too ("occlusion", "mean"), and `layers` may be one number.
+
     Masked tokens are replaced by `mask` and stay visible to attention; `modality="vision"` or `"text"` takes
     S⁺ and S⁻ from the prompts' image or text tokens alone, the scores being the same. `attributions`, if
     given, are taken instead of running `attribute` with `method`, `baseline` and `objective` (None: the default of

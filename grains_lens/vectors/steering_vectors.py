@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import VectorFileError, kind_of, printable, warn_user
+from ..errors import VectorFileError, as_path, kind_of, printable, real, warn_user
 from ..hosts.layers import Layers, check_layers
 from ..html import markup
 from ..literals import Unit
-from .control_vectors import ControlVector, read, write
+from .control_vectors import ControlVector, model_type, read, write
 from .provenance import Provenance, own_copy, summary
 from .tensor_files import damaged
 from .units import in_unit, lengths, of_length_one
@@ -90,8 +90,10 @@ class SteeringVectors:
         Without `residual_norm`, nothing tells how long the stream is: each direction's own length stands in
         for it, so that strength 1 adds the vector as it is in `unit="residual"` as in `"raw"`.
         """
+        if not isinstance(directions, Mapping):
+            raise ValueError(f"directions is {kind_of(directions)}: give them by layer, as {{6: direction}}.")
         layers = tuple(sorted(directions))
-        stacked = torch.stack([own_copy(directions[layer]) for layer in layers])
+        stacked = torch.stack([own_copy(torch.as_tensor(directions[layer])) for layer in layers])
         norms = lengths(stacked)[:, 0].float()
         if residual_norm is not None:
             norms = torch.tensor([residual_norm[layer] for layer in layers])
@@ -151,7 +153,7 @@ class SteeringVectors:
 
     def __mul__(self, factor: float) -> SteeringVectors:
         settings = {**self.provenance.settings}
-        settings["times"] = settings.get("times", 1.0) * float(factor)
+        settings["times"] = settings.get("times", 1.0) * real(factor, "factor")
         return replace(
             self,
             directions=self.directions * float(factor),
@@ -191,6 +193,10 @@ class SteeringVectors:
         )
 
     def _check_fits(self, other: SteeringVectors) -> None:
+        if not isinstance(other, SteeringVectors):
+            raise ValueError(
+                f"other is {kind_of(other)}: vectors are compared with, and added to, SteeringVectors."
+            )
         if self.layers != other.layers or self.d_model != other.d_model:
             raise ValueError(
                 f"these vectors do not fit together: layers {list(self.layers)}, d_model {self.d_model} and "
@@ -205,8 +211,8 @@ class SteeringVectors:
         `path` ends in .safetensors; its directory is made. The file is written whole or not at all. Raises ValueError
         for another extension, and OSError where the file cannot be written.
         """
-        write_vectors(Path(path), self.directions, self.layers, self.residual_norm, self.provenance)
-        return Path(path)
+        write_vectors(as_path(path), self.directions, self.layers, self.residual_norm, self.provenance)
+        return as_path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> SteeringVectors:
@@ -214,11 +220,11 @@ class SteeringVectors:
 
         Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
-        parts = read_vectors(Path(path))
+        parts = read_vectors(as_path(path))
         try:
             return cls(**parts)
         except (TypeError, ValueError, OverflowError) as error:
-            raise VectorFileError(damaged(Path(path), f"{type(error).__name__}: {error}")) from error
+            raise VectorFileError(damaged(as_path(path), f"{type(error).__name__}: {error}")) from error
 
     def to_gguf(self, path: str | Path, *, model_hint: str | None = None) -> Path:
         """Write a control vector for llama.cpp (`--control-vector`) and repeng, which add it as it is:
@@ -240,9 +246,9 @@ class SteeringVectors:
             )
         norms = dict(zip(self.layers, self.residual_norm.tolist(), strict=True))
         directions = {layer: self[layer] for layer in kept}
-        hint = model_hint or self._model_type()
-        write(ControlVector(directions, hint, norms), Path(path))
-        return Path(path)
+        hint = model_hint or model_type(self.provenance)
+        write(ControlVector(directions, hint, norms), as_path(path))
+        return as_path(path)
 
     @classmethod
     def from_gguf(cls, path: str | Path) -> SteeringVectors:
@@ -251,7 +257,7 @@ class SteeringVectors:
         It does not say which weights it was made on, so steering by it checks shapes alone. Raises
         FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
         """
-        control = read(Path(path))
+        control = read(as_path(path))
         try:
             return cls.of_layers(
                 control.directions,
@@ -260,16 +266,7 @@ class SteeringVectors:
                 settings={"model_hint": control.model_hint},
             )
         except ValueError as error:
-            raise VectorFileError(damaged(Path(path), error)) from error
-
-    def _model_type(self) -> str:
-        """What repeng calls the model; as near as the name of its class comes."""
-        if (model := self.provenance.model) is None:
-            return str(self.provenance.settings.get("model_hint", "unknown"))
-        name = model.architecture
-        for ending in ("ForConditionalGeneration", "ForCausalLM", "LMHeadModel"):
-            name = name.removesuffix(ending)
-        return name.lower()
+            raise VectorFileError(damaged(as_path(path), error)) from error
 
     # --- remote models ---------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.items import MultipleChoice, PreferencePair
+from ..errors import whole
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Behaviour:
 
         Raises ValueError if there are fewer than `n`.
         """
-        if not 1 <= n <= len(self.pairs):
+        if not 1 <= whole(n, "n", None) <= len(self.pairs):
             raise ValueError(
                 f"draw(n={n}): {self.name!r} has {len(self.pairs)} pairs; ask for 1 to {len(self.pairs)}."
             )
