@@ -212,7 +212,7 @@ REFUSED = {
     ),
     "pairs by a wrong name": (
         lambda m, s: gl.attribute(m, "the cat"),
-        "pairs is the text 'the cat', which is no file and no known data set",
+        "pairs is the text 'the cat', which is neither a file nor a known data set",
     ),
     "texts as pairs": (
         lambda m, s: gl.attribute(m, ["a", "b"]),
@@ -290,7 +290,7 @@ REFUSED = {
     ),
     "layers of True": (
         lambda m, s: gl.steering(m, VECTORS, strength=1.0, layers=[True]),
-        "True is no whole number",
+        "True is not a whole number",
     ),
     "vision on text": (
         lambda m, s: s.scores[0].top(1, modality="vision"),

@@ -142,7 +142,7 @@ def layer_conductance(
     run = _Conductance(path, [f"blocks.{layer}.hook_{site}" for layer in layers])
 
     def parts(f: GapFunction) -> Tensor:
-        # What a component carries need not add up, so there is nothing to refine it by.
+        # The parts of a component need not add up, so there is no error to refine them by.
         return path.refined(f, run) if site == "resid_post" else run(f, path.evaluations(0))
 
     scored = score_pairs(

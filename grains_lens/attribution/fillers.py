@@ -139,7 +139,7 @@ def _named_or_given(model: HookedModel, filler: OneFiller, argument: str) -> Flo
         if filler.shape != (d_model,) or not torch.isfinite(filler).all():
             raise ValueError(
                 f"{argument} is a tensor of shape {tuple(filler.shape)}; a finite embedding of shape "
-                f"({d_model},) is wanted."
+                f"({d_model},) is expected."
             )
         return filler.detach().float()
     if isinstance(filler, int):
@@ -179,7 +179,7 @@ def own_mask_token(tokenizer: object) -> int | None:
 def _token_embedding(model: HookedModel, token: int, argument: str) -> Float[Tensor, " d_model"]:
     if not 0 <= token < int(model.cfg.d_vocab):
         raise ValueError(
-            f"{argument}={token} is no token id: the vocabulary has {model.cfg.d_vocab} of them."
+            f"{argument}={token} is not a token id: the vocabulary has {model.cfg.d_vocab} of them."
         )
     with torch.no_grad():
         return _embedding_scale(model) * model.W_E[token].detach().float().cpu()

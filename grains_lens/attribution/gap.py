@@ -202,7 +202,7 @@ def warn_if_images_go_deeper(model: HookedModel, encoded: Sequence[Encoded]) -> 
 def warn_if_answers_are_alike(
     objective: Objective, gaps: Sequence[float], baseline_gaps: Sequence[float]
 ) -> None:
-    """UserWarning where a function of logits gives both of every pair the very same number."""
+    """Give a UserWarning if a function of logits gives the same number for both answers of every pair."""
     if isinstance(objective, str | LogitDifference | StreamObjective) or any(gaps) or any(baseline_gaps):
         return
     warn_user(
@@ -239,8 +239,8 @@ def warn_if_incomplete(
     tolerance: float,
     better: str,
 ) -> None:
-    """CompletenessWarning for the pairs whose error exceeds `tolerance` times its `error_scale`; `better` is the
-    method to give instead, as one types it."""
+    """Give a CompletenessWarning for the pairs whose error exceeds `tolerance` times its `error_scale`;
+    `better` is the method to give instead, as one types it."""
     ends = torch.tensor([gaps, baseline_gaps], dtype=torch.float64)
     scales = error_scale(objective, ends[0], ends[1]).clamp(min=1e-300).tolist()
     excess = [abs(error) / scale for error, scale in zip(errors, scales, strict=True)]

@@ -180,7 +180,7 @@ class GradientShap:
         _check_sampling(self.samples, self.noise)
         if isinstance(self.fillers, str) or not self.fillers:
             raise ValueError(
-                f"fillers={self.fillers!r} must be a tuple of at least one, as ('mask', 'mean')."
+                f"fillers={self.fillers!r} must be a tuple of at least one, such as ('mask', 'mean')."
             )
 
     def evaluations(self, n_pos: int) -> int:

@@ -39,6 +39,6 @@ def as_method(method: AttributionMethod | MethodName) -> AttributionMethod:
             f", as {method.__name__}()" if isinstance(method, type) else ", as IntegratedGradients(steps=10)"
         )
         raise ValueError(
-            f"method={kind_of(method)} must be an attribution method{call}, or the name of one, as 'occlusion'."
+            f"method={kind_of(method)} must be an attribution method{call}, or the name of one, such as 'occlusion'."
         )
     return method

@@ -231,7 +231,7 @@ def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenA
     """Raise ValueError unless there is one attribution of each prompt, in order."""
     if len(attributions) != len(encoded):
         raise ValueError(
-            f"there are {len(encoded)} pairs and {len(attributions)} attributions: one per pair is wanted."
+            f"there are {len(encoded)} pairs and {len(attributions)} attributions: one per pair is expected."
         )
     for index, (item, one) in enumerate(zip(encoded, attributions, strict=True)):
         if tuple(one.tokens.tolist()) != item.prompt.ids:
@@ -240,4 +240,6 @@ def check_attributions(encoded: Sequence[Encoded], attributions: Sequence[TokenA
                 "prompt_format: attribute these pairs, in this order."
             )
         if not torch.isfinite(one.scores).all():
-            raise ValueError(f"attributions[{index}] has scores that are NaN or infinite: attribute it anew.")
+            raise ValueError(
+                f"attributions[{index}] has scores that are NaN or infinite: attribute it again."
+            )

@@ -149,7 +149,7 @@ def _read(source: str | Path, kinds: tuple[_Kind, ...], argument: str) -> list[A
     named = isinstance(source, str) and is_name(source)
     if named and source not in KNOWN:
         raise ValueError(
-            f"{argument} is {kind_of(source)}, which is no file and no known data set ({', '.join(KNOWN)}): give "
+            f"{argument} is {kind_of(source)}, which is neither a file nor a known data set ({', '.join(KNOWN)}): give "
             f"{_REMEDIES[kinds[0]].partition(';')[0]}, a list of them, or the path of a file of them."
         )
     if len(kinds) == 1:
@@ -208,7 +208,7 @@ def _wrong(one: Any, where: str, kinds: tuple[_Kind, ...]) -> Any:
     )
     row = f" {seen(one, 80)}" if isinstance(one, list | tuple | Mapping) else ""
     raise ValueError(
-        f"{where} is {what}{row}, where a {kinds[0].__name__} is wanted: give {_REMEDIES[kinds[0]]}.{_hint(one)}"
+        f"{where} is {what}{row}, where a {kinds[0].__name__} is expected: give {_REMEDIES[kinds[0]]}.{_hint(one)}"
     )
 
 

@@ -181,7 +181,7 @@ def _made(row: Any, where: str, item: Callable[[Mapping[str, Any], str], _Item])
         return row
     if not isinstance(row, Mapping):
         return ValueError(
-            f"{where} is {seen(row)}, not a mapping from column names to values: rows are wanted, "
+            f"{where} is {seen(row)}, not a mapping from column names to values: rows are expected, "
             "as of a list of dicts, one split of a dataset, or a data frame."
         )
     try:

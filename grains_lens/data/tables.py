@@ -30,7 +30,7 @@ def read_table(path: Path) -> Rows:
     readers = {".jsonl": _read_jsonl, ".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     if not _is_file(path):
         raise FileNotFoundError(
-            f"{printable(path, 300)} is no file (looked in {printable(path.absolute().parent, 300)})."
+            f"{printable(path, 300)} is not a file (looked in {printable(path.absolute().parent, 300)})."
             f"{near_path(path)}"
         )
     if path.suffix.lower() not in readers:

@@ -204,7 +204,7 @@ def _text_ids(model: HookedModel, texts: Sequence[str], work: Work) -> list[tupl
     for index, one in enumerate(encoded):
         if not 0 < len(one) <= n_ctx:
             raise ValueError(
-                f"text {index} has {len(one)} tokens, but must have 1 to {n_ctx}, the model's context."
+                f"text {index} has {len(one)} tokens; 1 to {n_ctx}, the model's context, are allowed."
             )
     return [one.ids for one in encoded]
 

@@ -46,7 +46,7 @@ def order_of(layers: Layers | None, chosen: Sequence[int]) -> list[int]:
 
 def _whole_numbers(layers: Any) -> list[int]:
     if isinstance(layers, str):
-        raise ValueError(f"layers={seen(layers)} must be numbers, as [0, 1], or 'all'.")
+        raise ValueError(f"layers={seen(layers)} must be numbers, such as [0, 1], or 'all'.")
     if _is_number(layers):
         return [operator.index(layers)]
     if not isinstance(layers, Iterable) or getattr(layers, "ndim", 1) != 1:
@@ -54,7 +54,9 @@ def _whole_numbers(layers: Any) -> list[int]:
     numbers = list(layers)
     for layer in numbers:
         if not _is_number(layer):
-            raise ValueError(f"layers={numbers!r}: {layer!r} is no whole number; layers are counted from 0.")
+            raise ValueError(
+                f"layers={numbers!r}: {layer!r} is not a whole number; layers are counted from 0."
+            )
     return [operator.index(layer) for layer in numbers]
 
 

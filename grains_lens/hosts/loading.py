@@ -73,7 +73,7 @@ def as_dtype(dtype: torch.dtype | DtypeName) -> torch.dtype:
         return getattr(torch, name)
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(
-            f"dtype={seen(dtype)} must be a floating-point dtype, as torch.bfloat16 or 'bfloat16'."
+            f"dtype={seen(dtype)} must be a floating-point dtype, such as torch.bfloat16 or 'bfloat16'."
         )
     return dtype
 

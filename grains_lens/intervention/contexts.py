@@ -109,7 +109,7 @@ def steering_hooks(
     positions = plan.intervention.positions
     if check_positions(positions) != "all":
         raise ValueError(
-            f"positions={positions!r} cannot be had from hooks alone, which see neither the attention mask nor "
+            f"positions={positions!r} is not possible with hooks alone, which see neither the attention mask nor "
             "the cache: use the context, with steering(...), around the call."
         )
     return [(name, _as_hook_fn(edit)) for name, edit in plan.edits(model, Scope("all"), strict=strict)]

@@ -55,7 +55,7 @@ def _strengths(strength: Strength, n_layers: int) -> Float[Tensor, "*row layer"]
         return values.expand(*values.shape[:-1], n_layers)
     raise ValueError(
         f"strength has shape {tuple(values.shape)}; a number, one per layer ([{n_layers}]), or one per batch row "
-        f"([row, 1] or [row, {n_layers}]) is wanted."
+        f"([row, 1] or [row, {n_layers}]) is expected."
     )
 
 

@@ -107,5 +107,5 @@ def as_strengths(given: float | Iterable[float], argument: str = "strengths") ->
     except (TypeError, ValueError, RuntimeError):
         values = None
     if values is None or values.ndim > 1:
-        raise ValueError(f"{argument} is {kind_of(given)}: give a list of numbers, as [0.0, 0.5, 1.0].")
+        raise ValueError(f"{argument} is {kind_of(given)}: give a list of numbers, such as [0.0, 0.5, 1.0].")
     return [float(value) for value in values.reshape(-1)]

@@ -134,7 +134,8 @@ def as_rule(rule: SteeringRule | RuleName) -> SteeringRule:
         return named[rule]
     if not callable(rule) or isinstance(rule, Module):
         raise ValueError(
-            f"rule={kind_of(rule)} must be a function of h and v, as grains_lens.add, or the name of one, as 'add'."
+            f"rule={kind_of(rule)} must be a function of h and v, such as grains_lens.add, or the name of "
+            "one, such as 'add'."
         )
     return rule
 

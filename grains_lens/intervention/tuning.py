@@ -155,8 +155,8 @@ def _accuracies(
 
 
 def groups_of(questions: Any, keep: Any, read: Callable[[Any, str], list[T]] = as_list) -> dict[str, list[T]]:
-    """The questions under the name "questions", and the groups of `keep` by theirs; one without a name is "keep".
-    `read(group, argument)` makes a list of each.
+    """The questions under the name "questions", and the groups of `keep` under theirs; an unnamed group is
+    "keep". `read(group, argument)` makes a list of each.
 
     Raises ValueError for a group without questions, or with that name.
     """

@@ -146,7 +146,7 @@ def _gate(held: Any, direction: Tensor | None, d_model: int) -> ProjectionGate |
 
 def _named(held: Any, *names: str) -> dict[str, Any]:
     if _mapping(held).keys() != set(names):
-        raise ValueError(f"{', '.join(names)} are wanted, not {', '.join(sorted(held)) or 'nothing'}")
+        raise ValueError(f"{', '.join(names)} are expected, not {', '.join(sorted(held)) or 'nothing'}")
     return held
 
 
@@ -164,7 +164,7 @@ def _list(held: Any) -> list[Any]:
 
 def _whole(held: Any) -> int:
     if type(held) is not int:
-        raise TypeError(f"{seen(held)} is no whole number")
+        raise TypeError(f"{seen(held)} is not a whole number")
     return held
 
 

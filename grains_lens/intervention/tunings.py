@@ -56,7 +56,7 @@ def best_row(
     would make the winner or not, as the order has it.
     """
     if not isinstance(rows, Iterable) or isinstance(rows, str) or hasattr(rows, "dtype"):
-        raise ValueError(f"rows is {kind_of(rows)}: give a list of rows, as tune(...).rows.")
+        raise ValueError(f"rows is {kind_of(rows)}: give a list of rows, such as tune(...).rows.")
     best: tuple[tuple[float, float], Row] | None = None
     for row in rows:
         if math.isnan(score(row)):
@@ -76,7 +76,7 @@ def charged(base: Mapping[str, float], now: Mapping[str, float]) -> float:
     """The worst drop of accuracy over groups that must not suffer, 0 where none dropped. Raises ValueError for NaN."""
     drops = [base[name] - now[name] for name in base]
     if any(math.isnan(drop) for drop in drops):
-        raise ValueError("a drop elsewhere is nan, which is no cost: try smaller strengths, or float32.")
+        raise ValueError("a drop elsewhere is nan, which is not a cost: try smaller strengths, or float32.")
     return max([0.0, *drops])
 
 

@@ -120,12 +120,12 @@ def prompt_inputs(
         images = [images]
     if images and len(images) != len(texts):
         raise ValueError(
-            f"images has {len(images)} entries for {len(texts)} prompts: one per prompt is wanted."
+            f"images has {len(images)} entries for {len(texts)} prompts: one per prompt is expected."
         )
     for index, one in enumerate(images):
         if not isinstance(one, list | tuple):
             raise ValueError(
-                f"images[{index}] is {kind_of(one)}: give each prompt a list of images, as [image]."
+                f"images[{index}] is {kind_of(one)}: give each prompt a list of images, such as [image]."
             )
     encoded = encode_prompts_for(model, texts, prompt_format, images=images)
     batch = collate_prompts(encoded, device_of(model))

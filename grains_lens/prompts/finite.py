@@ -89,4 +89,4 @@ def where_it_begins(
     if not broken:
         return "the residual stream is finite after every layer, what is made of it is not"
     first = min(broken)
-    return f"the residual stream is not finite {'in front of block 0' if first < 0 else f'from layer {first} on'}"
+    return f"the residual stream is not finite {'before block 0' if first < 0 else f'from layer {first} on'}"

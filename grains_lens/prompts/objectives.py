@@ -90,7 +90,8 @@ class StreamObjective:
             raise unknown_name("position", self.position, get_args(Position))
         if not callable(self.function):
             raise ValueError(
-                f"function={seen(self.function)} must be a function of h [row, d_model], as lambda h: h @ direction."
+                f"function={seen(self.function)} must be a function of h [row, d_model], such as "
+                "lambda h: h @ direction."
             )
 
 
@@ -101,7 +102,7 @@ function that reads an answer's first position alone gives both the same: leave 
 
 
 def is_of_prompt(objective: Any) -> bool:
-    """Whether it is read where the prompt ends, so that answers have no part in it."""
+    """Whether it is read at the end of the prompt, so that answers do not affect it."""
     return isinstance(objective, LogitDifference) or (
         isinstance(objective, StreamObjective) and objective.position == "prompt_end"
     )
@@ -132,7 +133,7 @@ def check_objective(objective: Any, model: HookedModel | None = None, *, choices
         for name, token in vars(objective).items():
             if not 0 <= token < int(model.cfg.d_vocab):
                 raise ValueError(
-                    f"{name}={token} is no token id: the vocabulary has {model.cfg.d_vocab} of them."
+                    f"{name}={token} is not a token id: the vocabulary has {model.cfg.d_vocab} of them."
                 )
 
 
@@ -154,7 +155,7 @@ def layers_in_reach(objective: Objective, layers: Layers | None, n_layers: int) 
 
 
 def name_of(objective: Any) -> str:
-    """An objective as results and errors call it: by its own name, never by an address."""
+    """The name of an objective in results and errors, never an address in memory."""
     if isinstance(objective, str):
         return objective
     if isinstance(objective, StreamObjective):
@@ -182,7 +183,7 @@ def applied(objective: Any, function: Callable[..., Any], *arguments: Tensor) ->
         found = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else seen(value)
         raise ValueError(
             f"objective={name_of(objective)} gives {found} for an input of shape {tuple(arguments[0].shape)}: one "
-            f"number per row is wanted, a tensor of shape ({n},)."
+            f"number per row is expected, a tensor of shape ({n},)."
         )
     return value.float()
 

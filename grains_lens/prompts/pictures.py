@@ -91,7 +91,7 @@ def picture(source: Any) -> Picture:
     """A path, a PIL image, an array [height, width] or [height, width, 3 or 4], or a `datasets` image that is
     not decoded, as an RGB picture; floating-point arrays hold 0 to 1.
 
-    Raises FileNotFoundError for a path that is no file, ValueError for anything else.
+    Raises FileNotFoundError for a path that is not a file, ValueError for anything else.
     """
     try:
         from PIL import Image, ImageOps, UnidentifiedImageError
@@ -101,14 +101,16 @@ def picture(source: Any) -> Picture:
         return picture(_bytes_or_path(source))
     if isinstance(source, str | Path):
         if not Path(source).is_file():
-            raise FileNotFoundError(f"images: {printable(source, 300)} is no file (looked in {Path.cwd()}).")
+            raise FileNotFoundError(
+                f"images: {printable(source, 300)} is not a file (looked in {Path.cwd()})."
+            )
     elif not isinstance(source, Image.Image) and not hasattr(source, "read"):
         return _from_array(source)
     try:
         opened = source if isinstance(source, Image.Image) else Image.open(source)
     except UnidentifiedImageError as error:
         raise ValueError(
-            f"images: {printable(source, 300)} is no picture that pillow can read: save it as PNG or JPEG."
+            f"images: {printable(source, 300)} is not a picture that pillow can read: save it as PNG or JPEG."
         ) from error
     try:
         return ImageOps.exif_transpose(opened).convert("RGB")
@@ -138,14 +140,14 @@ def _from_array(source: Any) -> Picture:
     colours = array.ndim == 3 and array.shape[-1] in (3, 4)
     if not (array.size and (array.ndim == 2 or colours)):
         raise ValueError(
-            f"images: {type(source).__name__} of shape {array.shape} is no picture; a path, a PIL image, or an "
-            "array [height, width] or [height, width, 3] is wanted."
+            f"images: {type(source).__name__} of shape {array.shape} is not a picture; a path, a PIL image, or an "
+            "array [height, width] or [height, width, 3] is expected."
         )
     if np.issubdtype(array.dtype, np.floating) and array.min() >= 0 and array.max() <= 1:
         array = (array * 255).round().astype(np.uint8)
     if array.dtype != np.uint8:
         raise ValueError(
             f"images: an array of {array.dtype} from {array.min()} to {array.max()}; integers 0 to 255 (uint8) "
-            "or floating-point numbers 0 to 1 are wanted."
+            "or floating-point numbers 0 to 1 are expected."
         )
     return Image.fromarray(array).convert("RGB")

@@ -58,10 +58,10 @@ def check_masking(
 
 @dataclass(frozen=True, eq=False)
 class Contrasts:
-    """What masking did to the residual stream, pair by pair: `plus` and `minus` [pair, layer, d_model] are
-    Δ⁺ and Δ⁻, `plus_weights` and `minus_weights` [pair] the summed |score| of the masked tokens in nats,
-    `residual_norm` [layer] the median ‖h‖ over the prompts' tokens. `provenance` says how they were made, and on which
-    model; None where they were put together by hand."""
+    """The effect of masking on the residual stream of each pair. `plus` and `minus` [pair, layer, d_model]
+    are Δ⁺ and Δ⁻; `plus_weights` and `minus_weights` [pair] are the summed |score| of the masked tokens, in
+    nats; `residual_norm` [layer] is the median ‖h‖ over the prompts' tokens. `provenance` says how they were
+    made, and on which model; None where they were put together by hand."""
 
     plus: Float[Tensor, "pair layer d_model"]
     minus: Float[Tensor, "pair layer d_model"]
@@ -243,7 +243,7 @@ def _masked_sides(
     }
     if not any(len(positions) for side in masked.values() for positions in side):
         raise ValueError(
-            "every score is zero, so no token would be masked in any pair: attribute the pairs anew."
+            "every score is zero, so no token would be masked in any pair: attribute the pairs again."
         )
     return masked
 

@@ -95,7 +95,7 @@ def read(path: Path) -> ControlVector:
         raise
     except (OSError, ValueError) as error:
         raise VectorFileError(
-            f"{printable(path)} is not a whole GGUF file ({said(error)}): copy it again, or make it anew."
+            f"{printable(path)} is not a whole GGUF file ({said(error)}): copy it again, or make it again."
         ) from error
     if why := _contradiction(fields, tensors):
         raise VectorFileError(damaged(path, why))
@@ -112,7 +112,7 @@ def _contradiction(fields: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> 
         if _DIGEST not in fields and fields.keys() != _BEFORE:
             return f"it is one of ours, and lacks {_DIGEST}"
     if not isinstance(fields.get(_HINT, ""), str):
-        return f"{_HINT} is no text"
+        return f"{_HINT} is not text"
     if unknown := [name for name in tensors if not _NAME.fullmatch(name)]:
         return f"a tensor is called {unknown[0]!r}, and directions are called direction.<layer>"
     if len({len(tensor) for tensor in tensors.values()}) > 1:

@@ -131,8 +131,8 @@ def as_aggregate(aggregate: Aggregate | AggregateName) -> Aggregate:
         return named[name]
     if not callable(aggregate):
         raise ValueError(
-            f"aggregate={kind_of(aggregate)} must be a function of differences, as pca_direction, or the name of one, "
-            "as 'mean'."
+            f"aggregate={kind_of(aggregate)} must be a function of differences, such as pca_direction, or the name "
+            "of one, such as 'mean'."
         )
     if aggregate is component_directions:
         raise ValueError("aggregate=component_directions must say how many: component_directions(2).")

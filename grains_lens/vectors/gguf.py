@@ -121,7 +121,7 @@ def tensors_of(reader: Reader, fields: Mapping[str, Any], n_tensors: int) -> dic
     about = _named(n_tensors, "tensor", lambda: (reader.text(), _About.read(reader)))
     alignment = fields.get("general.alignment", 32)
     if type(alignment) is not int or alignment < 8 or alignment & (alignment - 1):
-        raise ValueError(f"general.alignment={alignment!r} is no power of two from 8 up")
+        raise ValueError(f"general.alignment={alignment!r} is not a power of two from 8 up")
     reader.take(-reader.at % alignment)
     start, found = reader.at, {}
     for name, one in about.items():

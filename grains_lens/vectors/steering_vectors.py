@@ -55,7 +55,7 @@ class SteeringVectors:
             )
         if tuple(self.residual_norm.shape) != (len(self.layers),):
             raise ValueError(
-                f"residual_norm has shape {tuple(self.residual_norm.shape)}; one number per layer is wanted, "
+                f"residual_norm has shape {tuple(self.residual_norm.shape)}; one number per layer is expected, "
                 f"[{len(self.layers)}]."
             )
         if list(self.layers) != sorted(set(self.layers)) or not self.layers or self.layers[0] < 0:
@@ -288,7 +288,7 @@ class SteeringVectors:
         h, v = torch.linspace(-1, 1, self.d_model)[None], torch.linspace(2, 3, self.d_model)
         if not torch.allclose(rule(h, v), h + v):
             raise ValueError(
-                f"rule={getattr(rule, '__name__', rule)} cannot be had in vLLM, whose interventions are h·s + b "
+                f"rule={getattr(rule, '__name__', rule)} is not possible in vLLM, whose interventions are h·s + b "
                 "with s and b fixed beforehand: what this rule does depends on h. Take rule=grains_lens.add."
             )
         added = strength * in_unit(self.directions, self.residual_norm, unit)

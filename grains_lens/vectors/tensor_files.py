@@ -105,7 +105,7 @@ def check_is_file(path: Path) -> None:
 
 def damaged(path: Path, why: object) -> str:
     """The sentence for a file that contradicts itself."""
-    return f"{printable(path)} is damaged ({said(why)}): copy it again, or make it anew."
+    return f"{printable(path)} is damaged ({said(why)}): copy it again, or make it again."
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def holds(path: Path, kind: FileKind) -> bool:
 
 def _not_whole(path: Path, error: Exception) -> VectorFileError:
     return VectorFileError(
-        f"{printable(path)} is not a whole safetensors file ({said(error)}): copy it again, or make it anew."
+        f"{printable(path)} is not a whole safetensors file ({said(error)}): copy it again, or make it again."
     )
 
 
@@ -194,7 +194,7 @@ def _spans(header: Mapping[str, Any], size: int) -> dict[str, tuple[int, int]]:
     for name, entry in header.items():
         shape, offsets = (_counts(entry.get(part), size) for part in ("shape", "data_offsets"))
         if entry.get("dtype") != "F32":
-            raise ValueError(f"{name} has numbers of type {entry.get('dtype')!r}, and F32 is wanted")
+            raise ValueError(f"{name} has numbers of type {entry.get('dtype')!r}, and F32 is expected")
         if len(offsets) != 2 or offsets[1] - offsets[0] != 4 * math.prod(shape):
             raise ValueError(f"the shape of {name} is not that of its bytes")
         spans[name] = (offsets[0], offsets[1])
@@ -208,5 +208,5 @@ def _counts(value: Any, most: int) -> list[int]:
         or len(value) > 8
         or not all(type(one) is int and 0 <= one <= most for one in value)
     ):
-        raise ValueError(f"{value!r} are no counts")
+        raise ValueError(f"{value!r} are not counts")
     return value

@@ -501,7 +501,7 @@ def test_nan_gradients_are_refused_with_the_pair_named(hooked):
     ("settings", "message"),
     [
         ({"baseline": "zeros"}, r"baseline='zeros' is not known; .* Did you mean 'zero'\?"),
-        ({"baseline": 5000}, r"baseline=5000 is no token id: the vocabulary has \d+ of them"),
+        ({"baseline": 5000}, r"baseline=5000 is not a token id: the vocabulary has \d+ of them"),
         ({"baseline": torch.ones(3)}, r"baseline is a tensor of shape \(3,\)"),
         ({"objective": "summ"}, r"objective='summ' is not known; .* Did you mean 'sum'\?"),
         ({"pairs": []}, r"there are no pairs or questions to work on"),

@@ -394,7 +394,7 @@ def test_bad_names_and_pairs_get_one_clear_sentence(llama, unchecked):
 
 def test_weights_that_cannot_be_get_one_clear_sentence(unchecked):
     gate = untrained_gate()
-    with pytest.raises(ValueError, match=r"needs up \[32, 3\] and bias \[32\]; they are \[3, 32\]"):
+    with pytest.raises(ValueError, match=r"needs up \[32, 3\] and bias \[32\]; up has \[3, 32\]"):
         GatedAdd(gate.down, gate.down, gate.bias)
     with pytest.raises(ValueError, match="NaN or infinite"):
         GatedAdd(gate.down, gate.up, gate.bias * float("nan"))

@@ -10,7 +10,7 @@ def test_a_remedy_is_an_option(run, vectors, tmp_path):
     for words, said in {
         ("generate", "myths", "--prompt", "x", "--chat"): "--chat, but the tokenizer has no chat template",
         (*tune, "--layers", "first_order_gain"): "--layers first_order_gain needs --pairs, the pairs",
-        ("evaluate", "myths", "/no/such/file.jsonl"): "file.jsonl is no file",
+        ("evaluate", "myths", "/no/such/file.jsonl"): "file.jsonl is not a file",
     }.items():
         status, out, complaint = run(*words)
         assert (status, out) == (2, "")

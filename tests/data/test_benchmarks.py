@@ -136,7 +136,7 @@ def wrong_rows(name):
         case "faitheval":
             keyless = {"label": ["A", "B", "C"], "text": ["iron", "wood", "cork"]}
             return [
-                ({**first, "answerKey": "E"}, r"answerKey='E' is none of .*'A', 'B', 'C'"),
+                ({**first, "answerKey": "E"}, r"answerKey='E' is not one of .*'A', 'B', 'C'"),
                 ({**first, "choices": None}, "row 1"),
                 ({**first, "choices": {**keyless, "text": ["iron"]}}, "row 1"),
             ]

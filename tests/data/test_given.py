@@ -87,10 +87,10 @@ def test_texts_or_pairs_are_told_apart_by_the_first(unchecked):
     [
         (
             QUESTIONS,
-            r"pairs\[0\] is a MultipleChoice, where a PreferencePair is wanted: give PreferencePair\(",
+            r"pairs\[0\] is a MultipleChoice, where a PreferencePair is expected: give PreferencePair\(",
         ),
         ([PAIRS[0], QUESTIONS[0]], r"pairs\[1\] is a MultipleChoice"),
-        ([["a", "b"]], r"pairs\[0\] is a list \['a', 'b'\], where a PreferencePair is wanted"),
+        ([["a", "b"]], r"pairs\[0\] is a list \['a', 'b'\], where a PreferencePair is expected"),
         ([("a", "b", "b")], r"pairs\[0\]: chosen and rejected are the same answer"),
         (
             {"prompt": ["a"], "chosen": ["b", "c"], "rejected": ["d"]},
@@ -98,7 +98,7 @@ def test_texts_or_pairs_are_told_apart_by_the_first(unchecked):
         ),
         (b"a", "pairs is a bytes"),
         (3, "pairs is 3: give"),
-        ("no-such.jsonl", "no-such.jsonl is no file"),
+        ("no-such.jsonl", "no-such.jsonl is not a file"),
     ],
     ids=str,
 )
@@ -110,6 +110,6 @@ def test_what_holds_no_pairs_is_refused_by_name(unchecked, given, words):
 def test_a_file_that_is_nearly_called_so_is_named(unchecked, tmp_path):
     (tmp_path / "truthful.jsonl").write_text("")
     with pytest.raises(
-        FileNotFoundError, match=r"truthfull.jsonl is no file .*Did you mean '.*truthful.jsonl'\?"
+        FileNotFoundError, match=r"truthfull.jsonl is not a file .*Did you mean '.*truthful.jsonl'\?"
     ):
         as_pairs(tmp_path / "truthfull.jsonl")

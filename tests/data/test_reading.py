@@ -235,7 +235,7 @@ def test_a_file_that_is_not_what_it_says_is_refused_in_one_sentence(
 def test_a_missing_file_says_where_it_was_looked_for(tmp_path):
     for path in (tmp_path / "no.jsonl", tmp_path):
         with pytest.raises(
-            FileNotFoundError, match=re.escape(f"{path} is no file (looked in {path.parent})")
+            FileNotFoundError, match=re.escape(f"{path} is not a file (looked in {path.parent})")
         ):
             load_pairs(path)
 

@@ -41,14 +41,14 @@ def test_a_terminal_gets_one_short_line_per_item_and_is_told_how_many_are_left_o
     assert shown[0] == "Attributions of 25:"
     assert [line.split()[0] for line in shown[1:-1]] == [f"[{index}]" for index in range(10)]
     assert all(len(line) <= 160 for line in shown)
-    assert shown[-1] == "... and 15 more: a slice, as [10:20], shows others."
+    assert shown[-1] == "... and 15 more: use a slice such as [10:20] to see others."
     assert repr(gl.Attributions()) == "Attributions([])"
 
 
 def test_a_notebook_gets_the_first_strips_and_is_told_how_many_are_left_out():
     html = attributions(12)._repr_html_()
     assert html.count("completeness error") == 10
-    assert "and 2 more: a slice, as [10:12]" in html
+    assert "and 2 more: use a slice such as [10:12]" in html
     assert "more:" not in attributions(10)._repr_html_()
     assert "Attributions([])" in gl.Attributions()._repr_html_()
 
@@ -65,5 +65,5 @@ def test_strips_of_a_list_share_one_colour_scale():
 def test_other_results_show_themselves_in_lists():
     flows = Results([faces.conductance()] * 7)
     assert flows._repr_html_().count("Conductance of resid_post") == 5
-    assert "and 2 more: a slice, as [5:7]" in flows._repr_html_()
+    assert "and 2 more: use a slice such as [5:7]" in flows._repr_html_()
     assert repr(flows).count("LayerConductance(resid_post") == 5

@@ -330,7 +330,7 @@ def test_a_vision_model_is_steered_at_its_text_blocks(llava, vectors, positions)
 
 
 def test_hooks_alone_cannot_know_positions(llama, vectors):
-    with pytest.raises(ValueError, match=r"positions='new' cannot be had from hooks alone"):
+    with pytest.raises(ValueError, match=r"positions='new' is not possible with hooks alone"):
         gl.steering_hooks(llama, vectors, strength=1.0, positions="new")
 
 

@@ -110,7 +110,7 @@ def test_hooks_of_a_tuning_are_those_of_its_steering(llama, vectors):
     assert [name for name, _ in hooks] == ["blocks.1.hook_resid_post"]
     with llama.hooks(fwd_hooks=hooks):
         assert torch.equal(logits(llama), expected)
-    with pytest.raises(ValueError, match="positions='last' cannot be had from hooks"):
+    with pytest.raises(ValueError, match="positions='last' is not possible with hooks"):
         gl.steering_hooks(llama, tuned(llama, vectors, positions="last"))
 
 

@@ -323,7 +323,7 @@ def test_a_function_that_tells_no_answers_apart_brings_a_warning(llama):
             r"pair \d has values or gradients of objective=",
         ),
         (gl.StreamObjective(7, projection), r"layer 7 is not there; available are 0 to 2"),
-        (gl.LogitDifference(5, 50_000), r"away=50000 is no token id: the vocabulary has"),
+        (gl.LogitDifference(5, 50_000), r"away=50000 is not a token id: the vocabulary has"),
     ],
 )
 def test_what_cannot_be_an_objective_is_refused_in_a_sentence(llama, objective, message):

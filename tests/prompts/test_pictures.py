@@ -66,8 +66,8 @@ def test_a_picture_taken_sideways_is_turned_upright(tmp_path):
         (np.zeros((3, 8, 8), np.uint8), "shape"),
         (np.zeros((8, 8)) + 2.0, "0 to 255"),
         (np.zeros((8, 8), np.int64), "int64"),
-        (np.zeros((0, 8), np.uint8), "is no picture"),
-        (7, "is no picture"),
+        (np.zeros((0, 8), np.uint8), "is not a picture"),
+        (7, "is not a picture"),
         ({"url": "x"}, "'bytes' or 'path'"),
     ],
 )
@@ -77,10 +77,10 @@ def test_what_is_no_picture_is_refused(wrong, sentence):
 
 
 def test_files_that_are_no_pictures_are_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"a\.png is no file"):
+    with pytest.raises(FileNotFoundError, match=r"a\.png is not a file"):
         read(tmp_path / "a.png")
     (tmp_path / "a.png").write_text("not a picture")
-    with pytest.raises(ValueError, match="no picture that pillow can read"):
+    with pytest.raises(ValueError, match="not a picture that pillow can read"):
         read(tmp_path / "a.png")
 
 

@@ -202,7 +202,7 @@ def test_transformer_lens_takes_the_specs():
 
 @pytest.mark.parametrize("rule", [gl.add_keeping_norm, gl.project_out, gl.rotate_toward])
 def test_rules_that_depend_on_h_are_refused(rule):
-    with pytest.raises(ValueError, match=rf"rule={rule.__name__} cannot be had in vLLM, .* depends on h"):
+    with pytest.raises(ValueError, match=rf"rule={rule.__name__} is not possible in vLLM, .* depends on h"):
         vectors_at(1).intervention_specs(rule=rule)
 
 

@@ -356,7 +356,7 @@ def test_scores_that_are_all_zero_are_refused(llama):
         ({"layers": [1, 1]}, r"names layer 1 twice"),
         ({"position": "end"}, "position='end' is not known"),
         ({"mask": "msk"}, "mask='msk' is not known"),
-        ({"mask": 10**6}, "mask=1000000 is no token id"),
+        ({"mask": 10**6}, "mask=1000000 is not a token id"),
         ({"contrast": "both"}, "contrast='both' is not known"),
         ({"modality": "vision"}, "pair 0: modality='vision', and the prompt has no image"),
         ({"modality": "sound"}, "modality='sound' is not known"),

@@ -178,7 +178,7 @@ def test_a_file_of_a_newer_version_asks_for_an_upgrade(tmp_path):
 def test_a_damaged_file_is_refused(unchecked, damage, tmp_path):
     path = rewritten(make().save(tmp_path / "v.safetensors"), **damage)
     with pytest.raises(
-        VectorFileError, match=r"v\.safetensors is damaged \(.+\): copy it again, or make it anew"
+        VectorFileError, match=r"v\.safetensors is damaged \(.+\): copy it again, or make it again"
     ):
         SteeringVectors.load(path)
 
