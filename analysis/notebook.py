@@ -42,7 +42,7 @@ def run(
 ) -> Result:
     """Run a study and return its rows, table and figure.
 
-    Parameters:
+    Args:
         study: The study's name, one of `names()`, or the dotted name of a module of your own.
         model: A hooked model in memory, or a saved model's directory or a hub name; None (the default) runs on a
             world that ships.
@@ -54,7 +54,8 @@ def run(
         quick: Start from the study's small settings, which take seconds: to see that it runs.
         out: Folder for the rows; a run that is there with the same settings is resumed. None keeps nothing.
         jobs: Workers, one core each; 1 with a model in memory.
-        backend, address: What runs the workers, and where: "loky", "threading", "dask" or "ray".
+        backend: What runs the workers: "loky", "threading", "dask" or "ray".
+        address: Where a cluster's scheduler is. None starts a local one.
         progress: Whether to show a bar.
         settings: The study's `Settings`; None takes its defaults.
         changes: Settings by name, as flags name them on the command line: `n_pairs=20, draws=1`.

@@ -10,12 +10,12 @@ from .attribution.curves import faithfulness as faithfulness
 from .attribution.curves import precision_at_k as precision_at_k
 from .attribution.fillers import PerModality as PerModality
 from .attribution.gap import CompletenessWarning as CompletenessWarning
-from .attribution.methods import GradientShap as GradientShap
 from .attribution.methods import GradientTimesInput as GradientTimesInput
 from .attribution.methods import IntegratedGradients as IntegratedGradients
 from .attribution.methods import Occlusion as Occlusion
-from .attribution.methods import RandomScores as RandomScores
-from .attribution.methods import SmoothGrad as SmoothGrad
+from .attribution.sampled import GradientShap as GradientShap
+from .attribution.sampled import RandomScores as RandomScores
+from .attribution.sampled import SmoothGrad as SmoothGrad
 from .attribution.scores import Attributions as Attributions
 from .attribution.scores import TokenAttribution as TokenAttribution
 from .attribution.tokens import attribute as attribute

@@ -22,6 +22,12 @@ def bootstrap_interval(
     with replacement, and one set of questions for all of them, because all models have the same questions.
     For a paired interval, pass the differences between two methods on the same questions.
 
+    Args:
+        values: [question] or [model, question].
+        level: The interval's coverage, between 0 and 1.
+        resamples: How many resamples are drawn.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+
     Raises ValueError if there are no values, one is NaN or infinite, or `level` is not between 0 and 1.
     """
     if not 0 < level < 1:

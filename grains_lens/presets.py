@@ -30,7 +30,21 @@ def __dir__() -> list[str]:
 class Preset:
     """How directions are reduced, how many tokens are masked, and where and how steering acts.
     `preset.extract(model, pairs)` and `preset.tune(model, vectors, questions, keep=...)` are
-    `extract_vectors` and `tune` with these settings; all other settings can be passed."""
+    `extract_vectors` and `tune` with these settings; all other settings can be passed.
+
+    Args:
+        k: How many tokens are masked on either side.
+        aggregate: From differences to one direction, as in `extract_vectors`.
+        layers: Sets of layers to try, as in `tune`.
+        positions: `"all"` tokens, the `"prompt"`'s, the `"new"` ones behind it, `"last"` (the prompt's last
+            token and all behind it), or token numbers, counted from 0, and from −1 backwards in the prompt.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours.
+        gate: When to steer: a callable of h that gives 0 (leave) to 1 (steer) per position, such as
+            `ProjectionGate`. None steers always.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted.
+    """
 
     k: int
     aggregate: Aggregate | AggregateName

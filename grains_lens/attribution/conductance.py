@@ -120,6 +120,28 @@ def layer_conductance(
 
     The default method takes steps until every layer of the residual stream is complete within a tenth.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        method: `IntegratedGradients`, with its steps and rule.
+        baseline: What stands in each token's place at the start of the path: `"mask"` the tokenizer's mask or
+            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
+            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
+            `PerModality(text, image)`.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        site: `"resid_post"`, the stream after each block, or another hook site that the class lists.
+        include_special: Whether BOS and the tokens of the chat template are scored and masked like the
+            others.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        tolerance: The error of completeness above which a warning is given, as in `attribute`, at any layer.
+        progress: Whether to show a progress bar, from the first second on.
+
     Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
     Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
     nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.

@@ -110,6 +110,26 @@ def faithfulness(
     Petsiuk et al. 2018 (RISE), section 3.3, with the preference gap for the class probability. No gradient
     is taken, so any attribution can be judged, and none is judged by its own completeness.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        attributions: Of these pairs, in their order.
+        mask: What replaces a masked token, which attention still sees: `"mask"` the tokenizer's mask or
+            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
+            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
+            `PerModality(text, image)`.
+        random_orders: How many random orders stand beside each curve.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if the attributions do not fit the pairs, `random_orders` is below 1, or f is NaN or infinite.
     """
     check_objective(objective, model)
@@ -161,6 +181,12 @@ def precision_at_k(
     """The share of each pair's top-k tokens of a sign that are among its true positions.
 
     |top-k ∩ truth| / k; at best min(k, |truth|)/k, since many prompts hold fewer than k true tokens.
+
+    Args:
+        attributions: Any number of them.
+        truth: For each attribution, the positions of the tokens that truly count.
+        k: How many tokens are looked at.
+        sign: `"positive"` or `"negative"`: which end of the scores.
 
     Raises ValueError for a k below 1 or above a prompt's tokens, and where there is not one truth for each attribution.
     """

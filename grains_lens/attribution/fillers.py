@@ -23,7 +23,12 @@ OneFiller = FillerName | int | Tensor
 @dataclass(frozen=True, eq=False)
 class PerModality:
     """One stand-in for text tokens, a `Filler`, and one for image tokens: `"mean"`, the mean of the prompt's own
-    image tokens, `"zero"`, or an embedding [d_model]."""
+    image tokens, `"zero"`, or an embedding [d_model].
+
+    Args:
+        text: A name, a token id or an embedding [d_model], as in `attribute`.
+        image: `"mean"` of the prompt's own image tokens, `"zero"`, or an embedding [d_model].
+    """
 
     text: OneFiller = "mask"
     image: ImageFillerName | Tensor = "mean"

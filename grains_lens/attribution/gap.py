@@ -69,6 +69,17 @@ class GapFunction:
         gaps, baseline_gaps = self.ends.cpu().double()
         return error_scale(self.objective, gaps, baseline_gaps)
 
+    def weighted_gradient(
+        self, points: Float[Tensor, "point pair pos d_model"], weights: Float[Tensor, " point"]
+    ) -> Float[Tensor, "pair pos d_model"]:
+        """Σ_k w_k ∂f/∂x(point k)."""
+        total, done = torch.zeros_like(self.x), 0
+        for gradients in self.gradients(points):
+            here = weights[done : done + len(gradients)]
+            total += torch.einsum("s,spid->pid", here, gradients)
+            done += len(gradients)
+        return total
+
     def select(self, rows: Int[Tensor, " row"]) -> GapFunction:
         """The same function for only these pairs."""
         return replace(

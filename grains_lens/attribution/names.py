@@ -6,15 +6,8 @@ from typing import get_args
 
 from ..errors import kind_of, unknown_name
 from ..literals import MethodName
-from .methods import (
-    AttributionMethod,
-    GradientShap,
-    GradientTimesInput,
-    IntegratedGradients,
-    Occlusion,
-    RandomScores,
-    SmoothGrad,
-)
+from .methods import AttributionMethod, GradientTimesInput, IntegratedGradients, Occlusion
+from .sampled import GradientShap, RandomScores, SmoothGrad
 
 
 def as_method(method: AttributionMethod | MethodName) -> AttributionMethod:

@@ -11,11 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..data.given import Pairs, as_pairs, check_two_answers
 from ..errors import unknown_name
 from ..hosts.hooks import MARK, attached
 from ..hosts.kinds import decoder_blocks, is_hooked_transformer, is_plain
 from ..hosts.model import HookedModel, device_of
 from ..hosts.ownership import claim, release, surely, turn
+from ..prompts.bos import puts_bos_first
+from ..prompts.encoding import Encoded, encode
+from ..prompts.work import Work
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,3 +235,23 @@ def _peft() -> Any:
     except ImportError as error:
         raise ImportError('LoRA needs peft: pip install "grains-lens[finetune]".') from error
     return peft
+
+
+def encoded_pairs(
+    model: HookedModel, pairs: Pairs, tokenizer: Any, work: Work, *, one_answer: bool = False
+) -> list[Encoded]:
+    """Token ids of the pairs that an adapter is trained on, with the model's own tokenizer or a plain model's."""
+    check_adaptable(model)
+    pairs = as_pairs(pairs)
+    if not one_answer:
+        check_two_answers(pairs, "pairs")
+    if not is_plain(model):
+        if tokenizer is not None:
+            raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
+        return work.encode(model, pairs, one_answer=one_answer)
+    if tokenizer is None:
+        raise ValueError("a plain transformers model does not include a tokenizer: pass tokenizer=....")
+    n_ctx = int(model.config.get_text_config().max_position_embeddings)
+    return encode(
+        tokenizer, pairs, prompt_format=work.prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
+    )

@@ -33,6 +33,17 @@ def random_direction(
     The direction has the typical length of the stream, so units "raw" and "residual" mean the same. The pairs
     are used only to measure that length. A layer's direction depends on `seed`, not on `layers`.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+
     Raises ValueError for bad pairs and layers out of range.
     """
     chosen_layers = check_layers(layers, range(layer_count(model)))

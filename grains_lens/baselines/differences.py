@@ -35,6 +35,17 @@ def mean_difference(
     h_l is the stream after block l at the answer's last token. Source: Rimsky et al. 2024 (CAA), section 3.
     Their answers are single letters; here they are the pairs' own texts.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for bad pairs and layers out of range.
     """
     work = Work(prompt_format, batch_tokens, progress)
@@ -64,6 +75,17 @@ def pca_difference(
     differences, and differences with random signs have mean zero. So nothing is random here, and the result
     is always the same.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for bad pairs and layers out of range.
     """
     work = Work(prompt_format, batch_tokens, progress)
@@ -92,6 +114,17 @@ def in_context_vector(
 
     The paper encodes a demonstration's input and target as separate texts; here both answers follow the same
     prompt. Its released code also centres and adds the mean back, which is not in the paper.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        layers: Blocks whose parts are kept, counted from 0. None keeps all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
 
     Raises ValueError for bad pairs and layers out of range.
     """

@@ -76,6 +76,19 @@ def correlated_features(
     In the paper the model generates its answers; here it chooses one of two. A layer where no feature
     correlates positively gets a zero direction, with a warning. If all outcomes are equal, all layers do.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        dictionaries: For each layer, anything with SAELens's `encode` and `W_dec`.
+        n_features: Features per layer, at least 1.
+        outcomes: One number per pair, [pair]. None takes whether the model prefers the chosen answer.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for bad pairs, layers out of range, dictionaries that do not fit the model, `n_features`
     below 1 or above the number in a dictionary, outcomes that are not one finite number per pair, and
     activations that are NaN or infinite.

@@ -177,6 +177,33 @@ def trained_gate(
     `mean_difference`, `extract_vectors`, or `activation_addition` of the two prompts. The gate is trained on
     one behaviour. The loss, β and the KL charge are not theirs either.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        vectors: The steering vectors, made on this model or on one with the same weights.
+        strength: λ of the vectors, held fixed.
+        layers: Blocks to steer after. None takes all that the vectors have.
+        rank: Of the gate's two matrices.
+        steps: Steps of Adam.
+        learning_rate: Of Adam.
+        beta: How fast the loss saturates, per nat.
+        kl_weight: The weight of the KL charge, per nat and position; 0 charges nothing.
+        keep: Texts whose next-token distributions the charge holds in place, neutral ones at best. None takes
+            the pairs' prompts.
+        batch_size: Pairs (and texts) per step, drawn by `seed`. None takes all.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for settings out of range, layers that the vectors lack, and weights that are not finite,
     and VectorMismatchError if the vectors belong to another model.
     """

@@ -54,6 +54,20 @@ def gradient_direction(
     `objective` is that of `attribute`. With a `StreamObjective`, only layers up to the one it reads affect f;
     these are then the default.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for bad pairs, layers out of range and unknown names.
     """
     check_objective(objective, model)

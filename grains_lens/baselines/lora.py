@@ -12,16 +12,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from ..data.given import Pairs, as_pairs, check_two_answers
-from ..hosts.kinds import is_plain
+from ..data.given import Pairs
 from ..hosts.model import HookedModel, device_of, frozen, recording
 from ..hosts.ownership import takes_a_turn
 from ..prompts.answers import answer_logprobs, score_answers
 from ..prompts.batching import BATCH_TOKENS, buckets, collate
-from ..prompts.bos import puts_bos_first
-from ..prompts.encoding import Encoded, PromptFormat, encode
+from ..prompts.encoding import Encoded, PromptFormat
 from ..prompts.work import Work
-from .adapter import Layer, LoraAdapter, adapted, check_adaptable, trainable
+from .adapter import Layer, LoraAdapter, adapted, encoded_pairs, trainable
 
 Loss = Callable[[Float[Tensor, "pair answer"], Sequence[int]], Float[Tensor, ""]]
 """A loss, summed over rows, from log p of the rows' answers in nats and the indices of their pairs."""
@@ -56,11 +54,31 @@ def lora_sft(
     and returns it switched off; switch it on with `with adapter:`, any number of times. Afterwards the model
     is bit for bit unchanged, even after an error or Ctrl-C. A plain transformers model needs its `tokenizer`.
 
+    Args:
+        model: A `TransformerBridge`, or a plain transformers model with its `tokenizer`. It is left as it
+            was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        steps: Steps of Adam.
+        learning_rate: Of Adam, constant.
+        rank: Of the two matrices per layer (Hu et al. 2021, r).
+        alpha: The update's scale is alpha/rank (Hu et al. 2021, α).
+        targets: Names of the blocks' linear layers, such as `("q_proj", "v_proj")`. None takes all there are.
+        batch_size: Pairs per step.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+        start: An adapter to go on from, as if its training had not stopped. None starts anew.
+        tokenizer: Of a plain transformers model; a bridge has its own.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for a HookedTransformer, settings out of range, targets that do not exist, and a `start`
     that was made with other settings; FloatingPointError if a loss is not finite.
     """
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = _encoded(model, pairs, tokenizer, work, one_answer=True)
+    encoded = encoded_pairs(model, pairs, tokenizer, work, one_answer=True)
     chosen = [replace(item, answers=item.answers[:1]) for item in encoded]
     settings = _settings("sft", rank, alpha, targets, learning_rate, batch_size, seed, work)
 
@@ -97,12 +115,33 @@ def lora_dpo(
     with log-probabilities summed over each answer's tokens, in nats, and f_0 the frozen model's
     (Rafailov et al. 2023, equation 7). The first step's loss is log 2. Everything else is as in `lora_sft`.
 
+    Args:
+        model: A `TransformerBridge`, or a plain transformers model with its `tokenizer`. It is left as it
+            was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        beta: DPO's β, above 0, per nat.
+        steps: Steps of Adam.
+        learning_rate: Of Adam, constant.
+        rank: Of the two matrices per layer (Hu et al. 2021, r).
+        alpha: The update's scale is alpha/rank (Hu et al. 2021, α).
+        targets: Names of the blocks' linear layers, such as `("q_proj", "v_proj")`. None takes all there are.
+        batch_size: Pairs per step.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+        start: An adapter to go on from, as if its training had not stopped. None starts anew.
+        tokenizer: Of a plain transformers model; a bridge has its own.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if `beta` is not positive, and whatever `lora_sft` raises.
     """
     if not beta > 0:
         raise ValueError(f"beta={beta} must be positive.")
     work = Work(prompt_format, batch_tokens, progress)
-    encoded = _encoded(model, pairs, tokenizer, work)
+    encoded = encoded_pairs(model, pairs, tokenizer, work)
     settings = _settings("dpo", rank, alpha, targets, learning_rate, batch_size, seed, work)
     settings["beta"] = beta
     reference = score_answers(model, encoded, work)
@@ -242,22 +281,3 @@ def _settings(
         "seed": seed,
         "prompt_format": asdict(work.prompt_format),
     }
-
-
-def _encoded(
-    model: HookedModel, pairs: Pairs, tokenizer: Any, work: Work, *, one_answer: bool = False
-) -> list[Encoded]:
-    check_adaptable(model)
-    pairs = as_pairs(pairs)
-    if not one_answer:
-        check_two_answers(pairs, "pairs")
-    if not is_plain(model):
-        if tokenizer is not None:
-            raise ValueError("tokenizer=... is for plain transformers models: this model has its own.")
-        return work.encode(model, pairs, one_answer=one_answer)
-    if tokenizer is None:
-        raise ValueError("a plain transformers model does not include a tokenizer: pass tokenizer=....")
-    n_ctx = int(model.config.get_text_config().max_position_embeddings)
-    return encode(
-        tokenizer, pairs, prompt_format=work.prompt_format, prepend_bos=puts_bos_first(tokenizer), n_ctx=n_ctx
-    )

@@ -71,6 +71,33 @@ def optimised_direction(
     ‖h‖/√d_model. Each step uses all pairs and texts, so nothing is random, or else `batch_size` of each,
     drawn with `seed`. The model stays frozen.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        start: Vectors to start from. None starts at zero.
+        start_strength: At what strength, in `unit="residual"`. None takes the directions as they are.
+        steps: Steps of Adam.
+        learning_rate: How far a step moves a coordinate, in units of the stream's own root mean square.
+        beta: How fast the loss saturates, per nat.
+        kl_weight: The weight of the KL charge, per nat and position; 0 charges nothing.
+        keep: Texts whose next-token distributions the charge holds in place, neutral ones at best. None takes
+            the pairs' prompts.
+        together: Whether all layers are trained as one; else each layer alone, one training per layer.
+        batch_size: Pairs (and texts) per step, drawn by `seed`. None takes all.
+        seed: Of all that is drawn at random. The same seed gives the same result.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for settings out of range, a start that lacks a layer, and numbers that are not finite.
     """
     schedule = Schedule(steps, learning_rate, beta, kl_weight, batch_size, seed, objective)

@@ -43,6 +43,18 @@ def probe_direction(
     `regularisation` is the weight of ½‖w‖², added to the summed log-loss. h is measured in units of its own
     root mean square deviation from the mean, so a model's scale does not change the result.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        regularisation: The weight of ½‖w‖², above 0.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if `regularisation` is not positive.
     """
     if not regularisation > 0:

@@ -35,6 +35,14 @@ def activation_addition(
 
     `residual_norm` is measured on the tokens of the two texts.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        positive: The text to steer towards.
+        negative: The text to steer away from.
+        layers: One block or several, counted from 0. None takes all.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+
     Raises ValueError if a text has no tokens or is longer than the context, or if both texts have the same
     tokens.
     """

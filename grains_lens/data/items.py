@@ -17,6 +17,12 @@ class PreferencePair:
     `rejected` may be None for functions that need only one answer, such as `attribute`; functions that
     compare two answers refuse such a pair. `images` are paths, PIL images or arrays, in the order of the
     prompt's placeholders. Raises ValueError if an answer is empty or the two are the same.
+
+    Args:
+        prompt: The text before the answer.
+        chosen: The answer to prefer, y⁺.
+        rejected: The other answer, y⁻.
+        images: Paths, PIL images or arrays, in the order of the prompt's placeholders.
     """
 
     prompt: str
@@ -45,6 +51,12 @@ class PreferencePair:
 class MultipleChoice:
     """One evaluation question: `choices[label]` is the right answer.
 
+    Args:
+        prompt: The text before the answer.
+        choices: Two answers or more.
+        label: The index of the right one, counted from 0.
+        images: As in `PreferencePair`.
+
     Raises ValueError if there are fewer than two choices, a choice is empty, or `label` is out of range.
     """
 
@@ -71,7 +83,13 @@ class MultipleChoice:
 
 @dataclass(frozen=True)
 class OpenQuestion:
-    """A question to be answered in free text, with a reference answer (MMHal-Bench's `gt_answer`)."""
+    """A question to be answered in free text, with a reference answer (MMHal-Bench's `gt_answer`).
+
+    Args:
+        prompt: The question.
+        reference: What a good answer says.
+        images: As in `PreferencePair`.
+    """
 
     prompt: str
     reference: str

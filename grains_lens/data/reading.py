@@ -52,6 +52,13 @@ def load_pairs(
     whose rows you cannot repair, and "raise" for anything else. A file that is damaged as a whole is always
     an error.
 
+    Args:
+        source: A path (.jsonl, .json, .csv, .parquet), rows as dictionaries, a `datasets.Dataset`, or a data
+            set's name.
+        columns: Our names to the source's, as in `{"prompt": "question"}`. Names left out are as ours.
+        on_error: `"raise"` or `"skip"`: what becomes of a row that cannot be used. None raises for files and
+            skips for data sets by name.
+
     Raises OSError if a file or the hub cannot be read; ValueError, naming the row and the column, if a value
     is missing, empty or wrong, or if no row is left.
     """
@@ -103,6 +110,11 @@ def load_questions(
     counted from 0. `columns` maps these names to the names in the source, as in `columns={"prompt":
     "question", "label": "answer"}` (MMLU). For TruthfulQA's published table, the choices are the best answer,
     at label 0, and all incorrect ones. `on_error` works as in `load_pairs`.
+
+    Args:
+        source: As in `load_pairs`.
+        columns: Our names to the source's, as in `{"prompt": "question", "label": "answer"}`.
+        on_error: As in `load_pairs`.
 
     Raises the same errors as `load_pairs`.
     """

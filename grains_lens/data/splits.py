@@ -34,6 +34,13 @@ def check_disjoint(
     list, tuple or set of names, or None. Items with images may share a question: for them, prompt and images
     are compared together, and each image by itself. `names` are the names of the two splits in the error.
 
+    Args:
+        train: Pairs or questions to learn from.
+        test: Pairs or questions to judge on.
+        entity: Gives what an item is about: a name, several names, or None. Without it only prompts and
+            images are compared.
+        names: What the two are called in the error.
+
     Raises LeakageError, naming what is shared, how often, and where it first occurs.
     """
     train, test = (_items(one, name) for one, name in ((train, "train"), (test, "test")))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..attribution.methods import IntegratedGradients, RandomScores
+from ..attribution.methods import IntegratedGradients
+from ..attribution.sampled import RandomScores
 from ..attribution.scores import TokenAttribution
 from ..attribution.tokens import attribute
 from ..baselines.differences import mean_difference

@@ -150,6 +150,17 @@ def assess(
     pairs. `base`, an earlier assessment of this model on these questions, spares asking the unsteered model again.
     Contexts around the call belong to both sides.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        steered: A `Tuning`, a context (`steering(...)`, an adapter) or a function that gives one; None asks
+            the model as it is, twice.
+        questions: Questions: a list of `MultipleChoice`, one of them, rows or tuples of prompt, choices and
+            label, or what `load_questions` reads.
+        keep: Questions that must not suffer, by group or as one list.
+        ask: How a group of questions is asked: a function of model and questions whose result has `.correct`.
+            The default is `multiple_choice`.
+        base: An assessment whose unsteered side is taken over, on the same questions. None asks anew.
+
     Raises ValueError for a group without questions, a `base` of other questions, or a `steered` that cannot
     steer. Errors of `ask` pass through, such as a NotFiniteError if steering breaks the model.
     """

@@ -121,6 +121,19 @@ def multiple_choice(
     log-probabilities of a choice's tokens, their `"mean"`, that of the `"last"` token, or a function of a
     choice's logits (see `attribute`). Steering contexts around the call apply.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        questions: Questions: a list of `MultipleChoice`, one of them, rows or tuples of prompt, choices and
+            label, or what `load_questions` reads.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if there are no questions, one does not fit the model's context, a name is unknown, or a
     log-probability is NaN or infinite; the error names the question and the first layer affected.
     """
@@ -144,6 +157,19 @@ def preference(
     """How strongly the model prefers each pair's chosen answer: f(x) = log p(y⁺|x) − log p(y⁻|x) in nats.
 
     Steering contexts around the call apply.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
 
     Raises ValueError if there are no pairs, one does not fit the model's context, a name is unknown, or a
     log-probability is NaN or infinite; the error names the pair and the first layer affected.

@@ -84,6 +84,16 @@ def compare_generations(
     are sampled with the same `seed`, and the caller's random state does not change. Prompts are encoded as in
     the other functions. Steering that is already on is refused, because there would be no unsteered side.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        prompts: Texts, as the other verbs read them.
+        steering: Not yet entered: `steering(model, vectors, strength=...)`.
+        max_new_tokens: The most tokens that are written per text.
+        temperature: 0 writes greedily; above 0 tokens are sampled.
+        seed: Of the sampling, the same for both texts. The caller's random state stays as it was.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+
     Raises ValueError if there are no prompts, `temperature` is negative, `max_new_tokens` is below 1, or
     `steering` is already on.
     """

@@ -89,6 +89,17 @@ def tune_contexts(
     unchanged model wins every tie. A context that makes the model's numbers NaN or infinite is listed with
     accuracy NaN and score −∞, and is never chosen.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        contexts: Named contexts, or functions that give them.
+        questions: Questions: a list of `MultipleChoice`, one of them, rows or tuples of prompt, choices and
+            label, or what `load_questions` reads.
+        keep: Questions that must not suffer, by group or as one list.
+        charge: What a loss of accuracy elsewhere costs, per unit of accuracy.
+        efforts: How much each context changes, by name: of equal scores the least effort wins. None takes
+            their order.
+        ask: As in `assess`.
+
     Raises ValueError if there are no contexts, one is called "none", the charge is not finite, a group has no
     questions, or the unchanged model gives NaN.
     """

@@ -32,6 +32,16 @@ def greedy_answers(
     An answer ends before the model's end token (from its generation config, else the tokenizer's EOS) or
     after `max_new_tokens`. Steering contexts around the call apply.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        prompts: Texts, or pairs and questions, whose prompts and images are taken.
+        max_new_tokens: The most tokens per answer.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if there are no prompts, a prompt leaves no room for an answer in the model's context,
     or logits are NaN or infinite.
     """

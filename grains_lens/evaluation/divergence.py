@@ -57,6 +57,15 @@ def kl_from_base(
     model and is not yet entered, such as `steering(...)`. Contexts around the call act on both sides.
     (Preference learning penalises a policy by this divergence.)
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        items: Texts, or pairs, of which the chosen answer counts.
+        steered: A context that changes the model, not yet entered: `steering(...)`, an adapter.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+
     Raises ValueError if the unsteered or the steered model gives NaN.
     """
     total, count = 0.0, 0
@@ -94,6 +103,26 @@ def calibrate(
     Strengths are doubled until the divergence exceeds the target. The last interval is then bisected until
     the divergence is within `tolerance`·target of the target. If the divergence grows with the strength, this
     finds the smallest such strength.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        vectors: The steering vectors, made on this model or on one with the same weights.
+        items: Texts, or pairs, on which the divergence is measured.
+        target_kl: Nats per token.
+        layers: Blocks to steer after, counted from 0. None takes all that the vectors have.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours.
+        positions: `"all"` tokens, the `"prompt"`'s, the `"new"` ones behind it, `"last"` (the prompt's last
+            token and all behind it), or token numbers, counted from 0, and from −1 backwards in the prompt.
+        gate: When to steer: a callable of h that gives 0 (leave) to 1 (steer) per position, such as
+            `ProjectionGate`. None steers always.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted.
+        tolerance: How near the target is near enough, as a share of it.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
 
     Raises ValueError if no strength up to 64 reaches the target (steering that preserves lengths has a
     maximum divergence), if the divergence jumps over the target, or if the model gives NaN on the way.
@@ -155,6 +184,14 @@ def perplexity(
 
     If a BOS precedes the text, this includes every token of the text itself. Steering contexts around the
     call apply; a text counts as a prompt.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        texts: Texts, at least one.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
 
     Raises ValueError if there are no texts, no text has a token to predict, or log-probabilities are NaN.
     """

@@ -93,6 +93,15 @@ def hallucination(
     false hint. A greedy answer counts as one of them if it begins with its tokens (if it begins with both,
     the longer one counts); it may be neither. Steering contexts around the call apply.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        questions: Pairs whose chosen answer is right and whose rejected one is the tempting one.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if there are no questions, one does not fit the model's context, or logits are NaN or infinite.
     """
     work = Work(prompt_format, batch_tokens, progress)
@@ -187,6 +196,17 @@ def judged(
 
     `judge(prompt=..., images=..., answer=..., reference=...)` is called once per question: a language model with
     MMHal's rubric, a person, a rule. Steering contexts around the call apply.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        questions: Open questions, each with its reference answer.
+        judge: Called per question with prompt, images, answer and reference; gives a score from 0 to 6.
+        max_new_tokens: The most tokens per answer.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
 
     Raises ValueError for items that are not OpenQuestions, and for a score that is not a number from 0 to 6.
     """

@@ -165,6 +165,9 @@ def clear(model: Any) -> None:
     for notebooks, when no function of grains_lens is running on the model: if one runs in another thread,
     that one raises RuntimeError.
 
+    Args:
+        model: Any model that may have been steered or adapted.
+
     Raises ValueError if `model` is not a model.
     """
     if not isinstance(model, nn.Module):

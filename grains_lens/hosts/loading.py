@@ -42,6 +42,13 @@ def load_model(
     `preprocessor_config.json` beside the weights). If the whole processor cannot be loaded, such as that of
     Qwen2.5-VL without torchvision, its image processor is used, which is enough.
 
+    Args:
+        source: A directory that `save_pretrained` wrote, a name on the Hugging Face hub, or a world
+            (`"myths"`, `"myths:1"`).
+        backend: `"auto"`, `"bridge"` or `"hooked_transformer"`.
+        device: As torch names it. None takes a GPU if there is one.
+        dtype: Of the weights: torch's, or its name (`"bfloat16"`).
+
     Raises ValueError for an unknown backend, dtype or device, or an architecture it does not take, FileNotFoundError
     for a path that is not there, OSError for a name that the hub does not know or cannot be asked for, ValueError for a
     checkpoint that brings Python code to run, ImportError where the model class is not in the installed

@@ -76,6 +76,25 @@ def steering(
     A plain transformers model can be steered, too. One thread or asyncio task at a time steers a model or runs
     verbs on it; other threads may run the steered model, and are steered.
 
+    Args:
+        model: A `TransformerBridge`, a `HookedTransformer`, or a plain transformers model.
+        vectors: Steering vectors, made on this model or on one with the same weights, or a `Tuning`, whose
+            choices hold where nothing else is given.
+        strength: λ: a number; one per layer, in the order of `layers` or as `{layer: λ}`; or one per batch
+            row, a tensor [row, layer] or [row, 1]. 0 is the identity. Only a `Tuning` can do without.
+        layers: Blocks to steer after, counted from 0. None takes those that the tuning chose, or all that the
+            vectors have.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours. The default is `add_keeping_norm`.
+        positions: `"all"` tokens, the `"prompt"`'s, the `"new"` ones behind it, `"last"` (the prompt's last
+            token and all behind it), or token numbers, counted from 0, and from −1 backwards in the prompt.
+            The default is `"all"`.
+        gate: When to steer: a callable of h that gives 0 (leave) to 1 (steer) per position, such as
+            `ProjectionGate`. None steers always.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted. The default is `"residual"`.
+        strict: Whether vectors of a model with other weights are refused. Shapes must fit in any case.
+
     Raises RuntimeError while another thread or task steers the model or runs a verb on it,
     ValueError for no strength, layers out of range or in front of the gate's, and for strengths of a wrong shape,
     not finite or so large that they cannot be computed with (a stream that a finite strength makes infinite is a
@@ -102,6 +121,24 @@ def steering_hooks(
     For `model.run_with_hooks(..., fwd_hooks=...)`, `model.hooks(...)` and `run_with_cache` inside it.
     Arguments and errors are those of `steering`, but only `positions="all"` can be had: a hook sees neither
     the attention mask nor how much of a text is in the cache. Pads, which nothing attends to, are steered too.
+
+    Args:
+        model: A `TransformerBridge`, a `HookedTransformer`, or a plain transformers model.
+        vectors: Steering vectors, made on this model or on one with the same weights, or a `Tuning`, whose
+            choices hold where nothing else is given.
+        strength: λ: a number; one per layer, in the order of `layers` or as `{layer: λ}`; or one per batch
+            row, a tensor [row, layer] or [row, 1]. 0 is the identity. Only a `Tuning` can do without. Only a
+            `Tuning` can do without.
+        layers: Blocks to steer after, counted from 0. None takes those that the tuning chose, or all that the
+            vectors have.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours. The default is `add_keeping_norm`.
+        positions: `"all"`; nothing else can be told inside a hook.
+        gate: When to steer: a callable of h that gives 0 (leave) to 1 (steer) per position, such as
+            `ProjectionGate`. None steers always.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted. The default is `"residual"`.
+        strict: Whether vectors of a model with other weights are refused. Shapes must fit in any case.
 
     Raises ValueError for other positions, and whatever `steering` raises.
     """
@@ -195,6 +232,11 @@ def capture_hooks(
     """Hooks that put the residual stream after each of `layers` into `into[layer]`, [batch, pos, d_model].
 
     For the same transformer-lens calls as `steering_hooks`; a later pass overwrites an earlier one.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        layers: Blocks whose output is kept, counted from 0. None takes all.
+        into: A dictionary of yours, from layer to stream [batch, pos, d_model].
 
     Raises ValueError for layers out of range.
     """

@@ -40,6 +40,25 @@ def first_order_gain(
     g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at all `positions`, all layers
     in one backward pass. It picks a layer without a dev set.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        vectors: The steering vectors, made on this model or on one with the same weights.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours.
+        positions: `"all"` tokens, the `"prompt"`'s, the `"new"` ones behind it, `"last"` (the prompt's last
+            token and all behind it), or token numbers, counted from 0, and from −1 backwards in the prompt.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+
     Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which as functions of λv̂ have a
     kink at 0, and for gaps or gradients that are NaN or infinite.
     """

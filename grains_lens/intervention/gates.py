@@ -39,6 +39,12 @@ class ProjectionGate:
     takes the cosine, and one decision per prompt; here every position decides for itself, so that the text is the
     same with a cache and without. `balanced_accuracy` is how well `fit_gate` could tell its texts apart (0.5 is
     chance), None for a gate made by hand.
+
+    Args:
+        direction: [d_model]; its length does not matter.
+        threshold: In residual-stream units.
+        layer: The block behind which the gate reads, counted from 0.
+        balanced_accuracy: How well it told its texts apart, 0.5 to 1; None where it was made by hand.
     """
 
     direction: Float[Tensor, " d_model"]
@@ -80,6 +86,19 @@ def fit_gate(
     pairs that are none of the behaviour's business, it opens at the pairs' prompts and not at theirs, read
     at the prompts' last tokens. Without `layer` it takes the one that tells them apart best, the first of equals.
     Steering contexts around the call apply.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        against: Prompts or pairs that have nothing to do with the behaviour. Without them the gate tells
+            rejected answers from chosen ones.
+        layer: Where the gate reads the stream, counted from 0. None takes the layer that tells the texts
+            apart best.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
 
     Raises ValueError for no pairs, a layer that is not there, a stream that is not finite, or texts that no layer's
     stream differs on.

@@ -25,7 +25,12 @@ SteeringRule = Callable[[Tensor, Tensor], Tensor]
 def add(
     h: Float[Tensor, "... d_model"], v: Float[Tensor, "*#broadcast d_model"]
 ) -> Float[Tensor, "... d_model"]:
-    """Plain addition: h' = h + v (ActAdd, CAA)."""
+    """Plain addition: h' = h + v (ActAdd, CAA).
+
+    Args:
+        h: The residual stream, [..., d_model].
+        v: λ times the direction, [d_model] or a shape that broadcasts to h's.
+    """
     return h + v
 
 
@@ -36,6 +41,10 @@ def add_keeping_norm(
 
     Norms are over d_model, so ‖h'‖ = ‖h‖ at every position, also when one token is decoded at a time.
     Where h + v vanishes there is no direction to keep, and h' = h.
+
+    Args:
+        h: The residual stream, [..., d_model].
+        v: λ times the direction, [d_model] or a shape that broadcasts to h's.
     """
     moved = h + v
     length = torch.linalg.vector_norm(moved, dim=-1, keepdim=True)
@@ -80,6 +89,9 @@ def of_direction(rule: SteeringRule) -> DirectionRule:
     """Mark a rule whose strength is no length: it is given λ·v̂ with ‖v̂‖ = 1, whatever the unit.
 
     `project_out` and `rotate_toward` are such rules: a share and an angle do not grow with the stream.
+
+    Args:
+        rule: A function of h and v.
     """
     return DirectionRule(rule)
 

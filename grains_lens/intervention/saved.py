@@ -19,6 +19,9 @@ def load(path: str | Path) -> SteeringVectors | Tuning:
     Vectors come back as `SteeringVectors`, which need a `strength` to steer by; a tuning as a `Tuning`, which knows
     it. A control vector in GGUF, of llama.cpp or repeng, too, comes back as vectors.
 
+    Args:
+        path: A file that `SteeringVectors.save`, `Tuning.save` or `to_gguf` wrote.
+
     Raises FileNotFoundError, or VectorFileError if the file is cut off, damaged or holds something else.
     """
     path = as_path(path)

@@ -78,6 +78,35 @@ def tune(
     in `steering`. Of equal scores the weaker steering wins. A cell whose steering makes a log-probability NaN or
     infinite is in the table with accuracy NaN and score −∞, and is never chosen.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        vectors: The steering vectors, made on this model or on one with the same weights.
+        questions: Questions: a list of `MultipleChoice`, one of them, rows or tuples of prompt, choices and
+            label, or what `load_questions` reads.
+        strengths: The λ to try; 0 is always tried.
+        layers: Sets of layers to try: `"each"` layer alone and all together, `"all"` together,
+            `"first_order_gain"` the layer of the largest `first_order_gain` on `pairs`, or a sequence of
+            layers and of sets of layers.
+        keep: Questions that must not suffer, by group or as one list.
+        charge: What a loss of accuracy elsewhere costs, per unit of accuracy.
+        pairs: What `"first_order_gain"` is measured on; unused otherwise.
+        rule: How h and λv make h': `add_keeping_norm`, `add`, `project_out`, `rotate_toward`, the name of
+            one, a trained gate, or a function of yours.
+        positions: `"all"` tokens, the `"prompt"`'s, the `"new"` ones behind it, `"last"` (the prompt's last
+            token and all behind it), or token numbers, counted from 0, and from −1 backwards in the prompt.
+        gate: When to steer: a callable of h that gives 0 (leave) to 1 (steer) per position, such as
+            `ProjectionGate`. None steers always.
+        unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
+            `"absolute"` one of length 1, `"raw"` the vector as extracted.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for an empty grid, strengths or a charge that are not finite, layers out of range,
     "first_order_gain" without pairs, and where the unsteered model's log-probabilities are NaN or infinite.
     """

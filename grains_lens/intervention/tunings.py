@@ -54,6 +54,11 @@ def best_row(
     This is how `tune` and `tune_contexts` choose. `rows` are theirs, or anything else that `score` and `effort`, two
     functions of a row, make numbers of. Raises ValueError for no rows, and for a score that is NaN, of which `max`
     would make the winner or not, as the order has it.
+
+    Args:
+        rows: Rows of a tuning, or anything that `score` and `effort` make numbers of.
+        score: A function of a row. The highest wins.
+        effort: A function of a row. Among equal scores the lowest wins.
     """
     if not isinstance(rows, Iterable) or isinstance(rows, str) or hasattr(rows, "dtype"):
         raise ValueError(f"rows is {kind_of(rows)}: give a list of rows, such as tune(...).rows.")

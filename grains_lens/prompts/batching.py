@@ -113,6 +113,13 @@ def prompt_inputs(
     `prompts` are texts, or one text. `images` has one sequence per prompt (of one text, its images), none if no prompt
     has any; the same ids and pixels as `attribute` and the other verbs use. Raises ValueError where images and
     placeholders do not match.
+
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        prompts: Texts.
+        images: One sequence of images per prompt; none at all if no prompt has any.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
     """
     tokenizer_of(model)
     texts = as_prompts(prompts)

@@ -25,6 +25,12 @@ class PromptFormat:
     never two, on every model class. Where one token both begins and ends a text and the tokenizer puts it nowhere
     (GPT-2), transformer-lens's default for the architecture holds. A chat has the BOS that its template writes; a
     vision-language model's processor adds the tokenizer's own where the template writes none.
+
+    Args:
+        join: What goes between prompt and answer where neither has whitespace there.
+        chat: Whether the tokenizer's chat template is used.
+        system: The system turn of a chat. None leaves it out.
+        bos: Whether a BOS token begins the text. None follows the tokenizer.
     """
 
     join: str = " "

@@ -33,7 +33,10 @@ class LogitDifference:
     It is a number of the prompt alone: a pair's answers have no part in it, and the rejected one may be missing.
     (Of a pair whose answers are one token each, `objective="sum"` is the same difference.)
 
-    towards, away: token ids, two different ones. `LogitDifference.of(model, "yes", "no")` finds them.
+    Args:
+        towards: A token's id. `LogitDifference.of(model, "yes", "no")` finds both.
+        away: Another token's id.
+
     Raises ValueError where they are the same.
     """
 
@@ -73,11 +76,15 @@ class StreamObjective:
 
         gl.StreamObjective(layer=3, function=lambda h: h @ direction)
 
-    layer: the block, counted from 0. Blocks behind it have no part in the number.
-    function: from h [row, d_model], float32, to one number per row [row]. Rows are independent of one another.
-    position: "prompt_end" (the default) reads h at the prompt's last token: f(x) is a number of the prompt alone, and
-        a pair's answers have no part in it. "response_end" reads it at the last token of each answer: f(x) is the
-        chosen answer's number less the rejected one's, or the chosen answer's where there is no other.
+    Args:
+        layer: The block, counted from 0. Blocks behind it have no part in the number.
+        function: From h [row, d_model], float32, to one number per row [row]. Rows are independent of one
+            another.
+        position: "prompt_end" (the default) reads h at the prompt's last token: f(x) is a number of the prompt
+            alone, and a pair's answers have no part in it. "response_end" reads it at the last token of each
+            answer: f(x) is the chosen answer's number less the rejected one's, or the chosen answer's where
+            there is no other.
+
     Raises ValueError for an unknown position, and a function that cannot be called.
     """
 

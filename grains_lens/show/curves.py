@@ -22,6 +22,10 @@ def faithfulness_curves(curves: Sequence[FaithfulnessCurves], *, width: float = 
 
     Each pair's curve is evaluated at the same shares of its tokens. `width` is in inches.
 
+    Args:
+        curves: As `faithfulness` gives them.
+        width: The figure's width in inches; 3.35 is a column of a paper, 6.5 a page.
+
     Raises ValueError if there are no curves.
     """
     curves = all_of(FaithfulnessCurves, curves, "curves", "what faithfulness returns")

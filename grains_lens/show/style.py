@@ -23,7 +23,13 @@ SMALL, BODY = 7.0, 8.0
 def save(figure: Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Write a figure, whole or not at all, in the format of the file's extension (PNG if there is none). The
     directory is made if needed. Returns the path. Raises ValueError for an unknown extension, OSError if the
-    file cannot be written."""
+    file cannot be written.
+
+    Args:
+        figure: Any matplotlib figure.
+        path: Where to; the ending names the format, PNG without one.
+        dpi: Dots per inch, for bitmaps.
+    """
     path = as_path(path)
     if not hasattr(figure, "savefig"):
         raise ValueError(f"figure is {kind_of(figure)}: give what token_strip and the others return.")

@@ -138,6 +138,29 @@ def masked_contrasts(
     differences, [pair, layer, d_model] in residual-stream units, are what a study of aggregates works on;
     `contrasts.vectors("mean")` makes steering vectors of them.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        attributions: Of these pairs, in their order.
+        k: How many tokens are masked on either side.
+        modality: `"joint"`: S⁺ and S⁻ come from all tokens; `"text"` or `"vision"`: from text or image tokens
+            alone.
+        mask: What replaces a masked token, which attention still sees: `"mask"` the tokenizer's mask or
+            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
+            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
+            `PerModality(text, image)`.
+        position: Where the stream is read: `"prompt_end"`, the prompt's last token, or `"response_end"`, the
+            chosen answer's last.
+        layers: One block or several, counted from 0. None takes all.
+        include_special: Whether BOS and the tokens of the chat template are scored and masked like the
+            others.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError for an unknown position, layers out of range, attributions that do not fit the pairs, and k
     larger than a prompt.
     """

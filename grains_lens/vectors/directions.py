@@ -25,7 +25,12 @@ class Aggregate(Protocol):
 def mean_direction(
     deltas: Float[Tensor, "pair d_model"], weights: Float[Tensor, " pair"] | None = None
 ) -> Float[Tensor, " d_model"]:
-    """The mean of the differences [pair, d_model]: v = (1/n) Σ_j Δ_j, in residual-stream units (CAA's mean)."""
+    """The mean of the differences [pair, d_model]: v = (1/n) Σ_j Δ_j, in residual-stream units (CAA's mean).
+
+    Args:
+        deltas: Differences of the residual stream, [pair, d_model].
+        weights: One weight per pair; unused here.
+    """
     return deltas.float().mean(dim=0)
 
 
@@ -35,6 +40,10 @@ def weighted_mean_direction(
     """The mean of the differences weighted by attribution: v = Σ_j w_j Δ_j / Σ_j w_j, w_j = Σ_S |a_i|.
 
     Without weights, or where all are zero, it is the plain mean.
+
+    Args:
+        deltas: Differences of the residual stream, [pair, d_model].
+        weights: The summed |score| of each pair's masked tokens, [pair]. None weighs all alike.
     """
     if weights is None or not weights.any():
         return mean_direction(deltas)
@@ -57,6 +66,11 @@ def pca_direction(
 
     All-zero differences (nothing was masked in any pair) give a zero vector.
 
+    Args:
+        deltas: Differences of the residual stream, [pair, d_model].
+        weights: One weight per pair; unused here.
+        centred: Whether the mean is taken off first.
+
     Raises ValueError if a difference is not finite.
     """
     deltas = _scaled(deltas)
@@ -76,6 +90,9 @@ def component_directions(n: int) -> Aggregate:
     v = Σ_{c ≤ n} (u_c·Δ̄) u_c, in residual-stream units, with u_c the right singular vectors of the
     differences [pair, d_model] and Δ̄ their mean: n = 1 is `pca_direction` with the mean's length along it, n as
     large as their rank the mean itself. Between, what few pairs do by themselves is left out.
+
+    Args:
+        n: How many components, at least 1.
 
     Raises ValueError if n is less than 1, or a difference is not finite.
     """
@@ -99,6 +116,10 @@ def probe_direction(
     v = argmin_w ½‖w‖² + 2·Σ_j log(1 + exp(−w·Δ_j/s)), with s the mean ‖Δ_j‖: scikit-learn's
     LogisticRegression without intercept on Δ_j/s against −Δ_j/s, C = 1 (a probe as in ITI, Li et al. 2023,
     section 3.2, on GrAInS's differences). All-zero differences give a zero vector.
+
+    Args:
+        deltas: Differences of the residual stream, [pair, d_model].
+        weights: One weight per pair; unused here.
 
     Raises ValueError if a difference is not finite.
     """

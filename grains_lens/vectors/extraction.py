@@ -65,6 +65,46 @@ def extract_vectors(
     PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose length means something
     (residual-stream units) where PCA's components have length 1.
 
+    Args:
+        model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
+        pairs: Preference pairs: a list of `PreferencePair`, one of them, rows or tuples of prompt, chosen and
+            rejected, or what `load_pairs` reads.
+        attributions: Of these pairs, in their order, to be used instead of running `attribute`. None runs it.
+        method: How tokens are scored: `IntegratedGradients`, `GradientTimesInput`, `SmoothGrad`,
+            `GradientShap`, `Occlusion`, `RandomScores`, the name of one (`"occlusion"`), or a callable of
+            yours like them. None takes the default of `attribute`, or, with `attributions`, how these were
+            made.
+        baseline: What stands in each token's place at the start of the path: `"mask"` the tokenizer's mask or
+            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
+            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
+            `PerModality(text, image)`. None takes the default of `attribute`, or, with `attributions`, how
+            these were made.
+        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
+            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
+            `StreamObjective`. None takes the default of `attribute`, or, with `attributions`, how these were
+            made.
+        k: How many tokens are masked on either side.
+        modality: `"joint"`: S⁺ and S⁻ come from all tokens; `"text"` or `"vision"`: from text or image tokens
+            alone.
+        mask: What replaces a masked token, which attention still sees: `"mask"` the tokenizer's mask or
+            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
+            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
+            `PerModality(text, image)`.
+        contrast: `"two_sided"` or `"difference"`, as above.
+        aggregate: From differences [pair, d_model] to one direction: `pca_direction`, `mean_direction`,
+            `weighted_mean_direction`, `component_directions(n)`, `probe_direction`, the name of one
+            (`"mean"`), or a function of yours.
+        position: Where the stream is read: `"prompt_end"`, the prompt's last token, or `"response_end"`, the
+            chosen answer's last.
+        layers: One block or several, counted from 0. None takes all.
+        include_special: Whether BOS and the tokens of the chat template are scored and masked like the
+            others.
+        prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
+            (`PromptFormat`).
+        batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
+            changes results; halve it where memory is short.
+        progress: Whether to show a progress bar, from the first second on.
+
     Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
     anything is attributed), attributions do not fit the pairs or were made with another method, baseline or
     objective than is asked for, or nothing at all would be masked.

@@ -13,6 +13,9 @@ def to_steering_vector(vectors: SteeringVectors) -> Any:
 
     It adds, with no norm kept (`rule=add`). Raises ImportError without the package, ValueError for what is no
     SteeringVectors.
+
+    Args:
+        vectors: The steering vectors, made on this model or on one with the same weights.
     """
     if not isinstance(vectors, SteeringVectors):
         raise ValueError(f"vectors is {kind_of(vectors)}: give SteeringVectors.")
@@ -27,6 +30,9 @@ def to_steering_vector(vectors: SteeringVectors) -> Any:
 
 def from_steering_vector(vector: Any) -> SteeringVectors:
     """The directions of a `steering_vectors.SteeringVector` that was trained on decoder blocks.
+
+    Args:
+        vector: A `steering_vectors.SteeringVector` of decoder blocks.
 
     Raises ValueError for one of another site: attention's or the MLP's output is not the residual stream.
     """

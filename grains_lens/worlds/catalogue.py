@@ -28,7 +28,13 @@ _SOURCES = {
 
 
 def load(name: str, *, seed: int = 0, variant: str = "standard") -> World:
-    """Load a shipped world: its data now, its model when `load_model` is called."""
+    """Load a shipped world: its data now, its model when `load_model` is called.
+
+    Args:
+        name: `"myths"` or `"hints"`.
+        seed: Which of the trained models.
+        variant: Which variant of the world: `"standard"` or another one that `available()` lists.
+    """
     path = checkpoint(name, seed, variant)
     source = _SOURCES[name]
     card = json.loads((path / "card.json").read_text())
