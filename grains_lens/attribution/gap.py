@@ -69,17 +69,6 @@ class GapFunction:
         gaps, baseline_gaps = self.ends.cpu().double()
         return error_scale(self.objective, gaps, baseline_gaps)
 
-    def weighted_gradient(
-        self, points: Float[Tensor, "point pair pos d_model"], weights: Float[Tensor, " point"]
-    ) -> Float[Tensor, "pair pos d_model"]:
-        """Σ_k w_k ∂f/∂x(point k)."""
-        total, done = torch.zeros_like(self.x), 0
-        for gradients in self.gradients(points):
-            here = weights[done : done + len(gradients)]
-            total += torch.einsum("s,spid->pid", here, gradients)
-            done += len(gradients)
-        return total
-
     def select(self, rows: Int[Tensor, " row"]) -> GapFunction:
         """The same function for only these pairs."""
         return replace(
@@ -147,6 +136,18 @@ def gap_function(
         movable = movable & ~special_positions(items, movable.shape[1]).to(movable.device)
     embeddings = prompt_embeddings(model, batch.prompts)
     return GapFunction(model, batch, embeddings, movable, filler, objective, batch_tokens)
+
+
+def weighted_gradient(
+    f: GapFunction, points: Float[Tensor, "point pair pos d_model"], weights: Float[Tensor, " point"]
+) -> Float[Tensor, "pair pos d_model"]:
+    """Σ_k w_k ∂f/∂x(point k)."""
+    total, done = torch.zeros_like(f.x), 0
+    for gradients in f.gradients(points):
+        here = weights[done : done + len(gradients)]
+        total += torch.einsum("s,spid->pid", here, gradients)
+        done += len(gradients)
+    return total
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..literals import QuadratureRule
-from .gap import GapFunction
+from .gap import GapFunction, weighted_gradient
 from .quadrature import quadrature
 
 STEPS, TOLERANCE = 10, 0.1
@@ -85,7 +85,7 @@ class IntegratedGradients:
         nodes, weights = (part.to(f.x) for part in quadrature(self.rule, steps))
         way = f.x - f.baseline
         points = f.baseline + nodes[:, None, None, None] * way
-        return (way * f.weighted_gradient(points, weights)).sum(dim=-1)
+        return (way * weighted_gradient(f, points, weights)).sum(dim=-1)
 
     def refined(
         self, f: GapFunction, run: Callable[[GapFunction, int], Tensor]

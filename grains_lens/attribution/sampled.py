@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import whole
 from .fillers import Filler
-from .gap import GapFunction
+from .gap import GapFunction, weighted_gradient
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SmoothGrad:
     def __call__(self, f: GapFunction) -> Float[Tensor, "pair pos"]:
         points = f.x + self.noise * _token_noise(f, self.samples, _generators(f, self.seed))
         weights = torch.full((self.samples,), 1 / self.samples, device=f.x.device)
-        return ((f.x - f.baseline) * f.weighted_gradient(points, weights)).sum(dim=-1)
+        return ((f.x - f.baseline) * weighted_gradient(f, points, weights)).sum(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class GradientShap:
             points = baseline + alphas[:, :, None, None] * (f.x - baseline)
             if self.noise:
                 points += self.noise * _token_noise(f, self.samples, generators)
-            scores += ((f.x - baseline) * f.weighted_gradient(points, weights)).sum(dim=-1)
+            scores += ((f.x - baseline) * weighted_gradient(f, points, weights)).sum(dim=-1)
         return scores / len(self.fillers)
 
 

@@ -89,7 +89,7 @@ def component_directions(n: int) -> Aggregate:
 
     v = Σ_{c ≤ n} (u_c·Δ̄) u_c, in residual-stream units, with u_c the right singular vectors of the
     differences [pair, d_model] and Δ̄ their mean: n = 1 is `pca_direction` with the mean's length along it, n as
-    large as their rank the mean itself. Between, what few pairs do by themselves is left out.
+    large as their rank the mean itself. A smaller n drops components that only a few pairs share.
 
     Args:
         n: How many components, at least 1.
