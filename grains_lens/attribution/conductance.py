@@ -101,24 +101,23 @@ def layer_conductance(
     tolerance: float | None = None,
     progress: bool = True,
 ) -> list[LayerConductance]:
-    """Conductance of all layers at all positions, out of the passes that integrated gradients makes.
+    """Score all layers at all positions, from the passes that integrated gradients makes.
 
-    With h_l(α) the stream after block l along the path x' + α(x − x') that `attribute` takes,
+    With h_l(α) the stream after block l along the path x' + α(x − x') of `attribute`,
 
-        c_l,pos = ∫₀¹ ∂f/∂h_l,pos · dh_l,pos/dα dα   in nats, summed over d_model,
+        c_l,pos = ∫₀¹ ∂f/∂h_l,pos · dh_l,pos/dα dα   in nats, summed over d_model
 
-    (Dhamdhere et al. 2018, equation 2), over the prompt's positions and those of both answers: together
-    they complete to f(x) − f(x') at every layer. ∂f/∂h comes from the backward passes at the rule's
-    nodes, and dh/dα from the polynomial through h at those nodes and both ends, all of which are computed
-    anyway: there is no second backward pass, and on a straight path (h_l linear in α) it is exact. captum's
-    LayerConductance takes the left-hand differences of h instead and arrives at the same with many steps.
+    (Dhamdhere et al. 2018, equation 2). Positions are those of the prompt and of both answers; at every layer they
+    sum to f(x) − f(x'). ∂f/∂h comes from the backward passes at the rule's nodes. dh/dα comes from the polynomial
+    through h at the nodes and both ends, which are computed anyway. So there is no second backward pass, and on a
+    straight path (h_l linear in α) the result is exact. captum's LayerConductance uses left-hand differences of h
+    and reaches the same values with many steps.
 
-    All nodes' streams of a bucket of pairs are kept at once: 8 · steps · layers · positions · d_model bytes
-    per pair. Where that is too much, name the steps: then no pair takes more. The arguments are those of
-    `attribute`, whose remarks on baselines and objectives hold here too. A `StreamObjective` depends on the layers
-    up to the one it reads, and on no other: results hold those.
-
-    The default method takes steps until every layer of the residual stream is complete within a tenth.
+    The streams at all nodes are kept for one batch of pairs: 8 · steps · layers · positions · d_model bytes per
+    pair. If that is too much, name the steps; then no pair takes more. The default method adds steps until every
+    layer of the residual stream is complete within a tenth. Arguments are those of `attribute`, and so are the
+    remarks on baselines and objectives. A `StreamObjective` depends only on layers up to the one it reads; results
+    hold those.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -143,8 +142,8 @@ def layer_conductance(
         progress: Whether to show a progress bar, from the first second on.
 
     Returns one `LayerConductance` per pair, in order, as a list that shows itself in a notebook.
-    Warns (CompletenessWarning) where a layer's error exceeds `tolerance` times |f(x) − f(x')| or times one
-    nat, whichever is more; without a `tolerance` the method's own counts, or 0.1.
+    Warns (CompletenessWarning) if a layer's error exceeds `tolerance` times |f(x) − f(x')| or one nat, whichever
+    is more.
     Raises ValueError for bad pairs, unknown names, and gradients that are NaN or infinite.
     """
     check_objective(objective, model)

@@ -105,10 +105,10 @@ def faithfulness(
 ) -> list[FaithfulnessCurves]:
     """Deletion and insertion curves of every pair, beside random orders of the same tokens.
 
-    With token order i_1, i_2, ... from the highest score to the lowest, deletion is f(x∖{i_1..i_j}) and
-    insertion f(x∖{i_{j+1}..i_n}) for j = 0..n, over content tokens; masked ones are replaced by `mask`.
-    Petsiuk et al. 2018 (RISE), section 3.3, with the preference gap for the class probability. No gradient
-    is taken, so any attribution can be judged, and none is judged by its own completeness.
+    With tokens i_1, i_2, ... in order from the highest score to the lowest, deletion is f(x∖{i_1..i_j}) and
+    insertion is f(x∖{i_{j+1}..i_n}), for j = 0..n over content tokens. `mask` replaces masked tokens. This is
+    Petsiuk et al. 2018 (RISE), section 3.3, with the preference gap instead of the class probability. No gradient is
+    taken, so any attribution can be judged, and none by its own completeness.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.

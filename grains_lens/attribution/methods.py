@@ -37,11 +37,11 @@ class AttributionMethod(Protocol):
 class IntegratedGradients:
     """Integrated gradients: a_i = (x_i − x'_i)·∫₀¹ ∂f/∂x_i(x' + α(x − x')) dα, summed over d_model.
 
-    Complete in the limit of many steps: Σ_i a_i = f(x) − f(x'). Sundararajan et al. 2017, section 3;
+    With many steps the scores become complete: Σ_i a_i = f(x) − f(x') (Sundararajan et al. 2017, section 3).
     Gauss-Legendre quadrature needs the fewest steps.
 
-    Steps that you name are taken as they are; without them each pair begins at 10 and gets more where its scores
-    need them, until they are complete within `tolerance`.
+    If you name `steps`, every pair takes that many. If not, each pair begins with 10 and takes more until its
+    scores are complete within `tolerance`.
 
     Args:
         steps: Points on the path, at least 1 (2 for "trapezoid"). None, the default: 10, with a `tolerance` of
@@ -53,7 +53,7 @@ class IntegratedGradients:
             alone. With `steps` and no `tolerance` nothing is done again.
         max_steps: Where the doubling ends, 320 by default.
 
-    The value holds what it will do: `IntegratedGradients()` equals `IntegratedGradients(steps=10, tolerance=0.1)`.
+    The value shows what it will do: `IntegratedGradients()` equals `IntegratedGradients(steps=10, tolerance=0.1)`.
     """
 
     steps: int | None = None
@@ -115,8 +115,8 @@ class IntegratedGradients:
 class GradientTimesInput:
     """The first-order change towards the baseline: a_i = (x_i − x'_i)·∂f/∂x_i(x), summed over d_model.
 
-    One gradient a pair; not complete unless f is linear. With a zero baseline it is captum's
-    InputXGradient (Shrikumar et al. 2016).
+    One gradient per pair. Not complete unless f is linear. With a zero baseline it is captum's InputXGradient
+    (Shrikumar et al. 2016).
     """
 
     is_complete: ClassVar[bool] = False
@@ -134,7 +134,7 @@ class GradientTimesInput:
 class Occlusion:
     """Leave one token out: a_i = f(x) − f(x with token i at its baseline). No gradient is taken.
 
-    Zeiler and Fergus 2014; captum's FeatureAblation with one feature a token.
+    Zeiler and Fergus 2014; captum's FeatureAblation with one feature per token.
     """
 
     is_complete: ClassVar[bool] = False

@@ -18,12 +18,11 @@ from .gap import GapFunction, weighted_gradient
 
 @dataclass(frozen=True)
 class SmoothGrad:
-    """Gradient times input, the gradient averaged over noisy copies of the prompt:
+    """Gradient times input, with the gradient averaged over noisy copies of the prompt:
     a_i = (x_i − x'_i)·(1/n) Σ_s ∂f/∂x_i(x + ε_s), summed over d_model.
 
-    ε is Gaussian on every token that the baseline replaces, with `noise` times the root mean square of the
-    prompt's token embeddings as its deviation, and the same for the same prompt and seed. Not complete.
-    Smilkov et al. 2017; captum's NoiseTunnel over Saliency, times x − x'.
+    ε is Gaussian noise on every token that the baseline replaces. The same prompt and seed give the same noise. Not
+    complete. Smilkov et al. 2017; captum's NoiseTunnel over Saliency, times x − x'.
 
     Args:
         samples: Noisy copies per prompt.
@@ -51,13 +50,13 @@ class SmoothGrad:
 
 @dataclass(frozen=True)
 class GradientShap:
-    """Expected gradients over several baselines: integrated gradients by sampling, averaged over them.
+    """Expected gradients: integrated gradients by sampling, averaged over several baselines.
 
         a_i = mean over fillers b and samples s of (x_i − b_i)·∂f/∂x_i(b + α_s(x − b) + ε_s)
 
-    `fillers` are what `attribute(baseline=...)` takes, each sampled `samples` times (α stratified over
-    [0, 1]); the `baseline` of `attribute` has no part in the scores. ε as in `SmoothGrad`. The scores sum
-    to f(x) − mean_b f(b) in expectation. Lundberg and Lee 2017, Erion et al. 2021; captum's GradientShap.
+    α is stratified over [0, 1], and ε is the noise of `SmoothGrad`. The scores sum to f(x) − mean_b f(b) in
+    expectation. The `baseline` of `attribute` is not used. Lundberg and Lee 2017, Erion et al. 2021; captum's
+    GradientShap.
 
     Args:
         samples: Points per filler.

@@ -67,12 +67,12 @@ class ScoredBy:
 
 @dataclass(frozen=True, eq=False)
 class TokenAttribution:
-    """One score per prompt token, in nats: positive ones speak for the chosen answer.
+    """One score per prompt token, in nats: positive scores speak for the chosen answer.
 
-    `tokens` are ids [pos], `strings` what they read as, `scores` [pos]; `is_image` and `is_special` (BOS, template) say
-    what kind they are, `grids` how the tokens of each image lie on the picture. `gap` is f(x) =
-    log p(y⁺|x) − log p(y⁻|x), `baseline_gap` f at the baseline. `made` has the `method`, `baseline` and `objective`
-    that the scores come from; None where they were put together by hand.
+    `tokens` [pos] are ids, `strings` their texts, `scores` [pos] the scores. `is_image` and `is_special` (BOS,
+    template) tell the kinds of tokens apart, and `grids` says how the tokens of each image lie on the picture. `gap` is
+    f(x) = log p(y⁺|x) − log p(y⁻|x), `baseline_gap` is f at the baseline. `made` holds the `method`, `baseline` and
+    `objective` of the scores; it is None for scores put together by hand.
     """
 
     tokens: Int[Tensor, " pos"]

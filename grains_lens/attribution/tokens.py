@@ -40,37 +40,35 @@ def attribute(
     tolerance: float | None = None,
     progress: bool = True,
 ) -> Attributions:
-    """Score every prompt token of every pair by what it does to f(x) = log p(y⁺|x) − log p(y⁻|x).
+    """Score every prompt token of every pair by how much it adds to f(x) = log p(y⁺|x) − log p(y⁻|x).
 
-    Integrated gradients, the default, run from a baseline prompt x' in which `baseline` stands in every
-    token's place: a_i = (e_i − b_i)·∫₀¹ ∂f/∂e_i(b + α(e − b)) dα in nats, over embeddings e_i at the
-    input of block 0 (GrAInS, section 3.1). Special tokens (BOS, chat template) keep their own embedding
-    in x', so they score 0, unless `include_special`: without them most models leave the distribution
-    they know. "mask" is the default because it converges first: on the myths world
-    (three models, three behaviours) its median error is 2 % of the change at 20 steps, that of "mean" 1 % at
-    50, and "zero" has not converged at 50; a random model orders them likewise, with fewer steps
-    (`python -m analysis path_convergence`). A zero baseline is the numerical trap that
-    `CompletenessWarning` tells of: normalisation makes f change almost wholly within α < 0.01. Padding
-    tokens' embeddings are often zero too. In place of an image's tokens the baseline has the mean of the prompt's
-    own image tokens; `PerModality` says otherwise.
+        a_i = (e_i − b_i)·∫₀¹ ∂f/∂e_i(b + α(e − b)) dα
 
-    A picture's tokens are scored like words, where the model has merged both. Models that add image features
-    further up, too (Qwen3-VL), are scored on what enters at block 0 alone, with a warning.
+    This is integrated gradients, the default, over the embeddings e_i at the input of block 0 (GrAInS, section
+    3.1). The path begins at a baseline prompt x', in which `baseline` replaces every token. Special tokens (BOS,
+    chat template) keep their own embedding in x' and score 0, unless `include_special` is set: without them, most
+    models see text unlike any they know. Image tokens are replaced by the mean of the prompt's own image tokens;
+    `PerModality` changes that.
 
-    `pairs` are whatever `extract_vectors` takes, and `method` goes by name, too, at its default settings
-    ("occlusion").
+    "mask" is the default baseline because it converges first. On the myths world (three models, three behaviours)
+    its median error is 2 % of the change at 20 steps; that of "mean" is 1 % at 50; "zero" has not converged at 50
+    (`python -m analysis path_convergence`). A zero baseline is a numerical trap: normalisation puts almost the
+    whole change of f into α < 0.01. The embeddings of padding tokens are often zero, too.
 
-    `objective` says what f is. "sum", the default, sums an answer's log-probabilities over its tokens, "mean" takes
-    their mean, "last" the last token's alone. A function gives one number per row [row] from an answer's logits
-    [row, pos, d_vocab], float32, and its tokens [row, pos], where logits[:, t] predict tokens[:, t]; rows hold no
-    padding, and must not depend on one another. f is that of the chosen answer less that of the rejected one, or of
-    the chosen one alone where `rejected` is None: PreferencePair(prompt, chosen) asks for one answer's
-    log-probability. `LogitDifference` and `StreamObjective` ask about the prompt: a difference of two tokens'
-    logits, a number read off the residual stream. Scores are in nats, or in whatever unit the function has.
-    Scores, in float32, do not depend on `batch_tokens`, padding or the order of pairs beyond rounding.
-    Peak memory does: one chunk's graph of so many tokens lives at a time, so where memory is short, halve it.
+    The default method adds steps until each pair's scores are complete within a tenth. Scores are float32. They do
+    not depend on `batch_tokens`, padding or the order of pairs beyond rounding. Peak memory depends on
+    `batch_tokens`: one chunk's graph is kept at a time.
 
-    The default method takes steps until the scores are complete within a tenth.
+    Image tokens are scored like words where the model has merged both. Some models (Qwen3-VL) also add image
+    features further up; they are scored on what enters block 0 alone, with a warning.
+
+    `objective` says what f is. "sum", the default, sums an answer's log-probabilities over its tokens; "mean" takes
+    their mean, "last" the last token's. A function takes an answer's logits [row, pos, d_vocab], float32, and its
+    tokens [row, pos], where logits[:, t] predict tokens[:, t], and returns one number per row, [row]. Rows hold no
+    padding and must not depend on one another. f is the number of the chosen answer minus that of the rejected one.
+    For a pair without a rejected answer, PreferencePair(prompt, chosen), it is the number of the chosen one.
+    `LogitDifference` and `StreamObjective` ask about the prompt: a difference of two logits, or a number read from
+    the residual stream. Scores have the unit of f: nats, or that of your function.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -97,11 +95,10 @@ def attribute(
         progress: Whether to show a progress bar, from the first second on.
 
     Returns one `TokenAttribution` per pair, in order, as a list that shows itself as strips in a notebook.
-    Warns (CompletenessWarning) where a complete method's error exceeds `tolerance` times |f(x) − f(x')| or times
-    one nat, whichever is more (of a function, whose unit is not known, times |f(x) − f(x')|, |f(x)| or |f(x')|);
-    without a `tolerance` the method's own counts, or 0.1.
-    Raises ValueError for bad pairs, unknown names, gradients that are NaN or infinite, and an objective that gives
-    anything but one number per row, or has no gradient where the method takes one.
+    Warns (CompletenessWarning) if the error of a complete method exceeds `tolerance` times |f(x) − f(x')| or one
+    nat, whichever is more. For a function, whose unit is not known, |f(x)| and |f(x')| take the place of the nat.
+    Raises ValueError for bad pairs, unknown names, gradients that are NaN or infinite, and an objective that does
+    not return one number per row, or has no gradient where the method needs one.
     """
     check_objective(objective, model)
     method = as_method(method)

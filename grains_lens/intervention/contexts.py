@@ -43,38 +43,26 @@ def steering(
     unit: Unit | None = None,
     strict: bool = True,
 ) -> Steering:
-    """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l), position by position.
+    """Steer the residual stream after every chosen block: h' = rule(h, λ_l v_l) at each position.
 
         with gl.steering(model, vectors, strength=0.5): ...
         with gl.steering(model, gl.load("tuned.safetensors")): ...
 
-    `vectors` are `SteeringVectors`, or a `Tuning`, which knows its vectors and all that follows: what is given here
-    takes the place of what it chose. The path of a file of either will do. With vectors alone, `strength` must be
-    given; `layers` are all of theirs, `rule` is `add_keeping_norm`, `positions` "all", `unit` "residual", and there is
-    no `gate`, unless they are given. `layers` may be one number, `strength` may be given by layer, {layer: strength},
-    and `rule` by its name, "add".
+    The default rule, `add_keeping_norm`, gives h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). The rule computes
+    in float32; h keeps its dtype and device. Strength 0 leaves h bit for bit as it is. For `project_out` and
+    `rotate_toward`, strength is the share removed and the angle in radians, in every unit.
 
-    With `add_keeping_norm`, h' = (h + λv)·‖h‖/‖h + λv‖ (GrAInS, section 3.3). `unit` says what
-    a `strength` of 1 adds: `"residual"` a vector as long as the stream typically is at that layer, so that
-    strengths compare across layers and models; `"absolute"` the direction with length 1;
-    `"raw"` the vector as extracted (the convention of CAA, and the paper's λ). With `project_out` and
-    `rotate_toward` strength is the share removed and the angle in radians, in every unit. Strength 0 leaves h bit
-    for bit as it is. The rule computes in float32; h keeps its dtype and device.
+    `vectors` are `SteeringVectors`, or a `Tuning`, which brings its vectors and the settings it chose. A setting
+    given here replaces the tuning's. `SteeringVectors` alone need a `strength`.
 
-    `positions` says where: `"all"`, the `"prompt"`'s tokens, the `"new"` ones that follow it, from the
-    prompt's `"last"` token on, or numbers of tokens, counted from 0, and from −1 backwards in the prompt.
-    Pads are left alone wherever the model is given an attention mask. The text is the same with a cache and
-    without.
+    Pads are left alone wherever the model gets an attention mask. The text is the same with a cache and without.
 
-    `gate` says when: a callable of h that gives 0 where h is to stay and up to 1 where it is to be steered,
-    such as `ProjectionGate`; strength is multiplied by it.
+    Use it as a context. Contexts nest: at the same layer the inner one acts after the outer one. For several
+    notebook cells, use `.install()` and `.remove()`. A second `.install()` replaces the first, and `clear(model)`
+    removes everything, even if its handle is lost.
 
-    Use it as a context (`with steering(...):`), several nested if wanted, the inner one acting after the
-    outer at the same layer; or over several notebook cells with `.install()` and `.remove()`. Installing anew
-    replaces what was installed before, and `clear(model)` takes off all, handles lost or not.
-
-    A plain transformers model can be steered, too. One thread or asyncio task at a time steers a model or runs
-    verbs on it; other threads may run the steered model, and are steered.
+    A plain transformers model can be steered, too. Only one thread or asyncio task at a time may steer a model or
+    run verbs on it. Other threads may run the steered model, and are steered.
 
     Args:
         model: A `TransformerBridge`, a `HookedTransformer`, or a plain transformers model.
@@ -95,11 +83,10 @@ def steering(
             `"absolute"` one of length 1, `"raw"` the vector as extracted. The default is `"residual"`.
         strict: Whether vectors of a model with other weights are refused. Shapes must fit in any case.
 
-    Raises RuntimeError while another thread or task steers the model or runs a verb on it,
-    ValueError for no strength, layers out of range or in front of the gate's, and for strengths of a wrong shape,
-    not finite or so large that they cannot be computed with (a stream that a finite strength makes infinite is a
-    ValueError when the model is run), and VectorMismatchError if the vectors belong to another model
-    (`strict=False` lets other weights pass).
+    Raises RuntimeError while another thread or task steers the model or runs a verb on it; ValueError for a missing
+    strength, layers out of range or before the gate's, and strengths of a wrong shape, not finite, or too large to
+    compute with; VectorMismatchError if the vectors belong to another model. A finite strength that makes the
+    stream infinite is a ValueError when the model runs.
     """
     return _plan(vectors, strength, layers, rule, positions, gate, unit).on(model, strict=strict)
 
@@ -118,9 +105,9 @@ def steering_hooks(
 ) -> list[tuple[str, Any]]:
     """The same intervention as transformer-lens hooks, `[(hook_name, hook_fn), ...]`.
 
-    For `model.run_with_hooks(..., fwd_hooks=...)`, `model.hooks(...)` and `run_with_cache` inside it.
-    Arguments and errors are those of `steering`, but only `positions="all"` can be had: a hook sees neither
-    the attention mask nor how much of a text is in the cache. Pads, which nothing attends to, are steered too.
+    Pass them to `model.run_with_hooks(..., fwd_hooks=...)` or `model.hooks(...)`, also with `run_with_cache`
+    inside. Only `positions="all"` is possible: a hook sees neither the attention mask nor how much of a text is in
+    the cache. Pads are steered, too; nothing attends to them.
 
     Args:
         model: A `TransformerBridge`, a `HookedTransformer`, or a plain transformers model.
@@ -140,7 +127,7 @@ def steering_hooks(
             `"absolute"` one of length 1, `"raw"` the vector as extracted. The default is `"residual"`.
         strict: Whether vectors of a model with other weights are refused. Shapes must fit in any case.
 
-    Raises ValueError for other positions, and whatever `steering` raises.
+    Raises ValueError for other positions, and everything that `steering` raises.
     """
     plan = _plan(vectors, strength, layers, rule, positions, gate, unit)
     positions = plan.intervention.positions
@@ -229,9 +216,9 @@ def steering_of_rows(
 def capture_hooks(
     model: HookedModel, layers: Sequence[int] | None, into: dict[int, Tensor]
 ) -> list[tuple[str, Any]]:
-    """Hooks that put the residual stream after each of `layers` into `into[layer]`, [batch, pos, d_model].
+    """Hooks that store the residual stream after each of `layers` in `into[layer]`, [batch, pos, d_model].
 
-    For the same transformer-lens calls as `steering_hooks`; a later pass overwrites an earlier one.
+    They go into the same transformer-lens calls as `steering_hooks`. A later pass overwrites an earlier one.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.

@@ -35,10 +35,12 @@ def first_order_gain(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
 ) -> Float[Tensor, " layer"]:
-    """How fast steering at each layer begins to raise the mean preference gap, in nats per unit strength.
+    """How fast the mean preference gap rises as steering begins at each layer, in nats per unit of strength.
 
-    g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0, the exact derivative through the rule at all `positions`, all layers
-    in one backward pass. It picks a layer without a dev set.
+        g_l = d/dλ_l (1/n) Σ_j f_j at λ = 0
+
+    This is the exact derivative through the rule, at all `positions`, with all layers in one backward pass. It picks
+    a layer without a dev set.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -59,8 +61,8 @@ def first_order_gain(
         batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
             changes results; halve it where memory is short.
 
-    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which as functions of λv̂ have a
-    kink at 0, and for gaps or gradients that are NaN or infinite.
+    Raises ValueError for rules of a direction (`project_out`, `rotate_toward`), which have a kink at λ = 0, and for
+    gaps or gradients that are NaN or infinite.
     """
     rule, vectors = as_rule(rule), as_vectors(vectors)
     if isinstance(rule, DirectionRule):

@@ -33,12 +33,10 @@ ones. A gate without one is called at every steered layer, with the stream there
 
 @dataclass(frozen=True, eq=False)
 class ProjectionGate:
-    """Open where the stream after block `layer` lies far enough along a direction: g = 1 if h·d̂ > threshold.
+    """Open where the stream after block `layer` reaches far enough along a direction: g = 1 if h·d̂ > threshold.
 
-    `threshold` is in residual-stream units. Conditional activation steering (Lee et al. 2024, section 3.2)
-    takes the cosine, and one decision per prompt; here every position decides for itself, so that the text is the
-    same with a cache and without. `balanced_accuracy` is how well `fit_gate` could tell its texts apart (0.5 is
-    chance), None for a gate made by hand.
+    Conditional activation steering (Lee et al. 2024, section 3.2) uses the cosine, and decides once per prompt. Here
+    every position decides for itself, so that the text is the same with a cache and without.
 
     Args:
         direction: [d_model]; its length does not matter.
@@ -79,13 +77,12 @@ def fit_gate(
     prompt_format: PromptFormat = PromptFormat(),
     batch_tokens: int = BATCH_TOKENS,
 ) -> ProjectionGate:
-    """A gate that opens where the model is on the way to the rejected answers, and not on the chosen ones'.
+    """Fit a gate that opens where the model is about to give the rejected answer, and stays closed elsewhere.
 
-    It looks along mean(open) − mean(closed) of the stream at the answers' last tokens; its threshold lies
-    between the projections that tell the two apart best, by balanced accuracy. With `against`, prompts or
-    pairs that are none of the behaviour's business, it opens at the pairs' prompts and not at theirs, read
-    at the prompts' last tokens. Without `layer` it takes the one that tells them apart best, the first of equals.
-    Steering contexts around the call apply.
+    Its direction is mean(open) − mean(closed) of the stream at the last tokens of the answers. Its threshold is the
+    one between the projections with the best balanced accuracy. With `against`, it opens at the prompts of the
+    pairs and stays closed at these other prompts, read at their last tokens. Steering contexts around the call
+    apply.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -100,8 +97,8 @@ def fit_gate(
         batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never
             changes results; halve it where memory is short.
 
-    Raises ValueError for no pairs, a layer that is not there, a stream that is not finite, or texts that no layer's
-    stream differs on.
+    Raises ValueError if there are no pairs, the layer does not exist, the stream is not finite, or the texts do not
+    differ at any layer.
     """
     layers = check_layers(None if layer is None else [layer], range(layer_count(model)))
     work = Work(prompt_format, batch_tokens)

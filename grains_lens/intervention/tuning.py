@@ -63,20 +63,15 @@ def tune(
     batch_tokens: int = BATCH_TOKENS,
     progress: bool = True,
 ) -> Tuning:
-    """Choose layers and strength on a dev split, strength 0 always among the candidates.
-
-    `questions` are multiple-choice questions, or preference pairs, each a question with two choices whose right one is
-    the chosen answer.
+    """Choose layers and strength on a dev split. Strength 0 is always among the candidates.
 
         score = accuracy(questions) − charge · max over groups in keep of max(0, base accuracy − accuracy)
 
-    `layers` says which sets to try: `"each"` every layer alone and all together, `"all"` all together,
-    `"first_order_gain"` the one with the largest `first_order_gain` on `pairs` (no dev set is spent on it),
-    one layer, or a sequence of layers and sets of layers. `keep` holds questions that must not suffer, in named groups:
-    neutral ones, and clear-cut ones of other behaviours, which are what steering really breaks. All cells
-    share their batches, and what lies below the layers they begin to steer at; `gate` says when they steer, as
-    in `steering`. Of equal scores the weaker steering wins. A cell whose steering makes a log-probability NaN or
-    infinite is in the table with accuracy NaN and score −∞, and is never chosen.
+    `questions` may be preference pairs: each is a question with two choices, of which the chosen answer is right.
+    `keep` holds questions that must not suffer, in named groups. Use neutral questions, and clear-cut ones of other
+    behaviours: those are what steering really breaks. Among equal scores the weaker steering wins. If steering
+    makes a log-probability NaN or infinite, that row has accuracy NaN and score −∞, and is never chosen. All
+    settings share their batches, and the blocks below the layers at which they begin to steer.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -107,8 +102,9 @@ def tune(
             changes results; halve it where memory is short.
         progress: Whether to show a progress bar, from the first second on.
 
+    Returns a `Tuning`: every setting with its scores, the best of them, and the vectors.
     Raises ValueError for an empty grid, strengths or a charge that are not finite, layers out of range,
-    "first_order_gain" without pairs, and where the unsteered model's log-probabilities are NaN or infinite.
+    "first_order_gain" without pairs, and an unsteered model whose log-probabilities are NaN or infinite.
     """
     check_objective(objective, model, choices=True)
     if isinstance(objective, StreamObjective):

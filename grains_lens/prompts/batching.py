@@ -103,16 +103,14 @@ def prompt_inputs(
     images: Sequence[Any] = (),
     prompt_format: PromptFormat = PromptFormat(),
 ) -> dict[str, torch.Tensor]:
-    """What transformers' own generation takes for prompts with images: `input_ids` and `attention_mask`,
-    left-padded, and whatever else this kind of model needs.
+    """The inputs of transformers' own generation for prompts with images: `input_ids`, `attention_mask`, and whatever
+    else this kind of model needs, left-padded.
 
         inputs = gl.prompt_inputs(model, ["<image> what is this ?"], images=[["cat.png"]])
         with gl.steering(model, vectors, strength=0.5):
             ids = model.hf_generate(inputs.pop("input_ids"), **inputs, do_sample=False)
 
-    `prompts` are texts, or one text. `images` has one sequence per prompt (of one text, its images), none if no prompt
-    has any; the same ids and pixels as `attribute` and the other verbs use. Raises ValueError where images and
-    placeholders do not match.
+    Ids and pixels are the same as in `attribute` and the other verbs.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -120,6 +118,8 @@ def prompt_inputs(
         images: One sequence of images per prompt; none at all if no prompt has any.
         prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
             (`PromptFormat`).
+
+    Raises ValueError if images and placeholders do not match.
     """
     tokenizer_of(model)
     texts = as_prompts(prompts)

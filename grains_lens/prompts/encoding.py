@@ -16,15 +16,14 @@ from .pictures import PromptImages, Vision
 class PromptFormat:
     """How a prompt and an answer become one text.
 
-    `join` goes between them where neither side has whitespace at the joint, so that a BPE vocabulary sees
-    the first word of the answer as it would in running text. With `chat=True` the prompt is a user's turn
-    in the tokenizer's own chat template, `system` the turn before it, the answer the assistant's, and between
-    them stands what the template puts there.
+    `join` goes between them unless one side has whitespace at the joint. So a BPE vocabulary sees the first word of
+    the answer as it would in running text. With `chat=True`, the prompt is a user's turn in the tokenizer's own chat
+    template, `system` the turn before it, and the answer the assistant's turn.
 
-    `bos=None` follows the tokenizer, as its files have it: one BOS where it begins a text with one by itself,
-    never two, on every model class. Where one token both begins and ends a text and the tokenizer puts it nowhere
-    (GPT-2), transformer-lens's default for the architecture holds. A chat has the BOS that its template writes; a
-    vision-language model's processor adds the tokenizer's own where the template writes none.
+    `bos=None` follows the tokenizer's files: one BOS if the tokenizer begins a text with one, never two, on every
+    model class. If one token both begins and ends a text and the tokenizer adds it nowhere (GPT-2),
+    transformer-lens's default for the architecture decides. A chat has the BOS that its template writes. The
+    processor of a vision-language model adds the tokenizer's own BOS where the template writes none.
 
     Args:
         join: What goes between prompt and answer where neither has whitespace there.

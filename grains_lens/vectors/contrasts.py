@@ -134,9 +134,8 @@ def masked_contrasts(
 ) -> Contrasts:
     """Δ⁺ and Δ⁻ of every pair at every layer: `extract_vectors` before it reduces them to one direction.
 
-    `position="response_end"` reads the stream at the chosen answer's last token instead of the prompt's. The
-    differences, [pair, layer, d_model] in residual-stream units, are what a study of aggregates works on;
-    `contrasts.vectors("mean")` makes steering vectors of them.
+    The differences [pair, layer, d_model] are in residual-stream units. `contrasts.vectors("mean")` makes steering
+    vectors of them.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -161,7 +160,7 @@ def masked_contrasts(
             changes results; halve it where memory is short.
         progress: Whether to show a progress bar, from the first second on.
 
-    Raises ValueError for an unknown position, layers out of range, attributions that do not fit the pairs, and k
+    Raises ValueError for an unknown position, layers out of range, attributions that do not fit the pairs, and a k
     larger than a prompt.
     """
     if position not in get_args(Position):

@@ -47,23 +47,16 @@ def extract_vectors(
 ) -> SteeringVectors:
     """Extract one steering direction per layer from preference pairs (GrAInS, section 3.2).
 
-    With S⁺, S⁻ the top-k positive and negative tokens of each pair's attribution, and h_l the residual
-    stream after block l at the last prompt position,
+    S⁺ and S⁻ are the top-k positive and negative tokens of each pair's attribution, and h_l is the residual stream
+    after block l at the last prompt position:
 
         Δ⁺_l = h_l(x) − h_l(x∖S⁺),   Δ⁻_l = h_l(x) − h_l(x∖S⁻)
         v_l  = aggregate(Δ⁺_l) − aggregate(Δ⁻_l)        contrast="two_sided"
         v_l  = aggregate(Δ⁺_l − Δ⁻_l)                   contrast="difference"
 
-    `pairs` are a list of `PreferencePair`, one of them, rows with `prompt`, `chosen`, `rejected` (dicts, tuples, a
-    `datasets.Dataset`, a data frame), or what `load_pairs` reads: a file's path or a data set's name. `method` and
-    `aggregate` go by name, too ("occlusion", "mean"), and `layers` may be one number.
-
-    Masked tokens are replaced by `mask` and stay visible to attention; `modality="vision"` or `"text"` takes
-    S⁺ and S⁻ from the prompts' image or text tokens alone, the scores being the same. `attributions`, if
-    given, are taken instead of running `attribute` with `method`, `baseline` and `objective` (None: the default of
-    `attribute`), and the vectors' provenance says how these were made. The other defaults are the paper's: k = 3,
-    PCA on either side, all layers, joint modality. `mean_direction` gives a vector whose length means something
-    (residual-stream units) where PCA's components have length 1.
+    `mask` replaces masked tokens, which attention still sees. The defaults are the paper's: k = 3, PCA on either
+    side, all layers, joint modality. PCA's components have length 1; `mean_direction` gives vectors whose length
+    means something, in residual-stream units.
 
     Args:
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
@@ -105,9 +98,10 @@ def extract_vectors(
             changes results; halve it where memory is short.
         progress: Whether to show a progress bar, from the first second on.
 
-    Raises ValueError if k exceeds a prompt's tokens, a name is unknown, layers are out of range (all of that before
-    anything is attributed), attributions do not fit the pairs or were made with another method, baseline or
-    objective than is asked for, or nothing at all would be masked.
+    Returns `SteeringVectors`, whose provenance says how they were made.
+    Raises ValueError if k exceeds a prompt's tokens, a name is unknown, or layers are out of range (all of that
+    before anything is attributed); if attributions do not fit the pairs, or were made with another method, baseline
+    or objective than asked for; and if no token at all would be masked.
     """
     running: dict[str, Any] = {
         "include_special": include_special,

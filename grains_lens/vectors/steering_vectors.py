@@ -26,15 +26,14 @@ from .vector_files import read_vectors, write_vectors
 
 @dataclass(frozen=True, eq=False)
 class SteeringVectors:
-    """One direction per layer for the residual stream after that block.
+    """One direction per layer, for the residual stream after that block.
 
-    `directions` [layer, d_model] float32 are as extracted, in residual-stream units, not normalised;
-    `layers` says which block each row belongs to, counted from 0; `residual_norm` [layer] is the median
-    length ‖h‖ of the residual stream there over the prompts' tokens, which `unit="residual"` measures
-    strengths in. The tensors are copies, and what `[layer]` gives is one: nothing done elsewhere in place
-    changes the vectors.
+    `directions` [layer, d_model], float32, are as extracted: in residual-stream units, not normalised. `layers` gives
+    the block of each row, counted from 0. `residual_norm` [layer] is the median length ‖h‖ of the residual stream
+    there, over the prompts' tokens; `unit="residual"` measures strengths in it. The tensors are copies, so changing
+    other tensors in place does not change the vectors.
 
-    `vectors[layer]` is the direction at a layer, and `for layer in vectors` goes over the layers.
+    `vectors[layer]` is the direction at a layer, and `for layer in vectors` iterates over the layers.
 
     Raises ValueError if shapes do not fit together or a number is not finite.
     """
