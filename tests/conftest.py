@@ -14,8 +14,12 @@ from typing import Any
 
 import pytest
 
-from tests import models, vision_models
-from tests.models import CASES, ModelCase
+from tests import shapes
+
+shapes.check_first_calls()  # before anything of grains_lens is imported
+
+from tests import models, vision_models  # noqa: E402
+from tests.models import CASES, ModelCase  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +35,10 @@ def pytest_configure(config: pytest.Config) -> None:
         import torch
 
         torch.set_num_threads(1)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    shapes.begin_test()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -59,11 +67,22 @@ def _cases(config: pytest.Config) -> list[ModelCase]:
 # What is in these does not depend on transformer-lens's version, and takes minutes.
 ONLY_ON_THE_NEWEST = (
     "analysis/",
+    "cli/test_parsing.py",
+    "cli/test_remedies.py",
+    "cli/test_sources.py",
+    "cli/test_studies.py",
     "data/",
     "html/",
     "show/",
     "test_docs.py",
+    "test_errors.py",
+    "test_intervals.py",
+    "test_layering.py",
+    "test_literals.py",
     "test_notebooks.py",
+    "test_public_api.py",
+    "test_shapes.py",
+    "test_what_people_type.py",
     "test_writing.py",
     "vectors/test_hostile_files.py",
     "worlds/test_myths.py",
