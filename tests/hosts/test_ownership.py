@@ -404,6 +404,7 @@ OURS = [
 
 def check_every_line(model, work, files=OURS):
     """After a fault before any line the next use warns of what it has to put back, and puts it back."""
+    work()  # every function's first call is checked, which takes lines of its own
     with torch.no_grad():
         model(TOKENS)
     before, left = quick_state(model), 0
