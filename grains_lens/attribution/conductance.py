@@ -125,13 +125,14 @@ def layer_conductance(
             rejected, or what `load_pairs` reads.
         method: `IntegratedGradients`, with its steps and rule.
         baseline: What stands in each token's place at the start of the path: `"mask"` the tokenizer's mask or
-            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
-            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
-            `PerModality(text, image)`.
+            unknown token, if that is not also its BOS, EOS or pad, else the mean embedding; `"mean"` the
+            vocabulary's mean embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding
+            [d_model]; or `PerModality(text, image)`.
         objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
             `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
             `StreamObjective`.
-        site: `"resid_post"`, the stream after each block, or another hook site that the class lists.
+        site: `"resid_post"`, the stream after each block, `"attn_out"` or `"mlp_out"`, what attention or the
+            MLP adds to it. Only the first is complete.
         include_special: Whether BOS and the tokens of the chat template are scored and masked like the
             others.
         prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS

@@ -78,9 +78,9 @@ def attribute(
             `GradientShap`, `Occlusion`, `RandomScores`, the name of one (`"occlusion"`), or a callable of
             yours like them.
         baseline: What stands in each token's place at the start of the path: `"mask"` the tokenizer's mask or
-            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
-            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
-            `PerModality(text, image)`.
+            unknown token, if that is not also its BOS, EOS or pad, else the mean embedding; `"mean"` the
+            vocabulary's mean embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding
+            [d_model]; or `PerModality(text, image)`.
         objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
             `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
             `StreamObjective`.

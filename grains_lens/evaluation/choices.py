@@ -125,9 +125,10 @@ def multiple_choice(
         model: A `TransformerBridge` or a `HookedTransformer` (`load_model` makes one). It is left as it was.
         questions: Questions: a list of `MultipleChoice`, one of them, rows or tuples of prompt, choices and
             label, or what `load_questions` reads.
-        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
-            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
-            `StreamObjective`.
+        objective: What a choice is scored by: the log-probabilities of its tokens in nats, their `"sum"` or
+            `"mean"`, or the `"last"` one; or a function of yours of its logits and tokens. What is read where
+            the prompt ends (`LogitDifference`, some `StreamObjective`s) is refused: it scores all choices
+            alike.
         prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
             (`PromptFormat`).
         batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never

@@ -96,8 +96,8 @@ def tune_contexts(
             label, or what `load_questions` reads.
         keep: Questions that must not suffer, by group or as one list.
         charge: What a loss of accuracy elsewhere costs, per unit of accuracy.
-        efforts: How much each context changes, by name: of equal scores the least effort wins. None takes
-            their order.
+        efforts: How much each context changes the model, by name; 0 where a name is missing. Of equal scores
+            the least effort wins, then the first.
         ask: As in `assess`.
 
     Raises ValueError if there are no contexts, one is called "none", the charge is not finite, a group has no

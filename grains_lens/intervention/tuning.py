@@ -93,9 +93,9 @@ def tune(
             `ProjectionGate`. None steers always.
         unit: What strength 1 adds: `"residual"` a vector as long as the stream typically is at that layer,
             `"absolute"` one of length 1, `"raw"` the vector as extracted.
-        objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
-            `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
-            `StreamObjective`.
+        objective: What a choice is scored by: the log-probabilities of its tokens in nats, their `"sum"` or
+            `"mean"`, or the `"last"` one; or a function of yours of its logits and tokens. What is read where
+            the prompt ends (`LogitDifference`, `StreamObjective`) is refused: it scores all choices alike.
         prompt_format: How a prompt and an answer become tokens: the joint, chat template, system turn and BOS
             (`PromptFormat`).
         batch_tokens: Padded tokens per forward pass, over all rows. It sets memory and speed and never

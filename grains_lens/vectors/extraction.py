@@ -68,10 +68,10 @@ def extract_vectors(
             yours like them. None takes the default of `attribute`, or, with `attributions`, how these were
             made.
         baseline: What stands in each token's place at the start of the path: `"mask"` the tokenizer's mask or
-            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
-            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
-            `PerModality(text, image)`. None takes the default of `attribute`, or, with `attributions`, how
-            these were made.
+            unknown token, if that is not also its BOS, EOS or pad, else the mean embedding; `"mean"` the
+            vocabulary's mean embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding
+            [d_model]; or `PerModality(text, image)`. None takes the default of `attribute`, or, with
+            `attributions`, how these were made.
         objective: What f is made of. An answer's log-probability in nats: the `"sum"` over its tokens, their
             `"mean"`, or the `"last"` token's alone; or a function of yours, `LogitDifference`,
             `StreamObjective`. None takes the default of `attribute`, or, with `attributions`, how these were
@@ -80,9 +80,9 @@ def extract_vectors(
         modality: `"joint"`: S⁺ and S⁻ come from all tokens; `"text"` or `"vision"`: from text or image tokens
             alone.
         mask: What replaces a masked token, which attention still sees: `"mask"` the tokenizer's mask or
-            unknown token, or, where it has neither, the mean embedding; `"mean"` the vocabulary's mean
-            embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding [d_model]; or
-            `PerModality(text, image)`.
+            unknown token, if that is not also its BOS, EOS or pad, else the mean embedding; `"mean"` the
+            vocabulary's mean embedding; `"zero"`; `"unk"`, `"pad"` or `"eos"`; a token id; an embedding
+            [d_model]; or `PerModality(text, image)`.
         contrast: `"two_sided"` or `"difference"`, as above.
         aggregate: From differences [pair, d_model] to one direction: `pca_direction`, `mean_direction`,
             `weighted_mean_direction`, `component_directions(n)`, `probe_direction`, the name of one
